@@ -1,0 +1,77 @@
+// The executing side in Python: runs calls that the core worker hands out, and turns results and exceptions into replies.
+// One a worker process.
+// Threads: with the GIL, which is released while waiting for calls. Serve on the main thread.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
+#include "ray/core/core_worker.h"
+
+namespace ray::bindings {
+
+namespace py = pybind11;
+
+// What the calling thread runs, for the runtime context.
+struct RunningTask {
+  base::TaskId task_id;
+  base::ActorId actor_id;
+  core::ReceivedTemplatePtr task_template;
+  uint32_t attempt = 0;
+};
+// Null outside of a call.
+const RunningTask* CurrentTask();
+
+class Execution {
+ public:
+  explicit Execution(std::shared_ptr<core::CoreWorker> session) : session_(std::move(session)) {}
+
+  // See _raylet.pyi: Core.serve and the rest.
+  py::object Serve(const py::object& callbacks);
+  void ServeThread();
+  void ExitActor(const std::string& reason);
+
+  // For event loops: takes calls that may start. A call that is cancelled while it runs is handed out once more.
+  struct AsyncCall;
+  int CallQueueFd();
+  py::object TakeCalls(int limit);
+
+  const std::shared_ptr<const wire::v1::CreateActor>& creation() const { return creation_; }
+
+ private:
+  enum class Mode { kMainThread, kThreads, kAsyncio };
+
+  // False: the process must end.
+  bool Run(const core::IncomingCallPtr& call);
+  bool RunToReply(const core::IncomingCallPtr& call);
+  void Create(const core::IncomingCallPtr& call);
+  py::object CallableOf(const core::IncomingCall& call);
+  void ReplyValue(const core::IncomingCallPtr& call, const py::object& value);
+  void ReplyError(const core::IncomingCallPtr& call, const py::object& exception, bool retryable);
+  core::ResultValue MakeResult(const core::IncomingCallPtr& call, size_t index,
+                               const py::object& value);
+  std::vector<py::object> SplitReturns(const core::IncomingCallPtr& call, const py::object& value);
+  void ReplyException(const core::IncomingCallPtr& call, py::object exception);
+  bool LeaveOnSystemExit(const core::IncomingCallPtr& call, const py::object& exception);
+  void InstallCancelHandler();
+
+  const std::shared_ptr<core::CoreWorker> session_;
+  py::object callbacks_;
+  py::object instance_;  // of the actor
+  Mode mode_ = Mode::kMainThread;
+  std::shared_ptr<const wire::v1::CreateActor> creation_;
+  absl::flat_hash_set<std::string> groups_;
+  std::optional<std::string> leaving_;  // exit_actor: why
+  int call_fd_ = -1;
+  absl::flat_hash_map<base::TaskId, py::object> async_calls_;  // running on the event loop
+};
+
+void RegisterExecution(py::module_& module);
+
+}  // namespace ray::bindings

@@ -1,0 +1,139 @@
+#include "ray/bindings/object_ref.h"
+
+#include <string_view>
+
+#include "absl/strings/str_cat.h"
+#include "ray/bindings/errors.h"
+#include "ray/bindings/python_state.h"
+
+namespace ray::bindings {
+namespace {
+
+PyTypeObject* object_ref_type = nullptr;
+PyObject* rebuild_function = nullptr;
+thread_local CollectedReferences* collector = nullptr;
+
+// The serialized owner addresses as Python bytes: one object each, which the pickler's memo then writes once.
+py::bytes OwnerBytes(const ObjectRef& ref) {
+  const core::AddressPtr& owner =
+      ref.owner() != nullptr || ref.session() == nullptr ? ref.owner() : ref.session()->self_address();
+  if (owner == nullptr) return py::bytes();
+  static auto* last = new std::pair<core::AddressPtr, py::bytes>();
+  if (last->first != owner) *last = {owner, py::bytes(owner->serialized)};
+  return last->second;
+}
+
+core::AddressPtr ParseOwner(std::string_view serialized) {
+  if (serialized.empty()) return nullptr;
+  static auto* last = new core::AddressPtr();
+  if (*last != nullptr && (*last)->serialized == serialized) return *last;
+  *last = ValueOrRaise(core::WorkerAddress::Parse(serialized));
+  return *last;
+}
+
+py::object Rebuild(const py::bytes& binary, const py::bytes& owner_address) {
+  base::ObjectId id = ValueOrRaise(base::ObjectId::FromBinary(std::string_view(binary)));
+  core::AddressPtr owner = ParseOwner(std::string_view(owner_address));
+  const std::shared_ptr<core::CoreWorker>& session = State().current;
+  if (session == nullptr || owner == nullptr) return WrapReference(nullptr, id, owner);
+  session->AddLocalReference(id, owner);
+  return WrapReference(session, id, std::move(owner));
+}
+
+py::object Reduce(const py::object& self) {
+  ObjectRef& ref = AsObjectRef(self.ptr());
+  if (collector == nullptr && ref.session() != nullptr) {
+    // Pickled outside of a value, a task or a function: nobody can tell when the last copy of these bytes is gone, so
+    // the object stays for the rest of the session (as Ray documents for out-of-band serialization).
+    ref.session()->AddLocalReference(ref.id(), ref.owner());
+  }
+  py::tuple arguments = py::make_tuple(
+      py::bytes(ref.id().BinaryString()), OwnerBytes(ref));
+  return py::make_tuple(py::reinterpret_borrow<py::object>(rebuild_function), arguments);
+}
+
+}  // namespace
+
+CollectingScope::CollectingScope(CollectedReferences* into) : outer_(collector) {
+  collector = into;
+}
+CollectingScope::~CollectingScope() { collector = outer_; }
+
+std::vector<core::ContainedObject> CollectedReferences::Contained() const {
+  std::vector<core::ContainedObject> contained;
+  contained.reserve(references.size());
+  for (const py::object& reference : references) {
+    ObjectRef& ref = AsObjectRef(reference.ptr());
+    contained.push_back({ref.id(), ref.owner()});
+  }
+  return contained;
+}
+
+py::object WrapReference(const std::shared_ptr<core::CoreWorker>& session,
+                         const base::ObjectId& id, core::AddressPtr owner) {
+  return py::cast(new ObjectRef(id, std::move(owner), session),
+                  py::return_value_policy::take_ownership);
+}
+
+bool IsObjectRef(PyObject* object) { return Py_TYPE(object) == object_ref_type; }
+
+ObjectRef& AsObjectRef(PyObject* object) {
+  // The holder's value pointer, without pybind11's type search: the type is final and exact.
+  auto* instance = reinterpret_cast<py::detail::instance*>(object);
+  return *static_cast<ObjectRef*>(instance->simple_value_holder[0]);
+}
+
+void RegisterObjectRef(py::module_& module) {
+  py::class_<ObjectRef> type(module, "ObjectRef", py::is_final());
+  type.def(py::init([](const py::bytes& binary) {
+             auto id = ValueOrRaise(base::ObjectId::FromBinary(std::string_view(binary)));
+             return new ObjectRef(id, nullptr, nullptr);
+           }),
+           py::arg("binary"))
+      .def("binary", [](const ObjectRef& self) { return py::bytes(self.id().BinaryString()); })
+      .def("hex", [](const ObjectRef& self) { return self.id().Hex(); })
+      .def("is_nil", [](const ObjectRef& self) { return self.id().IsNil(); })
+      .def("owner_address", [](const ObjectRef& self) { return OwnerBytes(self); })
+      .def("task_id",
+           [module](const ObjectRef& self) {
+             return module.attr("TaskID")(py::bytes(base::TaskOf(self.id()).BinaryString()));
+           })
+      .def("job_id",
+           [module](const ObjectRef& self) {
+             auto job = base::JobOf(base::ActorOf(base::TaskOf(self.id())));
+             return module.attr("JobID")(py::bytes(job.BinaryString()));
+           })
+      .def("__eq__",
+           [](const ObjectRef& self, const py::object& other) {
+             return IsObjectRef(other.ptr()) && AsObjectRef(other.ptr()).id() == self.id();
+           })
+      .def("__hash__",
+           [](const ObjectRef& self) { return absl::HashOf(self.id()); })
+      .def("__repr__",
+           [](const ObjectRef& self) { return absl::StrCat("ObjectRef(", self.id().Hex(), ")"); })
+      .def("__reduce__", [](const py::object& self) {
+        if (collector != nullptr) collector->references.push_back(self);
+        return Reduce(self);
+      });
+  type.attr("__class_getitem__") = py::module_::import("builtins").attr("classmethod")(
+      py::cpp_function([](const py::object& cls, const py::object&) { return cls; }));
+  object_ref_type = reinterpret_cast<PyTypeObject*>(type.ptr());
+  module.def("rebuild_object_ref", &Rebuild, py::arg("binary"), py::arg("owner_address"));
+  rebuild_function = module.attr("rebuild_object_ref").cast<py::object>().release().ptr();
+  // Python's way to a scope (functions and classes are pickled there): begin and end on one thread.
+  struct OpenScope {
+    CollectedReferences collected;
+    CollectingScope scope{&collected};
+  };
+  static thread_local std::unique_ptr<OpenScope> open;
+  module.def("begin_collecting_refs", [] { open = std::make_unique<OpenScope>(); });
+  module.def("end_collecting_refs", [] {
+    py::list references;
+    if (open == nullptr) return references;
+    for (const py::object& reference : open->collected.references) references.append(reference);
+    open.reset();
+    return references;
+  });
+}
+
+}  // namespace ray::bindings

@@ -1,0 +1,54 @@
+#include "ray/bindings/ready_queue.h"
+
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <utility>
+
+#include "ray/base/check.h"
+
+namespace ray::bindings {
+
+ReadyQueue::ReadyQueue() : fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+  MANTA_CHECK(fd_.valid());
+}
+
+void ReadyQueue::Signal() {
+  uint64_t one = 1;
+  ssize_t n = write(fd_.get(), &one, sizeof one);
+  static_cast<void>(n);  // a full counter is readable too
+}
+
+void ReadyQueue::Push(uint64_t token) {
+  absl::MutexLock lock(&mutex_);
+  tokens_.push_back(token);
+  if (tokens_.size() == 1) Signal();
+}
+
+std::vector<uint64_t> ReadyQueue::Drain() {
+  absl::MutexLock lock(&mutex_);
+  uint64_t count;
+  ssize_t n = read(fd_.get(), &count, sizeof count);
+  static_cast<void>(n);  // nothing there is fine
+  return std::exchange(tokens_, {});
+}
+
+std::vector<uint64_t> ReadyQueue::Wait() {
+  {
+    absl::MutexLock lock(&mutex_);
+    auto ready = [this] {
+      mutex_.AssertHeld();
+      return closed_ || !tokens_.empty();
+    };
+    mutex_.Await(absl::Condition(&ready));
+  }
+  return Drain();
+}
+
+void ReadyQueue::Close() {
+  absl::MutexLock lock(&mutex_);
+  closed_ = true;
+  Signal();
+}
+
+}  // namespace ray::bindings

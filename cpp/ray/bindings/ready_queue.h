@@ -1,0 +1,34 @@
+// Completions on their way to an event loop: the core worker pushes tokens without the GIL, an eventfd becomes readable,
+// and Python drains. So `await ref` needs no thread, and the background thread never takes the GIL.
+// Threads: Push and Close from any, without the GIL; the others as the caller likes.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "ray/net/endpoint.h"
+
+namespace ray::bindings {
+
+class ReadyQueue {
+ public:
+  ReadyQueue();
+  void Push(uint64_t token);
+  std::vector<uint64_t> Drain();
+  // Blocks until there are tokens; empty: closed.
+  std::vector<uint64_t> Wait();
+  void Close();
+  int fd() const { return fd_.get(); }
+
+ private:
+  void Signal();
+
+  const net::UniqueFd fd_;
+  absl::Mutex mutex_;
+  std::vector<uint64_t> tokens_ ABSL_GUARDED_BY(mutex_);
+  bool closed_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+}  // namespace ray::bindings

@@ -1,0 +1,95 @@
+// Sends the calls of this process to actors: in order for each actor, held while a call's arguments are pending or the
+// actor is not there, sent again after a restart within the retry budget. Sans-I/O.
+//   CALL-1  calls reach an incarnation in the order they were submitted; a call whose arguments are pending holds back
+//           those behind it.
+//   CALL-2  a call that was in flight when its incarnation died runs again only if it had retries left; else its error
+//           waits for the verdict: ActorUnavailable if the actor restarts, ActorDied if it does not.
+//   CALL-3  every submitted call ends in exactly one reply or one Actions::Fail.
+//
+// Threads: thread-compatible; the core worker's mutex. Actions are called inline and must not re-enter.
+// Errors: stale information (an older revision) is ignored.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "ray/base/ids.h"
+#include "ray/core/serialized_value.h"
+#include "ray/core/task.h"
+#include "ray/core/worker_address.h"
+#include "ray/wire/v1/wire.pb.h"
+
+namespace ray::core {
+
+class ActorSubmitter {
+ public:
+  class Actions {
+   public:
+    virtual ~Actions() = default;
+    // Connects if need be. A peer that cannot be reached ends in OnConnectionLost.
+    virtual void PushCall(const AddressPtr& worker, const TaskPtr& task) = 0;
+    virtual void Fail(const TaskPtr& task, const SystemError& error) = 0;
+    // Ask to be told about this actor from now on (OnActorInfo).
+    virtual void Subscribe(const base::ActorId& actor) = 0;
+    // The actor will never run again: what its creation kept alive can go.
+    virtual void ActorDead(const base::ActorId& actor) = 0;
+    virtual bool IsConnected(const base::WorkerId& worker) = 0;
+  };
+
+  explicit ActorSubmitter(Actions* actions) : actions_(actions) {}
+
+  // Idempotent. `pending_calls_max` < 0: no limit.
+  void AddActor(const base::ActorId& actor, int32_t pending_calls_max);
+  bool Knows(const base::ActorId& actor) const { return actors_.contains(actor); }
+
+  // False when the actor's limit of pending calls is reached; the call is not taken then.
+  bool HasRoom(const base::ActorId& actor) const;
+  void Submit(const TaskPtr& task);
+  void OnResolved(const TaskPtr& task);
+  bool RemoveQueued(const TaskPtr& task);
+  std::optional<AddressPtr> WorkerRunning(const TaskPtr& task) const;
+
+  void OnActorInfo(const wire::v1::ActorInfo& info);
+  // The worker of some actor (or of none) cannot be reached any more.
+  void OnConnectionLost(const base::WorkerId& worker);
+  void OnTaskDone(const TaskPtr& task);
+  // The call raised and may run again on the same incarnation: to the back of the queue, as a new attempt.
+  void Retry(const TaskPtr& task);
+
+  wire::v1::ActorState StateOf(const base::ActorId& actor) const;
+  void CheckInvariants() const;
+
+ private:
+  struct Actor {
+    base::ActorId id;
+    wire::v1::ActorState state = wire::v1::PENDING_CREATION;
+    uint64_t revision = 0;
+    int32_t pending_calls_max = -1;
+    AddressPtr address;               // ALIVE and not known to be broken
+    std::deque<TaskPtr> queue;        // not sent; submission order
+    std::deque<TaskPtr> in_flight;    // sent to `address`'s incarnation; submission order
+    std::vector<TaskPtr> no_verdict;  // CALL-2: lost, no retries, the actor's fate unknown
+    std::string description;          // "Counter" or "": class name for messages
+    std::optional<SystemError> death;
+  };
+
+  Actor* Find(const base::ActorId& actor);
+  const Actor* Find(const base::ActorId& actor) const;
+  void Flush(Actor& actor);
+  void LoseInFlight(Actor& actor);
+  void FailAll(std::vector<TaskPtr> tasks, const SystemError& error);
+  void Die(Actor& actor);
+  SystemError DeathError(const wire::v1::ActorInfo& info) const;
+  SystemError UnavailableError(const Actor& actor) const;
+
+  Actions* const actions_;
+  absl::flat_hash_map<base::ActorId, std::unique_ptr<Actor>> actors_;
+  absl::flat_hash_map<base::WorkerId, Actor*> by_worker_;  // of actors with in-flight calls or an address
+};
+
+}  // namespace ray::core

@@ -1,0 +1,310 @@
+// Session: connecting, the loop, frames to where they belong, and the end.
+#include "ray/core/core_worker.h"
+
+#include <unistd.h>
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "ray/base/clock.h"
+#include "ray/base/logging.h"
+#include "ray/base/status_macros.h"
+#include "ray/core/parse_frame.h"
+
+namespace ray::core {
+
+using base::JobId;
+using base::NodeId;
+using base::WorkerId;
+
+namespace {
+
+constexpr absl::Duration kRayletTimeout = absl::Seconds(30);
+// References dropped while nobody enters the core worker are noticed after at most this time.
+constexpr absl::Duration kDrainDelay = absl::Milliseconds(2);
+
+TaskSubmitter::Options SubmitterOptions(const base::Config& config) {
+  TaskSubmitter::Options options;
+  options.pipeline_target_nanos = config.task_pipeline_target_us * 1000;
+  options.stall_nanos = config.task_stall_us * 1000;
+  options.linger_nanos = config.lease_linger_ms * 1'000'000;
+  options.slice_nanos = config.lease_slice_ms * 1'000'000;
+  options.depth_max = static_cast<size_t>(config.task_pipeline_depth_max);
+  options.lease_requests_max = static_cast<size_t>(config.lease_requests_max);
+  return options;
+}
+
+net::Connection::Options ConnectionOptions(const base::Config& config) {
+  net::Connection::Options options;
+  options.frame_max_bytes = static_cast<uint64_t>(config.wire_frame_max_bytes);
+  options.coalesce_max_bytes = static_cast<uint64_t>(config.wire_coalesce_max_bytes);
+  options.coalesce_max_delay = absl::Microseconds(config.wire_coalesce_max_us);
+  options.outbuffer_max_bytes = static_cast<uint64_t>(config.wire_outbuffer_max_bytes);
+  return options;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<CoreWorker>> CoreWorker::Connect(const Options& options) {
+  std::unique_ptr<CoreWorker> worker(new CoreWorker(options));
+  MANTA_RETURN_IF_ERROR(worker->Start());
+  return worker;
+}
+
+CoreWorker::CoreWorker(const Options& options) : options_(options) {}
+
+CoreWorker::~CoreWorker() { Shutdown(); }
+
+absl::Status CoreWorker::Start() {
+  if (!options_.log_file.empty()) {
+    base::InitLogging({options_.is_driver ? "driver" : "worker", options_.log_file});
+  }
+  MANTA_ASSIGN_OR_RETURN(net::UniqueFd fd,
+                         net::Connect(options_.raylet_endpoint, absl::Seconds(5)));
+  absl::MutexLock lock(&mutex_);
+  auto worker_id = WorkerId::Random();
+  identity_.worker_id = worker_id;
+  peers_ = std::make_unique<Peers>(
+      &loop_, ConnectionOptions(config_),
+      Peers::Events{[this](const PeerPtr& peer, const net::Frame& frame) {
+                      mutex_.AssertHeld();
+                      OnPeerFrame(peer, frame);
+                    },
+                    [this](const PeerPtr& peer, const absl::Status&) {
+                      mutex_.AssertHeld();
+                      OnPeerLost(peer);
+                    }});
+  // The sockets of a session lie beside the raylet's.
+  std::string directory = options_.raylet_endpoint.substr(0, options_.raylet_endpoint.rfind('/'));
+  MANTA_RETURN_IF_ERROR(
+      peers_->Listen(absl::StrCat(directory, "/w", worker_id.Hex().substr(0, 16)), ""));
+  MANTA_ASSIGN_OR_RETURN(net::HandshakeResult result, Handshake(fd.get()));
+  MANTA_RETURN_IF_ERROR(UseHelloReply(result));
+
+  raylet_ = net::Connection::Create(&loop_, std::move(fd), ConnectionOptions(config_));
+  raylet_->set_description("raylet");
+  if (store_memory_ != nullptr) {
+    auto on_release = [queue = release_queue_](const base::ObjectId& id) {
+      queue->Push(ReleaseQueue::Kind::kStorePin, id);
+    };
+    store_ = std::make_unique<StoreClient>(raylet_, store_memory_, on_release);
+  }
+  copy_options_ = store::CopyOptions::FromConfig(config_);
+  tasks_ = std::make_unique<TaskSubmitter>(SubmitterOptions(config_),
+                                           static_cast<TaskSubmitter::Actions*>(this));
+  net::LoopDriver::Options driving;
+  driving.spin_max = absl::Microseconds(config_.loop_spin_max_us);
+  driving.background_grace = absl::Microseconds(config_.loop_background_grace_us);
+  driver_ = std::make_unique<net::LoopDriver>(&loop_, &mutex_, driving);
+  raylet_->Start({[this](const auto&, const net::Frame& frame) {
+                    mutex_.AssertHeld();
+                    OnRayletFrame(frame);
+                  },
+                  [this](const auto&, const absl::Status& why) {
+                    mutex_.AssertHeld();
+                    OnRayletLost(why);
+                  }},
+                 std::move(result.already_read));
+  driver_->StartBackground();
+  return absl::OkStatus();
+}
+
+absl::StatusOr<net::HandshakeResult> CoreWorker::Handshake(int fd) {
+  wire::v1::Hello hello;
+  hello.set_protocol_version(net::kProtocolVersion);
+  hello.set_kind(options_.is_driver ? wire::v1::DRIVER : wire::v1::WORKER);
+  mutex_.AssertHeld();
+  hello.set_worker_id(identity_.worker_id.BinaryString());
+  hello.set_pid(getpid());
+  hello.mutable_address()->set_worker_id(identity_.worker_id.BinaryString());
+  hello.mutable_address()->set_endpoint(peers_->endpoint());
+  hello.set_job_namespace(options_.job_namespace);
+  hello.set_entrypoint(options_.entrypoint);
+  hello.set_startup_token(options_.startup_token);
+  hello.set_log_to_driver(options_.log_to_driver);
+  MANTA_ASSIGN_OR_RETURN(
+      net::HandshakeResult result,
+      net::BlockingHandshake(fd, hello, wire::v1::HELLO, wire::v1::ERROR, kRayletTimeout));
+  if (!result.refusal_metadata.empty()) {
+    wire::v1::ErrorFrame error;
+    error.ParseFromString(result.refusal_metadata);
+    return absl::FailedPreconditionError(
+        absl::StrCat("the raylet refused this process: ", error.reason()));
+  }
+  return result;
+}
+
+absl::Status CoreWorker::UseHelloReply(const net::HandshakeResult& result) {
+  wire::v1::HelloReply reply;
+  if (!reply.ParseFromString(result.reply_metadata)) {
+    return absl::DataLossError("the raylet's HELLO reply is malformed");
+  }
+  mutex_.AssertHeld();
+  for (const auto& [name, value] : reply.config()) {
+    MANTA_RETURN_IF_ERROR(config_.Set(name, value));
+    identity_.config[name] = value;
+  }
+  MANTA_ASSIGN_OR_RETURN(identity_.node_id, NodeId::FromBinary(reply.node_id()));
+  if (!reply.job_id().empty()) {
+    MANTA_ASSIGN_OR_RETURN(identity_.job_id, JobId::FromBinary(reply.job_id()));
+  }
+  identity_.node_ip = reply.node_ip();
+  identity_.session_dir = reply.session_dir();
+  identity_.gcs_address = reply.gcs_address();
+  identity_.job_namespace = reply.job_namespace();
+  worker_job_ = identity_.job_id;
+  put_task_ = options_.is_driver ? base::DriverTaskId(identity_.job_id)
+                                 : task_ids_.Next(base::NilActorOf(identity_.job_id));
+
+  wire::v1::Address address;
+  address.set_node_id(identity_.node_id.BinaryString());
+  address.set_worker_id(identity_.worker_id.BinaryString());
+  address.set_endpoint(peers_->endpoint());
+  MANTA_ASSIGN_OR_RETURN(self_, WorkerAddress::FromProto(address));
+  peers_->SetSelf(self_);
+  objects_.set_self(self_->worker_id);
+  if (reply.store_capacity_bytes() == 0) return absl::OkStatus();
+  net::UniqueFd memory(dup(result.received_fd.get()));
+  MANTA_ASSIGN_OR_RETURN(
+      store_memory_, store::SharedMemory::Map(std::move(memory), reply.store_capacity_bytes()));
+  return absl::OkStatus();
+}
+
+void CoreWorker::Shutdown() {
+  if (shut_down_.exchange(true)) return;
+  if (driver_ == nullptr) return;  // never started
+  {
+    absl::MutexLock lock(&mutex_);
+    Drain();
+    peers_->FlushAll();
+    if (store_ != nullptr) store_->Flush();
+    peers_->CloseAll();
+    raylet_->Close(absl::CancelledError("this process ends its session"));
+  }
+  loop_.Wake();
+  driver_->Stop();
+  // Runs what the closes left: every pending reply is answered with "cancelled".
+  while (loop_.Poll(absl::ZeroDuration()) > 0) {
+  }
+  absl::MutexLock lock(&message_mutex_);
+  messages_.clear();
+}
+
+CoreWorker::Identity CoreWorker::identity() const {
+  auto* self = const_cast<CoreWorker*>(this);
+  absl::MutexLock lock(&self->mutex_);
+  return self->identity_;
+}
+
+JobId CoreWorker::CurrentJob() {
+  absl::MutexLock lock(&mutex_);
+  return worker_job_;
+}
+
+void CoreWorker::OnRayletFrame(const net::Frame& frame) {
+  switch (frame.type) {
+    case wire::v1::RECLAIM_LEASES:
+      return tasks_->OnReclaim(base::MonotonicNanos());
+    case wire::v1::ACTOR_CHANGED: {
+      auto info = ParseMetadata<wire::v1::ActorInfo>(frame);
+      if (info.ok()) actors_.OnActorInfo(*info);
+      return;
+    }
+    case wire::v1::TASK_PENDING_WARNING: {
+      auto warning = ParseMetadata<wire::v1::PendingWarning>(frame);
+      if (!warning.ok()) return;
+      Message message;
+      message.is_warning = true;
+      message.lines.set_name(warning->task_name());
+      message.lines.add_lines(warning->message());
+      return PushMessage(std::move(message));
+    }
+    case wire::v1::LOG_LINES: {
+      auto lines = ParseMetadata<wire::v1::LogLines>(frame);
+      if (lines.ok()) PushMessage({false, *std::move(lines)});
+      return;
+    }
+    case wire::v1::CREATE_ACTOR:
+      return OnCreateActor(frame);
+    case wire::v1::EXIT_WORKER: {
+      auto exit = ParseMetadata<wire::v1::ExitWorker>(frame);
+      if (exit.ok() && exit->force()) _exit(1);
+      exit_requested_.store(true);
+      return NotifyCalls();
+    }
+    case wire::v1::ERROR: {
+      auto error = ParseMetadata<wire::v1::ErrorFrame>(frame);
+      MANTA_LOG(kError, "the raylet closes this connection: ", error.ok() ? error->reason() : "");
+      return;
+    }
+    default:
+      MANTA_LOG(kWarning, "unknown frame of type ", frame.type, " from the raylet ignored");
+  }
+}
+
+void CoreWorker::OnRayletLost(const absl::Status& why) {
+  raylet_lost_.store(true);
+  if (shut_down_.load()) return;
+  MANTA_LOG(kWarning, "the connection to the raylet is lost: ", why.message());
+  if (options_.on_raylet_lost) options_.on_raylet_lost();
+}
+
+void CoreWorker::OnPeerFrame(const PeerPtr& peer, const net::Frame& frame) {
+  switch (frame.type) {
+    case wire::v1::TASK_TEMPLATE:
+      return OnTemplate(peer, frame);
+    case wire::v1::PUSH_TASK:
+      return OnPushTask(peer, frame);
+    case wire::v1::RECALL_TASKS:
+      return OnRecallTasks(peer, frame);
+    case wire::v1::TASKS_RECALLED:
+      return OnTasksRecalled(peer, frame);
+    case wire::v1::CANCEL_TASK:
+      return OnCancelTask(peer, frame);
+    case wire::v1::GET_OBJECT:
+      return OnObjectRequest(peer, frame);
+    case wire::v1::ADD_BORROWER:
+      return OnAddBorrower(peer, frame);
+    case wire::v1::REMOVE_BORROWER:
+      return OnRemoveBorrower(peer, frame);
+    case wire::v1::REFS_TAKEN: {
+      auto taken = ParseMetadata<wire::v1::TaskIds>(frame);
+      if (!taken.ok() || taken->task_ids_size() != 1) return;
+      auto task = base::TaskId::FromBinary(taken->task_ids(0));
+      if (!task.ok()) return;
+      auto node = handed_over_.extract(*task);
+      if (node.empty()) return;
+      for (const base::ObjectId& id : node.mapped()) objects_.Unpin(id);
+      return;
+    }
+    default:
+      peer->connection->Close(
+          absl::InvalidArgumentError(absl::StrCat("unknown frame of type ", frame.type)));
+  }
+}
+
+void CoreWorker::OnPeerLost(const PeerPtr& peer) {
+  if (shut_down_.load()) return;
+  int64_t now = base::MonotonicNanos();
+  objects_.BorrowerGone(peer->worker_id);
+  actors_.OnConnectionLost(peer->worker_id);
+  SystemError error;
+  error.code = "WORKER_CRASHED";
+  error.message =
+      "the worker process of the task ended unexpectedly (a crash, os._exit, sys.exit or a signal). Its last output "
+      "is in the session's logs folder.";
+  for (const TaskPtr& task : tasks_->OnWorkerLost(peer->worker_id, now)) RetryOrFail(task, error);
+}
+
+void CoreWorker::ScheduleDrain() {
+  if (shut_down_.load() || drain_scheduled_.exchange(true)) return;
+  loop_.Post([this] {
+    loop_.RunAfter(kDrainDelay, [this] {
+      mutex_.AssertHeld();
+      Drain();
+      if (store_ != nullptr) store_->Flush();
+    });
+  });
+}
+
+}  // namespace ray::core

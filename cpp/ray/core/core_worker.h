@@ -1,0 +1,401 @@
+// The core worker of a driver or worker process: owns and borrows objects, submits tasks, runs calls. It wires the
+// sans-I/O parts (ObjectTable, TaskSubmitter, ActorSubmitter, TaskReceiver) to the raylet, to other core workers and to
+// the store, behind one mutex: a monitor that user threads and the loop's handlers enter in turn.
+//
+// Owner: the bindings; one a session.   Threads: thread-safe unless said otherwise. Methods marked "blocks" drive the
+// event loop and must be called without the GIL; the others hold the mutex for microseconds and may be called with it.
+// The core worker itself never takes the GIL and calls back into nothing but `Options::on_raylet_lost`.
+// Errors: absl::Status where the caller can act; a task's failure is an error value of its return objects.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/functional/any_invocable.h"
+#include "absl/functional/function_ref.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/types/span.h"
+#include "ray/base/config.h"
+#include "ray/base/ids.h"
+#include "ray/core/actor_submitter.h"
+#include "ray/core/object_table.h"
+#include "ray/core/peers.h"
+#include "ray/core/release_queue.h"
+#include "ray/core/serialized_value.h"
+#include "ray/core/store_client.h"
+#include "ray/core/task.h"
+#include "ray/core/task_receiver.h"
+#include "ray/core/task_submitter.h"
+#include "ray/net/loop_driver.h"
+#include "ray/store/parallel_copy.h"
+#include "ray/wire/v1/wire.pb.h"
+
+namespace ray::core {
+
+// The arguments of a call, ready to travel: either inline bytes or an object in the store.
+struct CallArguments {
+  BufferPtr args;
+  base::ObjectId args_object;
+  std::vector<Task::TopLevelRef> refs;
+  std::vector<ContainedObject> nested;  // references inside values
+};
+
+// A value that was computed here and goes to the caller.
+struct ResultValue {
+  BufferPtr inline_value;               // null: it was written to the store under its return id
+  std::vector<ContainedObject> contained;
+};
+
+class CoreWorker final : private ObjectTable::Actions,
+                         private TaskSubmitter::Actions,
+                         private ActorSubmitter::Actions {
+ public:
+  struct Options {
+    std::string raylet_endpoint;
+    bool is_driver = false;
+    std::string job_namespace;       // driver
+    std::string entrypoint;          // driver
+    bool log_to_driver = false;      // driver
+    uint64_t startup_token = 0;      // worker
+    std::string log_file;
+    std::function<void()> on_raylet_lost;  // worker: ends the process; called once, from whoever drives the loop
+  };
+  struct Identity {
+    base::NodeId node_id;
+    base::WorkerId worker_id;
+    base::JobId job_id;
+    std::string node_ip;
+    std::string session_dir;
+    std::string gcs_address;
+    std::string job_namespace;
+    std::map<std::string, std::string> config;
+  };
+  using Interrupted = absl::FunctionRef<bool()>;
+  static constexpr int64_t kNoDeadline = INT64_MAX;  // deadlines are MonotonicNanos
+
+  // Blocks until the raylet has answered. kUnavailable, or the raylet's reason for refusing.
+  static absl::StatusOr<std::unique_ptr<CoreWorker>> Connect(const Options& options);
+  ~CoreWorker() override;
+  // Ends the session: waits in progress return kCancelled. Blocks until the background thread is gone. Idempotent.
+  void Shutdown();
+  bool is_shut_down() const { return shut_down_.load(); }
+
+  Identity identity() const;
+  const base::Config& config() const { return config_; }
+  AddressPtr self_address() const { return self_; }
+  base::JobId CurrentJob();
+
+  // -- references (core_worker_objects.cc)
+  void AddLocalReference(const base::ObjectId& id, const AddressPtr& owner);
+  // From any thread at any time, even inside an allocation.
+  const std::shared_ptr<ReleaseQueue>& release_queue() const { return release_queue_; }
+  void ScheduleDrain();
+  AddressPtr OwnerOf(const base::ObjectId& id);
+  struct ReferenceCounts {
+    base::ObjectId id;
+    uint32_t local;
+    uint32_t other;
+  };
+  std::vector<ReferenceCounts> CountReferences();
+
+  // -- objects (core_worker_objects.cc)
+  // The new object has one local reference, which the caller takes over.
+  base::ObjectId PutInline(BufferPtr value, std::vector<ContainedObject> contained);
+  // Writes a value to the store: blocks while the store is full. The id gets one local reference if `id` is nil (a put);
+  // else it is a return value of a task that `owner` owns.
+  absl::StatusOr<base::ObjectId> PutInStore(const ValueParts& parts, const base::ObjectId& id,
+                                            const AddressPtr& owner, std::string_view note,
+                                            std::vector<ContainedObject> contained,
+                                            Interrupted interrupted);
+  struct GetResult {
+    net::LoopDriver::Outcome outcome;
+    std::vector<ArgumentBytes> values;  // kDone: as many as ids, each set
+  };
+  // Blocks.
+  GetResult Get(absl::Span<const base::ObjectId> ids, int64_t deadline, Interrupted interrupted);
+  // The inline value if it is here now; does not block.
+  BufferPtr TryGetInline(const base::ObjectId& id);
+  // Blocks until `num_ready` are ready or the deadline. `ready` is in input order and has at most num_ready marks.
+  net::LoopDriver::Outcome Wait(absl::Span<const base::ObjectId> ids, size_t num_ready,
+                                int64_t deadline, Interrupted interrupted, std::vector<bool>* ready);
+  // Runs `ready` (under the mutex, on some thread, without the GIL) once the object has a value. False: it has one now,
+  // and `ready` is dropped.
+  bool NotifyWhenReady(const base::ObjectId& id, absl::AnyInvocable<void()> ready);
+
+  // -- tasks (core_worker_tasks.cc)
+  // Each return object has one local reference, which the caller takes over.
+  base::TaskId SubmitTask(TemplatePtr task_template, CallArguments arguments);
+  void Cancel(const base::ObjectId& id, bool force, bool recursive);
+
+  // -- actors (core_worker_actors.cc)
+  struct NewActor {
+    wire::v1::ActorSpec spec;  // without ids, owner and arguments
+    bool get_if_exists = false;
+    CallArguments arguments;
+  };
+  struct ActorHandle {
+    base::ActorId id;
+    base::ObjectId handle_ref;                 // nil: detached, or an existing actor. Else with one local reference
+    std::optional<std::string> existing_blob;  // get_if_exists found this one
+  };
+  // Blocks for a named actor only. kAlreadyExists: the name is taken.
+  absl::StatusOr<ActorHandle> CreateActor(NewActor actor, Interrupted interrupted);
+  void KnowActor(const base::ActorId& id, int32_t pending_calls_max);
+  // nullopt: the actor's limit of pending calls is reached.
+  std::optional<base::TaskId> SubmitActorCall(const base::ActorId& id, TemplatePtr task_template,
+                                              CallArguments arguments);
+  absl::Status KillActor(const base::ActorId& id, bool no_restart, Interrupted interrupted);
+  wire::v1::ActorState StateOfActor(const base::ActorId& id);
+
+  // -- execution (core_worker_execution.cc)
+  // Blocks until a call may start or the process is to exit (null). A creation has caller == null.
+  IncomingCallPtr NextCall(Interrupted interrupted);
+  // Blocks until the process is to exit.
+  void WaitForExit(Interrupted interrupted);
+  IncomingCallPtr TakeCall();  // does not block; null: none may start now
+  std::shared_ptr<const wire::v1::CreateActor> creation_request() { return creation_request_; }
+  void Reply(const IncomingCallPtr& call, TaskStatus status, std::vector<ResultValue> results);
+  // The call ends without an answer: the process is about to exit, and the caller will hear of that.
+  void Abandon(const IncomingCallPtr& call);
+  void ReplyCreation(bool ok, std::string_view creation_error,
+                     int default_limit, const std::vector<std::pair<std::string, int>>& groups);
+  // `fd` becomes readable (an eventfd) whenever a call may start or was cancelled, from now on.
+  void SetCallNotification(int fd);
+  std::vector<base::TaskId> TakeCancelled();
+  // `handler` runs under the mutex when a running call is cancelled; it must return at once.
+  void SetCancelHandler(std::function<void(const IncomingCall&)> handler);
+  void AnnounceExit(bool intended, std::string_view reason);
+  bool exit_requested() const { return exit_requested_.load(); }
+  void RequestExit();
+  void FlushReplies();
+
+  // -- cluster (core_worker_cluster.cc). Blocking calls to the raylet, most of them relayed to the GCS.
+  absl::StatusOr<wire::v1::KvReply> Kv(const wire::v1::KvRequest& request, Interrupted interrupted);
+  absl::StatusOr<wire::v1::ClusterStateReply> ClusterState(Interrupted interrupted);
+  absl::StatusOr<wire::v1::StoreStatsReply> StoreStats(Interrupted interrupted);
+  absl::StatusOr<wire::v1::ActorInfo> GetNamedActor(std::string_view name,
+                                                    std::string_view job_namespace,
+                                                    Interrupted interrupted);
+  absl::StatusOr<wire::v1::ListNamedActorsReply> ListNamedActors(bool all_namespaces,
+                                                                 Interrupted interrupted);
+  absl::Status FlushLogs(int64_t deadline, Interrupted interrupted);
+
+  // What the driver's user should read. Bounded: the oldest are dropped, and counted in a line.
+  struct Message {
+    bool is_warning = false;
+    wire::v1::LogLines lines;
+  };
+  // Blocks until there are some, `timeout` has passed or the session ended (both: empty). On a lock of its own, not on
+  // the loop.
+  std::vector<Message> NextMessages(absl::Duration timeout);
+
+ private:
+  explicit CoreWorker(const Options& options);
+  absl::Status Start();
+  absl::StatusOr<net::HandshakeResult> Handshake(int fd);
+  absl::Status UseHelloReply(const net::HandshakeResult& result);
+
+  // Frames.
+  void OnRayletFrame(const net::Frame& frame) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void OnRayletLost(const absl::Status& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void OnPeerFrame(const PeerPtr& peer, const net::Frame& frame)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void OnPeerLost(const PeerPtr& peer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void PushMessage(Message message);
+
+  template <typename Reply>
+  absl::StatusOr<Reply> CallRaylet(wire::v1::FrameType type,
+                                   const google::protobuf::MessageLite& request, int64_t deadline,
+                                   Interrupted interrupted);
+
+  // ObjectTable::Actions
+  void RegisterBorrow(const base::ObjectId& id, const AddressPtr& owner) override;
+  void ReleaseBorrow(const base::ObjectId& id, const AddressPtr& owner,
+                     uint32_t registrations) override;
+  void FetchFromOwner(const base::ObjectId& id, const AddressPtr& owner) override;
+  void FreeStored(const base::ObjectId& id, const base::NodeId& node) override;
+  void OwnedObjectGone(const base::ObjectId& id) override;
+  // TaskSubmitter::Actions
+  void RequestLease(uint64_t request_id, const TaskTemplate& of, size_t backlog) override;
+  void CancelLease(uint64_t request_id) override;
+  void ReturnLease(const base::LeaseId& lease, bool worker_broken) override;
+  void PushTask(const AddressPtr& worker, const TaskPtr& task) override;
+  void RecallTasks(const AddressPtr& worker, const std::vector<base::TaskId>& tasks) override;
+  // ActorSubmitter::Actions
+  void PushCall(const AddressPtr& worker, const TaskPtr& task) override;
+  void Fail(const TaskPtr& task, const SystemError& error) override;
+  void Subscribe(const base::ActorId& actor) override;
+  void ActorDead(const base::ActorId& actor) override;
+  bool IsConnected(const base::WorkerId& worker) override;
+
+  // Objects.
+  void Drain() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void OnObjectRequest(const PeerPtr& peer, const net::Frame& frame)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void AnswerObjectRequest(const PeerPtr& peer, uint64_t correlation_id, const base::ObjectId& id)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void OnObjectReply(const base::ObjectId& id, const absl::StatusOr<net::Frame>& reply)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void OnAddBorrower(const PeerPtr& peer, const net::Frame& frame)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void OnRemoveBorrower(const PeerPtr& peer, const net::Frame& frame)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void OnBorrowAnswer(const base::ObjectId& id, bool known) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // A get under way: one thread's; its parts arrive under the mutex.
+  struct GetState {
+    absl::Span<const base::ObjectId> ids;
+    std::vector<ArgumentBytes> values;
+    std::vector<bool> asked;  // of the store
+    size_t next = 0;          // every value before this one is here
+  };
+  bool AdvanceGet(const std::shared_ptr<GetState>& state) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void AskStore(const std::shared_ptr<GetState>& state) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Waits like LoopDriver::WaitUntil, and lets the raylet and the callers know when a running task is blocked.
+  net::LoopDriver::Outcome WaitBlocked(absl::FunctionRef<bool()> done, int64_t deadline,
+                                       Interrupted interrupted);
+  void BeginBlocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void EndBlocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  // Tasks.
+  TaskPtr MakeTask(const base::TaskId& id, TemplatePtr task_template, CallArguments arguments)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void PinArguments(Task* task, const CallArguments& arguments)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void AddReturns(const Task& task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Calls OnResolved when every reference argument has a value.
+  void Resolve(const TaskPtr& task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void OnResolved(const TaskPtr& task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  BufferPtr ArgumentError(const Task& task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void SendTask(const PeerPtr& peer, const TaskPtr& task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  uint32_t TemplateNumber(const PeerPtr& peer, const Task& task)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void PackRefs(const Task& task, PushTaskFrame* frame) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void OnTaskReply(const PeerPtr& peer, const TaskPtr& task, const net::Frame& frame)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void StoreReturns(const PeerPtr& peer, const Task& task, TaskReplyFrame* reply)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void EndTask(const TaskPtr& task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void FailWith(const TaskPtr& task, const BufferPtr& error) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void RetryOrFail(const TaskPtr& task, const SystemError& error)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void CancelOwned(TaskPtr task, bool force, bool recursive) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void OnLeaseReply(uint64_t request_id, const absl::StatusOr<net::Frame>& reply)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void OnTasksRecalled(const PeerPtr& peer, const net::Frame& frame)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void ScheduleTick() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void SendRefsTaken() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  // Actors.
+  void RegisterActor(const wire::v1::RegisterActor& request,
+                     absl::AnyInvocable<void(const wire::v1::RegisterActorReply&)> done)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void MarkActorDead(const base::ActorId& id, wire::v1::ActorDeathCause cause,
+                     std::string_view message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  // Execution.
+  void OnTemplate(const PeerPtr& peer, const net::Frame& frame)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void OnPushTask(const PeerPtr& peer, const net::Frame& frame)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void OnCreateActor(const net::Frame& frame) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void OnRecallTasks(const PeerPtr& peer, const net::Frame& frame)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void OnCancelTask(const PeerPtr& peer, const net::Frame& frame)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void AcceptCall(const IncomingCallPtr& call, PushTaskFrame frame)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void FetchArgument(const IncomingCallPtr& call, const RefArgument& ref, size_t index)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void FetchStored(const IncomingCallPtr& call, const base::ObjectId& id, int index)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void ArgumentArrived(const IncomingCallPtr& call) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void NotifyCalls() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void ReturnToOwner(const std::vector<IncomingCallPtr>& calls)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void ReplyToCaller(const IncomingCallPtr& call, TaskStatus status, uint32_t run_micros,
+                     const std::vector<ResultValue>& results) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void ProtectContained(const IncomingCallPtr& call, const std::vector<ResultValue>& results)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void SendHeldReplies() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  const Options options_;
+  base::Config config_;
+
+  // Lock order: mutex_ is the only lock held while calling into the parts below; nothing else is taken under it but
+  // the event loop's post lock and the message lock.
+  absl::Mutex mutex_;
+  net::EventLoop loop_{&mutex_};
+  std::unique_ptr<net::LoopDriver> driver_;  // set in Start, then constant
+  std::shared_ptr<net::Connection> raylet_;  // set in Start; its methods need mutex_
+  std::unique_ptr<Peers> peers_ ABSL_GUARDED_BY(mutex_);
+  std::unique_ptr<StoreClient> store_ ABSL_GUARDED_BY(mutex_);
+  store::CopyOptions copy_options_;          // constant after Start
+  std::shared_ptr<store::SharedMemory> store_memory_;  // constant after Start
+  AddressPtr self_;                          // constant after Start
+  Identity identity_ ABSL_GUARDED_BY(mutex_);
+
+  std::shared_ptr<ReleaseQueue> release_queue_ = std::make_shared<ReleaseQueue>();
+  std::atomic<bool> drain_scheduled_{false};
+  std::atomic<bool> shut_down_{false};
+  std::atomic<bool> raylet_lost_{false};
+  std::atomic<bool> exit_requested_{false};
+
+  ObjectTable objects_ ABSL_GUARDED_BY(mutex_){this};
+  std::unique_ptr<TaskSubmitter> tasks_ ABSL_GUARDED_BY(mutex_);
+  ActorSubmitter actors_ ABSL_GUARDED_BY(mutex_){this};
+  TaskReceiver receiver_ ABSL_GUARDED_BY(mutex_);
+  base::TaskIdGenerator task_ids_ ABSL_GUARDED_BY(mutex_);
+  base::TaskId put_task_ ABSL_GUARDED_BY(mutex_);  // puts of this process count under this task
+  uint32_t put_index_ ABSL_GUARDED_BY(mutex_) = 0;
+  absl::flat_hash_map<base::TaskId, TaskPtr> pending_ ABSL_GUARDED_BY(mutex_);  // submitted, not ended
+  bool tick_scheduled_ ABSL_GUARDED_BY(mutex_) = false;
+
+  // Owned, not detached actors: handle reference -> actor, and what an actor's restart would need.
+  absl::flat_hash_map<base::ObjectId, base::ActorId> handle_refs_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_map<base::ActorId, std::vector<base::ObjectId>> creation_pins_
+      ABSL_GUARDED_BY(mutex_);
+
+  // Execution.
+  struct HeldReply {
+    IncomingCallPtr call;
+    TaskStatus status;
+    uint32_t run_micros;
+    std::vector<ResultValue> results;
+  };
+  std::vector<HeldReply> held_replies_ ABSL_GUARDED_BY(mutex_);  // wait for borrow registrations (REF-2)
+  // References inside results, pinned until the caller has registered them.
+  absl::flat_hash_map<base::TaskId, std::vector<base::ObjectId>> handed_over_
+      ABSL_GUARDED_BY(mutex_);
+  struct RefsTaken {
+    PeerPtr peer;
+    base::TaskId task;
+  };
+  std::vector<RefsTaken> refs_taken_ ABSL_GUARDED_BY(mutex_);  // to be sent once registrations are answered
+  std::shared_ptr<const wire::v1::CreateActor> creation_request_;  // set once, before the creation call runs
+  uint64_t creation_correlation_ ABSL_GUARDED_BY(mutex_) = 0;
+  base::JobId worker_job_ ABSL_GUARDED_BY(mutex_);
+  int call_notification_fd_ ABSL_GUARDED_BY(mutex_) = -1;
+  std::vector<base::TaskId> cancelled_running_ ABSL_GUARDED_BY(mutex_);
+  std::function<void(const IncomingCall&)> on_cancel_running_ ABSL_GUARDED_BY(mutex_);
+  int blocked_threads_ ABSL_GUARDED_BY(mutex_) = 0;
+
+  absl::Mutex message_mutex_ ABSL_ACQUIRED_AFTER(mutex_);
+  std::deque<Message> messages_ ABSL_GUARDED_BY(message_mutex_);
+  uint64_t messages_dropped_ ABSL_GUARDED_BY(message_mutex_) = 0;
+};
+
+// The object whose references are an owned actor's handles.
+base::ObjectId HandleReferenceOf(const base::ActorId& actor);
+
+}  // namespace ray::core

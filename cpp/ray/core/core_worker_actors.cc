@@ -1,0 +1,182 @@
+// Actors of this process: creating them, calling them, hearing of their fate.
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "ray/base/logging.h"
+#include "ray/core/core_worker.h"
+#include "ray/core/parse_frame.h"
+
+namespace ray::core {
+
+using base::ActorId;
+using base::ObjectId;
+using base::TaskId;
+
+ObjectId HandleReferenceOf(const ActorId& actor) {
+  return base::ReturnObjectId(base::MakeTaskId(0, actor), 1);
+}
+
+absl::StatusOr<CoreWorker::ActorHandle> CoreWorker::CreateActor(NewActor actor,
+                                                                Interrupted interrupted) {
+  wire::v1::RegisterActor request;
+  request.set_get_if_exists(actor.get_if_exists);
+  *request.mutable_spec() = std::move(actor.spec);
+  wire::v1::ActorSpec* spec = request.mutable_spec();
+  bool named = !spec->name().empty();
+  auto answer = std::make_shared<std::optional<wire::v1::RegisterActorReply>>();
+  ActorHandle handle;
+  {
+    absl::MutexLock lock(&mutex_);
+    Drain();
+    handle.id = base::NewActorId(worker_job_);
+    spec->set_actor_id(handle.id.BinaryString());
+    self_->ToProto(spec->mutable_owner());
+
+    // The creation call travels as a task would; arguments that are references are fetched by the actor itself, so
+    // that creation waits for nobody. What they mention lives until the actor is dead: a restart needs it again.
+    Task creation;
+    creation.id = base::MakeTaskId(0, handle.id);
+    PinArguments(&creation, actor.arguments);
+    PushTaskFrame frame;
+    frame.task_id = creation.id;
+    frame.args_object = actor.arguments.args_object;
+    if (actor.arguments.args != nullptr) frame.args = actor.arguments.args->view();
+    for (const Task::TopLevelRef& ref : actor.arguments.refs) {
+      RefArgument argument;
+      argument.kind = RefArgument::Kind::kByOwner;
+      argument.position = ref.position;
+      argument.keyword = ref.keyword;
+      argument.object_id = ref.id;
+      argument.owner_address = (ref.owner == nullptr ? self_ : ref.owner)->serialized;
+      frame.refs.push_back(std::move(argument));
+    }
+    std::vector<std::string_view> payload;
+    PackPushTask(frame, spec->mutable_args_metadata(), &payload);
+    for (std::string_view segment : payload) spec->mutable_args_payload()->append(segment);
+    creation_pins_[handle.id].assign(creation.pinned.begin(), creation.pinned.end());
+
+    if (!spec->detached()) {
+      handle.handle_ref = HandleReferenceOf(handle.id);
+      objects_.AddOwned(handle.handle_ref).local = 1;
+      handle_refs_[handle.handle_ref] = handle.id;
+    }
+    RegisterActor(request, [this, answer, named, id = handle.id](
+                               const wire::v1::RegisterActorReply& reply) {
+      mutex_.AssertHeld();
+      if (reply.status().code() != 0 && !named) {
+        MarkActorDead(id, wire::v1::CREATION_FAILED,
+                      absl::StrCat("the actor could not be registered: ", reply.status().message()));
+      }
+      answer->emplace(reply);
+    });
+    // After the registration: the raylet answers a subscription to an actor that nobody registered with "not found".
+    actors_.AddActor(handle.id, spec->pending_calls_max());
+  }
+  if (!named) return handle;
+
+  auto outcome = driver_->WaitUntil([&] { return answer->has_value(); }, kNoDeadline, interrupted);
+  if (outcome == net::LoopDriver::Outcome::kInterrupted) return absl::CancelledError("interrupted");
+  absl::MutexLock lock(&mutex_);
+  const wire::v1::RegisterActorReply& reply = **answer;
+  if (reply.status().code() == 0) return handle;
+  // The name is somebody else's: nothing was created here.
+  if (!handle.handle_ref.IsNil()) {
+    handle_refs_.erase(handle.handle_ref);
+    objects_.RemoveLocal(handle.handle_ref);
+  }
+  MarkActorDead(handle.id, wire::v1::CREATION_FAILED, "the name was taken");
+  bool taken = reply.status().code() == static_cast<int>(absl::StatusCode::kAlreadyExists);
+  if (!taken || !request.get_if_exists()) {
+    return absl::Status(static_cast<absl::StatusCode>(reply.status().code()),
+                        reply.status().message());
+  }
+  ActorHandle existing;
+  MANTA_ASSIGN_OR_RETURN(existing.id, ActorId::FromBinary(reply.existing().actor_id()));
+  existing.existing_blob = reply.existing().handle_blob();
+  actors_.AddActor(existing.id, reply.existing().pending_calls_max());
+  actors_.OnActorInfo(reply.existing());
+  return existing;
+}
+
+void CoreWorker::RegisterActor(
+    const wire::v1::RegisterActor& request,
+    absl::AnyInvocable<void(const wire::v1::RegisterActorReply&)> done) {
+  raylet_->Call(wire::v1::REGISTER_ACTOR, request,
+                [done = std::move(done)](absl::StatusOr<net::Frame> frame) mutable {
+                  wire::v1::RegisterActorReply reply;
+                  if (frame.ok()) {
+                    auto parsed = ParseMetadata<wire::v1::RegisterActorReply>(*frame);
+                    if (parsed.ok()) return done(*parsed);
+                    frame = parsed.status();
+                  }
+                  reply.mutable_status()->set_code(static_cast<int>(frame.status().code()));
+                  reply.mutable_status()->set_message(std::string(frame.status().message()));
+                  done(reply);
+                });
+}
+
+void CoreWorker::MarkActorDead(const ActorId& id, wire::v1::ActorDeathCause cause,
+                               std::string_view message) {
+  wire::v1::ActorInfo info;
+  info.set_actor_id(id.BinaryString());
+  info.set_state(wire::v1::DEAD);
+  info.set_death_cause(cause);
+  info.set_death_message(std::string(message));
+  info.set_revision(UINT64_MAX);
+  actors_.OnActorInfo(info);
+}
+
+void CoreWorker::KnowActor(const ActorId& id, int32_t pending_calls_max) {
+  absl::MutexLock lock(&mutex_);
+  actors_.AddActor(id, pending_calls_max);
+}
+
+std::optional<TaskId> CoreWorker::SubmitActorCall(const ActorId& id, TemplatePtr task_template,
+                                                  CallArguments arguments) {
+  absl::MutexLock lock(&mutex_);
+  Drain();
+  if (!actors_.HasRoom(id)) return std::nullopt;
+  TaskId task_id = task_ids_.Next(id);
+  // The call keeps the actor in scope.
+  ObjectId handle_ref = HandleReferenceOf(id);
+  if (ObjectTable::Entry* entry = objects_.Find(handle_ref); entry != nullptr) {
+    arguments.nested.push_back({handle_ref, entry->owner});
+  }
+  TaskPtr task = MakeTask(task_id, std::move(task_template), std::move(arguments));
+  task->actor_id = id;
+  // In the actor's queue before its arguments are there: calls keep their order (CALL-1).
+  task->unresolved = task->refs.empty() ? 0 : 1;
+  actors_.Submit(task);
+  if (!task->refs.empty() && pending_.contains(task_id)) Resolve(task);
+  return task_id;
+}
+
+void CoreWorker::Subscribe(const ActorId& actor) {
+  wire::v1::SubscribeActor request;
+  request.set_actor_id(actor.BinaryString());
+  raylet_->Call(wire::v1::SUBSCRIBE_ACTOR, request, [this](absl::StatusOr<net::Frame> reply) {
+    mutex_.AssertHeld();
+    if (!reply.ok()) return;
+    auto info = ParseMetadata<wire::v1::ActorInfoReply>(*reply);
+    if (info.ok() && info->status().code() == 0) actors_.OnActorInfo(info->info());
+  });
+}
+
+void CoreWorker::ActorDead(const ActorId& actor) {
+  mutex_.AssertHeld();
+  auto node = creation_pins_.extract(actor);
+  if (node.empty()) return;
+  for (const ObjectId& id : node.mapped()) objects_.Unpin(id);
+}
+
+bool CoreWorker::IsConnected(const base::WorkerId& worker) {
+  mutex_.AssertHeld();
+  return peers_->FindConnected(worker) != nullptr;
+}
+
+wire::v1::ActorState CoreWorker::StateOfActor(const ActorId& id) {
+  absl::MutexLock lock(&mutex_);
+  return actors_.StateOf(id);
+}
+
+}  // namespace ray::core

@@ -1,0 +1,410 @@
+// The executing side: calls in, their arguments, replies out.
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "ray/base/check.h"
+#include "ray/base/clock.h"
+#include "ray/base/logging.h"
+#include "ray/core/core_worker.h"
+#include "ray/core/parse_frame.h"
+
+namespace ray::core {
+
+using base::ObjectId;
+using base::TaskId;
+
+namespace {
+
+constexpr int kArgsIndex = -1;
+
+ArgumentBytes CopyInline(std::string_view bytes) { return {Buffer::Copy(bytes), nullptr}; }
+
+}  // namespace
+
+// ---------------------------------------------------------------------------------------------- calls in
+
+void CoreWorker::OnTemplate(const PeerPtr& peer, const net::Frame& frame) {
+  auto message = ParseMetadata<wire::v1::TaskTemplate>(frame);
+  if (!message.ok()) return peer->connection->Close(message.status());
+  auto received = std::make_shared<ReceivedTemplate>();
+  received->name = message->name();
+  received->function = std::string(frame.payload);
+  received->num_returns = static_cast<int>(message->num_returns());
+  if (message->returns_mode() == 1) received->num_returns = kDynamicReturns;
+  if (message->streaming()) received->num_returns = kStreamingReturns;
+  received->concurrency_group = message->concurrency_group();
+  received->retry_exceptions = message->retry_exceptions();
+  received->exception_types = message->exception_types();
+  received->streaming = message->streaming();
+  received->stream_backpressure = message->stream_backpressure();
+  for (const auto& [name, quantity] : message->resources().quantities()) {
+    received->resources[name] = quantity;
+  }
+  if (!message->actor_id().empty()) {
+    auto actor = base::ActorId::FromBinary(message->actor_id());
+    if (!actor.ok()) return peer->connection->Close(actor.status());
+    received->actor_id = *actor;
+  }
+  auto job = base::JobId::FromBinary(message->job_id());
+  if (!job.ok()) return peer->connection->Close(job.status());
+  received->job_id = *job;
+  peer->received_templates[message->template_id()] = std::move(received);
+}
+
+void CoreWorker::OnPushTask(const PeerPtr& peer, const net::Frame& frame) {
+  auto task = ParsePushTask(frame.metadata, frame.payload);
+  if (!task.ok()) return peer->connection->Close(task.status());
+  auto found = peer->received_templates.find(task->template_id);
+  if (found == peer->received_templates.end()) {
+    return peer->connection->Close(
+        absl::InvalidArgumentError("PUSH_TASK with a template that was not announced"));
+  }
+  auto call = std::make_shared<IncomingCall>();
+  call->caller = peer;
+  call->correlation_id = frame.correlation_id;
+  call->task_template = found->second;
+  if (worker_job_ != found->second->job_id) worker_job_ = found->second->job_id;
+  AcceptCall(call, *std::move(task));
+}
+
+void CoreWorker::OnCreateActor(const net::Frame& frame) {
+  auto request = ParseMetadata<wire::v1::CreateActor>(frame);
+  wire::v1::CreateActorReply refusal;
+  if (!request.ok() || creation_request_ != nullptr) {
+    refusal.set_message("this worker cannot become an actor");
+    return raylet_->Reply(wire::v1::CREATE_ACTOR, frame.correlation_id, refusal);
+  }
+  auto shared = std::make_shared<const wire::v1::CreateActor>(*std::move(request));
+  auto task = ParsePushTask(shared->spec().args_metadata(), shared->spec().args_payload());
+  auto job = base::JobId::FromBinary(shared->job_id());
+  if (!task.ok() || !job.ok()) {
+    refusal.set_message("malformed creation call");
+    return raylet_->Reply(wire::v1::CREATE_ACTOR, frame.correlation_id, refusal);
+  }
+  creation_request_ = shared;
+  creation_correlation_ = frame.correlation_id;
+  worker_job_ = *job;
+  identity_.job_id = *job;
+  identity_.job_namespace = shared->job_namespace();
+  AcceptCall(std::make_shared<IncomingCall>(), *std::move(task));
+}
+
+// Gathers the arguments and queues the call at once: it keeps its place while they are under way.
+void CoreWorker::AcceptCall(const IncomingCallPtr& call, PushTaskFrame frame) {
+  call->task_id = frame.task_id;
+  call->attempt = frame.attempt;
+  call->references.resize(frame.refs.size());
+  call->fetching = 1;
+  if (frame.args_object.IsNil()) {
+    call->args = CopyInline(frame.args);
+  } else {
+    FetchStored(call, frame.args_object, kArgsIndex);
+  }
+  for (size_t i = 0; i < frame.refs.size(); ++i) FetchArgument(call, frame.refs[i], i);
+  receiver_.Enqueue(call);
+  if (blocked_threads_ > 0 && call->caller != nullptr && call->task_template->actor_id.IsNil()) {
+    // The running task waits, maybe for this very one: it must not wait behind it.
+    receiver_.Recall([&](const IncomingCall& queued) { return &queued == call.get(); });
+    return ReturnToOwner({call});
+  }
+  ArgumentArrived(call);
+}
+
+void CoreWorker::FetchArgument(const IncomingCallPtr& call, const RefArgument& ref, size_t index) {
+  IncomingCall::Reference& reference = call->references[index];
+  reference.position = ref.position;
+  reference.keyword = ref.keyword;
+  switch (ref.kind) {
+    case RefArgument::Kind::kInline:
+      reference.value = CopyInline(ref.value);
+      return;
+    case RefArgument::Kind::kInStore:
+      return FetchStored(call, ref.object_id, static_cast<int>(index));
+    case RefArgument::Kind::kByOwner:
+      break;
+  }
+  auto owner = WorkerAddress::Parse(ref.owner_address);
+  if (!owner.ok()) return;  // the value stays empty and is reported when the call starts
+  ++call->fetching;
+  objects_.Pin(ref.object_id, *owner);
+  objects_.WhenReady(ref.object_id, [this, call, index, id = ref.object_id] {
+    mutex_.AssertHeld();
+    ObjectTable::Entry* entry = objects_.Find(id);
+    if (entry->state == ObjectState::kInline) {
+      call->references[index].value.inline_bytes = entry->value;
+    } else {
+      FetchStored(call, id, static_cast<int>(index));
+    }
+    objects_.Unpin(id);
+    ArgumentArrived(call);
+  });
+}
+
+void CoreWorker::FetchStored(const IncomingCallPtr& call, const ObjectId& id, int index) {
+  ++call->fetching;
+  store_->Fetch({id}, [this, call, id, index](std::vector<PinnedObjectPtr> pins) {
+    mutex_.AssertHeld();
+    ArgumentBytes& to = index == kArgsIndex ? call->args : call->references[index].value;
+    to.stored = std::move(pins[0]);
+    if (to.stored == nullptr) {
+      SystemError error;
+      error.code = "OBJECT_LOST";
+      error.message = "an argument's copy in the object store is gone";
+      error.details = {{"object_id", id.Hex()}};
+      call->argument_error = SerializeSystemError(error);
+    }
+    ArgumentArrived(call);
+  });
+}
+
+void CoreWorker::ArgumentArrived(const IncomingCallPtr& call) {
+  if (--call->fetching == 0) NotifyCalls();
+}
+
+void CoreWorker::NotifyCalls() {
+  if (call_notification_fd_ < 0) return;
+  bool something = receiver_.HasRunnable() || !cancelled_running_.empty() || exit_requested_.load();
+  if (!something) return;
+  uint64_t one = 1;
+  ssize_t n = write(call_notification_fd_, &one, sizeof one);
+  static_cast<void>(n);  // a full counter is readable too
+}
+
+void CoreWorker::SetCallNotification(int fd) {
+  absl::MutexLock lock(&mutex_);
+  call_notification_fd_ = fd;
+  NotifyCalls();
+}
+
+IncomingCallPtr CoreWorker::NextCall(Interrupted interrupted) {
+  IncomingCallPtr call;
+  auto ready = [&] {
+    mutex_.AssertHeld();
+    if (exit_requested_.load()) return true;
+    call = receiver_.PopRunnable();
+    return call != nullptr;
+  };
+  {
+    absl::MutexLock lock(&mutex_);
+    Drain();
+    if (ready()) {
+      if (call != nullptr) call->started_nanos = base::MonotonicNanos();
+      return call;
+    }
+    store_->Flush();
+    peers_->FlushAll();
+  }
+  driver_->WaitUntil(ready, kNoDeadline, interrupted);
+  if (call != nullptr) call->started_nanos = base::MonotonicNanos();
+  return call;
+}
+
+void CoreWorker::WaitForExit(Interrupted interrupted) {
+  driver_->WaitUntil([this] { return exit_requested_.load(); }, kNoDeadline, interrupted);
+}
+
+IncomingCallPtr CoreWorker::TakeCall() {
+  absl::MutexLock lock(&mutex_);
+  if (exit_requested_.load()) return nullptr;
+  Drain();
+  IncomingCallPtr call = receiver_.PopRunnable();
+  if (call != nullptr) call->started_nanos = base::MonotonicNanos();
+  return call;
+}
+
+// ---------------------------------------------------------------------------------------------- replies out
+
+void CoreWorker::Reply(const IncomingCallPtr& call, TaskStatus status,
+                       std::vector<ResultValue> results) {
+  auto run_micros =
+      static_cast<uint32_t>((base::MonotonicNanos() - call->started_nanos) / 1000);
+  absl::MutexLock lock(&mutex_);
+  receiver_.Finish(*call);
+  ProtectContained(call, results);
+  call->args = {};
+  call->references.clear();
+  Drain();
+  objects_.RegisterUnregistered();
+  if (objects_.registrations_under_way()) {
+    held_replies_.push_back({call, status, run_micros, std::move(results)});
+  } else {
+    ReplyToCaller(call, status, run_micros, results);
+  }
+  NotifyCalls();
+}
+
+// REF-1: an owner registers the caller in its name; others keep the reference until the caller has registered itself.
+void CoreWorker::ProtectContained(const IncomingCallPtr& call,
+                                  const std::vector<ResultValue>& results) {
+  std::vector<ObjectId> pinned;
+  for (const ResultValue& result : results) {
+    for (const ContainedObject& inner : result.contained) {
+      ObjectTable::Entry* entry = objects_.Find(inner.id);
+      if (entry == nullptr) continue;
+      if (entry->owned) {
+        objects_.AddBorrower(inner.id, call->caller->worker_id, 1);
+      } else {
+        objects_.Pin(inner.id, inner.owner);
+        pinned.push_back(inner.id);
+      }
+    }
+  }
+  if (!pinned.empty()) handed_over_[call->task_id] = std::move(pinned);
+}
+
+void CoreWorker::SendHeldReplies() {
+  for (const HeldReply& held : std::exchange(held_replies_, {})) {
+    ReplyToCaller(held.call, held.status, held.run_micros, held.results);
+  }
+}
+
+void CoreWorker::ReplyToCaller(const IncomingCallPtr& call, TaskStatus status, uint32_t run_micros,
+                               const std::vector<ResultValue>& results) {
+  TaskReplyFrame frame;
+  frame.status = status;
+  frame.run_micros = run_micros;
+  for (const ResultValue& result : results) {
+    ReturnValue value;
+    if (result.inline_value != nullptr) {
+      value.value = result.inline_value->view();
+    } else {
+      value.kind = ReturnValue::Kind::kInStore;
+    }
+    for (const ContainedObject& inner : result.contained) {
+      const AddressPtr& owner = inner.owner == nullptr ? self_ : inner.owner;
+      value.contained.push_back({inner.id, owner->serialized});
+    }
+    frame.returns.push_back(std::move(value));
+  }
+  std::string metadata;
+  std::vector<std::string_view> payload;
+  PackTaskReply(frame, &metadata, &payload);
+  auto flush = receiver_.queued() > 0 ? net::Connection::Flush::kDefer
+                                      : net::Connection::Flush::kNow;
+  call->caller->connection->SendRaw(wire::v1::PUSH_TASK, net::kReplyFlag, call->correlation_id,
+                                    metadata, payload, flush);
+  peers_->MarkDirty(call->caller);
+}
+
+void CoreWorker::Abandon(const IncomingCallPtr& call) {
+  absl::MutexLock lock(&mutex_);
+  receiver_.Finish(*call);
+}
+
+void CoreWorker::ReplyCreation(bool ok, std::string_view creation_error, int default_limit,
+                               const std::vector<std::pair<std::string, int>>& groups) {
+  absl::MutexLock lock(&mutex_);
+  for (const IncomingCallPtr& call : receiver_.Running()) {
+    if (call->caller == nullptr) receiver_.Finish(*call);
+  }
+  if (ok) receiver_.SetGroups(default_limit, groups);
+  wire::v1::CreateActorReply reply;
+  reply.set_ok(ok);
+  reply.set_creation_error(std::string(creation_error));
+  raylet_->Reply(wire::v1::CREATE_ACTOR, creation_correlation_, reply);
+}
+
+void CoreWorker::FlushReplies() {
+  absl::MutexLock lock(&mutex_);
+  Drain();
+  if (store_ != nullptr) store_->Flush();
+  peers_->FlushAll();
+}
+
+// ---------------------------------------------------------------------------------------------- recall and cancel
+
+void CoreWorker::ReturnToOwner(const std::vector<IncomingCallPtr>& calls) {
+  absl::flat_hash_map<PeerPtr, wire::v1::TaskIds> by_peer;
+  for (const IncomingCallPtr& call : calls) {
+    by_peer[call->caller].add_task_ids(call->task_id.BinaryString());
+  }
+  for (const auto& [peer, message] : by_peer) {
+    peer->connection->Send(wire::v1::TASKS_RECALLED, message);
+  }
+}
+
+void CoreWorker::OnRecallTasks(const PeerPtr& peer, const net::Frame& frame) {
+  auto message = ParseMetadata<wire::v1::TaskIds>(frame);
+  auto ids = message.ok() ? ParseIds<TaskId>(message->task_ids()) : message.status();
+  if (!ids.ok()) return peer->connection->Close(ids.status());
+  ReturnToOwner(receiver_.Recall([&](const IncomingCall& call) {
+    return call.caller == peer && std::find(ids->begin(), ids->end(), call.task_id) != ids->end();
+  }));
+}
+
+void CoreWorker::BeginBlocked() {
+  if (blocked_threads_++ > 0) return;
+  wire::v1::WorkerBlocked message;
+  message.set_blocked(true);
+  raylet_->Send(wire::v1::WORKER_BLOCKED, message);
+  // Whatever is queued behind the task that now waits runs elsewhere. Actor calls stay: they belong here.
+  ReturnToOwner(receiver_.Recall([](const IncomingCall& call) {
+    return call.caller != nullptr && call.task_template->actor_id.IsNil();
+  }));
+  peers_->FlushAll();
+}
+
+void CoreWorker::EndBlocked() {
+  if (--blocked_threads_ > 0) return;
+  wire::v1::WorkerBlocked message;
+  message.set_blocked(false);
+  raylet_->Send(wire::v1::WORKER_BLOCKED, message);
+}
+
+void CoreWorker::OnCancelTask(const PeerPtr& peer, const net::Frame& frame) {
+  auto message = ParseMetadata<wire::v1::CancelTask>(frame);
+  auto id = message.ok() ? TaskId::FromBinary(message->task_id()) : message.status();
+  if (!id.ok()) return peer->connection->Close(id.status());
+  if (auto owned = pending_.find(*id); owned != pending_.end()) {
+    return CancelOwned(owned->second, message->force(), message->recursive());  // a borrower asked
+  }
+  SystemError error;
+  error.code = "TASK_CANCELLED";
+  error.message = "the task was cancelled before it ran";
+  for (const IncomingCallPtr& call :
+       receiver_.Recall([&](const IncomingCall& queued) { return queued.task_id == *id; })) {
+    BufferPtr value = SerializeSystemError(error);
+    std::vector<ResultValue> results(
+        static_cast<size_t>(std::max(call->task_template->num_returns, 0)), ResultValue{value, {}});
+    if (call->task_template->num_returns < 0) results.assign(1, ResultValue{value, {}});
+    ReplyToCaller(call, TaskStatus::kError, 0, results);
+  }
+  IncomingCallPtr running = receiver_.FindRunning(*id);
+  if (running == nullptr) return;
+  if (message->force()) _exit(1);
+  running->cancelled = true;
+  cancelled_running_.push_back(*id);
+  NotifyCalls();
+  if (on_cancel_running_) on_cancel_running_(*running);
+}
+
+void CoreWorker::SetCancelHandler(std::function<void(const IncomingCall&)> handler) {
+  absl::MutexLock lock(&mutex_);
+  on_cancel_running_ = std::move(handler);
+}
+
+std::vector<TaskId> CoreWorker::TakeCancelled() {
+  absl::MutexLock lock(&mutex_);
+  return std::exchange(cancelled_running_, {});
+}
+
+// ---------------------------------------------------------------------------------------------- exit
+
+void CoreWorker::AnnounceExit(bool intended, std::string_view reason) {
+  absl::MutexLock lock(&mutex_);
+  wire::v1::WorkerExiting message;
+  message.set_intended(intended);
+  message.set_reason(std::string(reason));
+  raylet_->Send(wire::v1::WORKER_EXITING, message);
+}
+
+void CoreWorker::RequestExit() {
+  exit_requested_.store(true);
+  absl::MutexLock lock(&mutex_);
+  NotifyCalls();
+}
+
+}  // namespace ray::core

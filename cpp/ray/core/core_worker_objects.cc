@@ -1,0 +1,444 @@
+// Objects: references, puts, gets, waits, and what owner and borrowers say to each other.
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "ray/base/clock.h"
+#include "ray/core/core_worker.h"
+#include "ray/core/parse_frame.h"
+
+namespace ray::core {
+
+using base::ObjectId;
+using net::LoopDriver;
+
+namespace {
+
+// A get looks this far ahead for objects in the store, so that it asks for many at once.
+constexpr size_t kStoreLookAhead = 1024;
+// A wait shorter than this is not announced: the worker keeps its CPU, and what is queued behind its task stays.
+constexpr int64_t kBlockedAfterNanos = 300'000;
+
+BufferPtr LostError(std::string_view code, const ObjectId& id, std::string_view why) {
+  SystemError error;
+  error.code = std::string(code);
+  error.message = std::string(why);
+  error.details = {{"object_id", id.Hex()}};
+  return SerializeSystemError(error);
+}
+
+}  // namespace
+
+// ---------------------------------------------------------------------------------------------- references
+
+void CoreWorker::AddLocalReference(const ObjectId& id, const AddressPtr& owner) {
+  absl::MutexLock lock(&mutex_);
+  objects_.AddLocal(id, owner);
+}
+
+AddressPtr CoreWorker::OwnerOf(const ObjectId& id) {
+  absl::MutexLock lock(&mutex_);
+  ObjectTable::Entry* entry = objects_.Find(id);
+  if (entry == nullptr) return nullptr;
+  return entry->owned ? self_ : entry->owner;
+}
+
+std::vector<CoreWorker::ReferenceCounts> CoreWorker::CountReferences() {
+  absl::MutexLock lock(&mutex_);
+  Drain();
+  std::vector<ReferenceCounts> counts;
+  objects_.ForEach([&](const ObjectId& id, const ObjectTable::Entry& entry) {
+    uint32_t other = entry.pins + entry.containers;
+    if (entry.borrowers != nullptr) {
+      for (const auto& [borrower, count] : *entry.borrowers) other += count;
+    }
+    counts.push_back({id, entry.local, other});
+  });
+  return counts;
+}
+
+void CoreWorker::Drain() {
+  drain_scheduled_.store(false, std::memory_order_relaxed);
+  if (release_queue_->empty()) return;
+  release_queue_->Drain([this](ReleaseQueue::Kind kind, const ObjectId& id) {
+    mutex_.AssertHeld();
+    if (kind == ReleaseQueue::Kind::kReference) {
+      objects_.RemoveLocal(id);
+    } else if (store_ != nullptr) {
+      store_->Release(id);
+    }
+  });
+}
+
+// ---------------------------------------------------------------------------------------------- put
+
+ObjectId CoreWorker::PutInline(BufferPtr value, std::vector<ContainedObject> contained) {
+  absl::MutexLock lock(&mutex_);
+  Drain();
+  ObjectId id = base::PutObjectId(put_task_, ++put_index_);
+  objects_.AddOwned(id).local = 1;
+  objects_.SetContains(id, std::move(contained), {});
+  objects_.SetInline(id, std::move(value));
+  return id;
+}
+
+absl::StatusOr<ObjectId> CoreWorker::PutInStore(const ValueParts& parts, const ObjectId& wanted,
+                                                const AddressPtr& owner, std::string_view note,
+                                                std::vector<ContainedObject> contained,
+                                                Interrupted interrupted) {
+  bool is_put = wanted.IsNil();
+  ObjectId id = wanted;
+  uint64_t size = SerializedSize(parts);
+  auto created = std::make_shared<std::optional<absl::StatusOr<uint64_t>>>();
+  {
+    absl::MutexLock lock(&mutex_);
+    if (store_ == nullptr) return absl::FailedPreconditionError("this node has no object store");
+    Drain();
+    if (is_put) id = base::PutObjectId(put_task_, ++put_index_);
+    store_->Create(id, size, *owner, note, [created](absl::StatusOr<uint64_t> offset) {
+      created->emplace(std::move(offset));
+    });
+  }
+  auto outcome =
+      driver_->WaitUntil([&] { return created->has_value(); }, kNoDeadline, interrupted);
+  absl::StatusOr<uint64_t> offset = absl::CancelledError("interrupted");
+  {
+    absl::MutexLock lock(&mutex_);
+    if (created->has_value()) offset = **created;
+    if (outcome == LoopDriver::Outcome::kInterrupted) {
+      store_->Abort(id);  // before or after the raylet's answer: frames keep their order
+      return absl::CancelledError("interrupted");
+    }
+  }
+  bool exists = absl::IsAlreadyExists(offset.status());
+  if (!offset.ok() && !exists) return offset.status();
+  if (!exists) {
+    if (!store_memory_->Contains({*offset, size})) {
+      return absl::InternalError("the raylet named memory outside of the store");
+    }
+    auto* base = reinterpret_cast<uint8_t*>(store_memory_->At(*offset));
+    for (auto& [to, from] : WriteHeaderAndPickle(parts, base)) {
+      store::CopyInto(*store_memory_, static_cast<uint64_t>(to - base) + *offset, from.data(),
+                      from.size(), copy_options_);
+    }
+  }
+  absl::MutexLock lock(&mutex_);
+  if (!exists) store_->Seal(id);
+  if (is_put) {
+    objects_.AddOwned(id).local = 1;
+    objects_.SetContains(id, std::move(contained), {});
+    objects_.SetInStore(id, self_->node_id);
+  }
+  return id;
+}
+
+// ---------------------------------------------------------------------------------------------- get and wait
+
+BufferPtr CoreWorker::TryGetInline(const ObjectId& id) {
+  absl::MutexLock lock(&mutex_);
+  ObjectTable::Entry* entry = objects_.Find(id);
+  return entry != nullptr && entry->state == ObjectState::kInline ? entry->value : nullptr;
+}
+
+CoreWorker::GetResult CoreWorker::Get(absl::Span<const ObjectId> ids, int64_t deadline,
+                                      Interrupted interrupted) {
+  auto state = std::make_shared<GetState>();
+  state->ids = ids;
+  state->values.resize(ids.size());
+  state->asked.resize(ids.size());
+  {
+    absl::MutexLock lock(&mutex_);
+    Drain();
+    for (const ObjectId& id : ids) {
+      if (ObjectTable::Entry* entry = objects_.Find(id); entry != nullptr) {
+        objects_.EnsureFetch(id, *entry);
+      }
+    }
+    AskStore(state);
+    if (AdvanceGet(state)) return {LoopDriver::Outcome::kDone, std::move(state->values)};
+    peers_->FlushAll();
+  }
+  auto outcome = WaitBlocked(
+      [&] {
+        mutex_.AssertHeld();
+        return AdvanceGet(state);
+      },
+      deadline, interrupted);
+  absl::MutexLock lock(&mutex_);
+  state->ids = {};  // answers that are still under way find nothing to do
+  return {outcome, std::move(state->values)};
+}
+
+bool CoreWorker::AdvanceGet(const std::shared_ptr<GetState>& state) {
+  for (; state->next < state->ids.size(); ++state->next) {
+    ArgumentBytes& value = state->values[state->next];
+    if (value.inline_bytes != nullptr || value.stored != nullptr) continue;
+    const ObjectId& id = state->ids[state->next];
+    ObjectTable::Entry* entry = objects_.Find(id);
+    if (entry == nullptr) {
+      value.inline_bytes = LostError(
+          "OBJECT_LOST", id,
+          "this process does not know the object: the reference was made from bytes, or belongs to a session that ended");
+      continue;
+    }
+    if (entry->state == ObjectState::kPending) return false;
+    if (entry->state == ObjectState::kInline) {
+      value.inline_bytes = entry->value;
+      continue;
+    }
+    if (!state->asked[state->next]) AskStore(state);
+    if (value.stored == nullptr && value.inline_bytes == nullptr) return false;
+  }
+  return true;
+}
+
+void CoreWorker::AskStore(const std::shared_ptr<GetState>& state) {
+  std::vector<ObjectId> ids;
+  std::vector<size_t> positions;
+  size_t end = std::min(state->ids.size(), state->next + kStoreLookAhead);
+  for (size_t i = state->next; i < end; ++i) {
+    if (state->asked[i]) continue;
+    ObjectTable::Entry* entry = objects_.Find(state->ids[i]);
+    if (entry == nullptr || entry->state != ObjectState::kInStore) continue;
+    state->asked[i] = true;
+    ids.push_back(state->ids[i]);
+    positions.push_back(i);
+  }
+  if (ids.empty()) return;
+  store_->Fetch(ids, [state, ids, positions](std::vector<PinnedObjectPtr> pins) {
+    if (state->ids.empty()) return;
+    for (size_t i = 0; i < positions.size(); ++i) {
+      ArgumentBytes& value = state->values[positions[i]];
+      value.stored = std::move(pins[i]);
+      if (value.stored != nullptr) continue;
+      value.inline_bytes =
+          LostError("OBJECT_LOST", ids[i], "its copy in the object store is gone");
+    }
+  });
+}
+
+LoopDriver::Outcome CoreWorker::Wait(absl::Span<const ObjectId> ids, size_t num_ready,
+                                     int64_t deadline, Interrupted interrupted,
+                                     std::vector<bool>* ready) {
+  ready->assign(ids.size(), false);
+  size_t found = 0;
+  uint64_t scanned_at = 0;
+  auto scan = [&] {
+    mutex_.AssertHeld();
+    if (found > 0 && scanned_at == objects_.ready_count()) return found >= num_ready;
+    scanned_at = objects_.ready_count();
+    found = 0;
+    for (size_t i = 0; i < ids.size() && found < num_ready; ++i) {
+      ObjectTable::Entry* entry = objects_.Find(ids[i]);
+      bool is_ready = entry == nullptr || entry->state != ObjectState::kPending;
+      (*ready)[i] = is_ready;
+      if (is_ready) ++found;
+    }
+    return found >= num_ready;
+  };
+  {
+    absl::MutexLock lock(&mutex_);
+    Drain();
+    if (scan()) return LoopDriver::Outcome::kDone;
+    for (const ObjectId& id : ids) {
+      if (ObjectTable::Entry* entry = objects_.Find(id); entry != nullptr) {
+        objects_.EnsureFetch(id, *entry);
+      }
+    }
+    peers_->FlushAll();
+  }
+  return WaitBlocked(scan, deadline, interrupted);
+}
+
+LoopDriver::Outcome CoreWorker::WaitBlocked(absl::FunctionRef<bool()> done, int64_t deadline,
+                                            Interrupted interrupted) {
+  auto ended = [&] { return interrupted() || shut_down_.load() || raylet_lost_.load(); };
+  if (options_.is_driver) return driver_->WaitUntil(done, deadline, ended);
+  int64_t soon = std::min(deadline, base::MonotonicNanos() + kBlockedAfterNanos);
+  auto outcome = driver_->WaitUntil(done, soon, ended);
+  if (outcome != LoopDriver::Outcome::kTimeout || soon == deadline) return outcome;
+  {
+    absl::MutexLock lock(&mutex_);
+    BeginBlocked();
+  }
+  outcome = driver_->WaitUntil(done, deadline, ended);
+  absl::MutexLock lock(&mutex_);
+  EndBlocked();
+  return outcome;
+}
+
+bool CoreWorker::NotifyWhenReady(const ObjectId& id, absl::AnyInvocable<void()> ready) {
+  absl::MutexLock lock(&mutex_);
+  Drain();
+  ObjectTable::Entry* entry = objects_.Find(id);
+  if (entry == nullptr || entry->state != ObjectState::kPending) return false;
+  objects_.WhenReady(id, std::move(ready));
+  peers_->FlushAll();
+  return true;
+}
+
+// ---------------------------------------------------------------------------------------------- owner and borrower
+
+void CoreWorker::RegisterBorrow(const ObjectId& id, const AddressPtr& owner) {
+  PeerPtr peer = peers_->Get(owner);
+  if (peer == nullptr) {
+    // Answered from the loop: the table must not be re-entered.
+    loop_.Post([this, id] {
+      mutex_.AssertHeld();
+      OnBorrowAnswer(id, false);
+    });
+    return;
+  }
+  wire::v1::ObjectIds message;
+  message.add_object_ids(id.BinaryString());
+  message.add_counts(1);
+  peer->connection->Call(wire::v1::ADD_BORROWER, message,
+                         [this, id](absl::StatusOr<net::Frame> reply) {
+                           mutex_.AssertHeld();
+                           bool known = reply.ok();
+                           if (known) {
+                             auto status = ParseMetadata<wire::v1::StatusReply>(*reply);
+                             known = status.ok() && status->code() == 0;
+                           }
+                           OnBorrowAnswer(id, known);
+                         });
+}
+
+void CoreWorker::OnBorrowAnswer(const ObjectId& id, bool known) {
+  objects_.OnBorrowRegistered(id, known);
+  if (objects_.registrations_under_way()) return;
+  SendRefsTaken();
+  SendHeldReplies();
+}
+
+void CoreWorker::ReleaseBorrow(const ObjectId& id, const AddressPtr& owner,
+                               uint32_t registrations) {
+  PeerPtr peer = peers_->FindConnected(owner->worker_id);
+  if (peer == nullptr) return;  // REF-4: the owner forgot this process when the connection broke
+  wire::v1::ObjectIds message;
+  message.add_object_ids(id.BinaryString());
+  message.add_counts(registrations);
+  peer->connection->Send(wire::v1::REMOVE_BORROWER, message, {}, net::Connection::Flush::kCoalesce);
+  peers_->MarkDirty(peer);
+}
+
+void CoreWorker::OnAddBorrower(const PeerPtr& peer, const net::Frame& frame) {
+  auto message = ParseMetadata<wire::v1::ObjectIds>(frame);
+  auto ids = message.ok() ? ParseIds<ObjectId>(message->object_ids()) : message.status();
+  if (!ids.ok() || message->counts_size() != message->object_ids_size()) {
+    return peer->connection->Close(absl::InvalidArgumentError("malformed ADD_BORROWER"));
+  }
+  wire::v1::StatusReply reply;
+  for (size_t i = 0; i < ids->size(); ++i) {
+    if (objects_.Find((*ids)[i]) == nullptr) {
+      reply.set_code(static_cast<int>(absl::StatusCode::kNotFound));
+      continue;
+    }
+    objects_.AddBorrower((*ids)[i], peer->worker_id, message->counts(static_cast<int>(i)));
+  }
+  peer->connection->Reply(wire::v1::ADD_BORROWER, frame.correlation_id, reply);
+}
+
+void CoreWorker::OnRemoveBorrower(const PeerPtr& peer, const net::Frame& frame) {
+  auto message = ParseMetadata<wire::v1::ObjectIds>(frame);
+  auto ids = message.ok() ? ParseIds<ObjectId>(message->object_ids()) : message.status();
+  if (!ids.ok() || message->counts_size() != message->object_ids_size()) {
+    return peer->connection->Close(absl::InvalidArgumentError("malformed REMOVE_BORROWER"));
+  }
+  for (size_t i = 0; i < ids->size(); ++i) {
+    objects_.RemoveBorrower((*ids)[i], peer->worker_id, message->counts(static_cast<int>(i)));
+  }
+}
+
+void CoreWorker::FetchFromOwner(const ObjectId& id, const AddressPtr& owner) {
+  PeerPtr peer = peers_->Get(owner);
+  if (peer == nullptr) {
+    loop_.Post([this, id] {
+      mutex_.AssertHeld();
+      OnObjectReply(id, absl::UnavailableError("its owner cannot be reached"));
+    });
+    return;
+  }
+  wire::v1::ObjectRequest request;
+  request.set_object_id(id.BinaryString());
+  peer->connection->Call(
+      wire::v1::GET_OBJECT, request,
+      [this, id](absl::StatusOr<net::Frame> reply) {
+        mutex_.AssertHeld();
+        OnObjectReply(id, reply);
+      },
+      {}, net::Connection::Flush::kCoalesce);
+  peers_->MarkDirty(peer);
+}
+
+void CoreWorker::OnObjectRequest(const PeerPtr& peer, const net::Frame& frame) {
+  auto request = ParseMetadata<wire::v1::ObjectRequest>(frame);
+  auto id = request.ok() ? ObjectId::FromBinary(request->object_id()) : request.status();
+  if (!id.ok()) return peer->connection->Close(id.status());
+  ObjectTable::Entry* entry = objects_.Find(*id);
+  if (entry == nullptr || entry->state != ObjectState::kPending) {
+    return AnswerObjectRequest(peer, frame.correlation_id, *id);
+  }
+  objects_.WhenReady(*id, [this, peer, correlation_id = frame.correlation_id, id = *id] {
+    mutex_.AssertHeld();
+    AnswerObjectRequest(peer, correlation_id, id);
+  });
+}
+
+void CoreWorker::AnswerObjectRequest(const PeerPtr& peer, uint64_t correlation_id,
+                                     const ObjectId& id) {
+  wire::v1::ObjectReply reply;
+  std::string_view payload;
+  ObjectTable::Entry* entry = objects_.Find(id);
+  if (entry == nullptr) {
+    reply.set_outcome(wire::v1::ObjectReply::GONE);
+    reply.set_message("its owner has freed it");
+  } else if (entry->state == ObjectState::kInline) {
+    reply.set_outcome(wire::v1::ObjectReply::INLINE);
+    payload = entry->value->view();
+  } else {
+    reply.set_outcome(wire::v1::ObjectReply::IN_STORE);
+    reply.set_node_id(entry->node.BinaryString());
+  }
+  peer->connection->Reply(wire::v1::GET_OBJECT, correlation_id, reply, payload);
+}
+
+void CoreWorker::OnObjectReply(const ObjectId& id, const absl::StatusOr<net::Frame>& reply) {
+  if (!reply.ok()) {
+    return objects_.SetInline(
+        id, LostError("OWNER_DIED", id,
+                      "the process that owned the object has ended, and with it the object's value"));
+  }
+  auto parsed = ParseMetadata<wire::v1::ObjectReply>(*reply);
+  if (!parsed.ok()) return objects_.SetInline(id, LostError("OBJECT_LOST", id, "malformed reply"));
+  switch (parsed->outcome()) {
+    case wire::v1::ObjectReply::INLINE:
+      return objects_.SetInline(id, Buffer::Copy(reply->payload));
+    case wire::v1::ObjectReply::IN_STORE: {
+      auto node = base::NodeId::FromBinary(parsed->node_id());
+      if (node.ok()) return objects_.SetInStore(id, *node);
+      return objects_.SetInline(id, LostError("OBJECT_LOST", id, "malformed reply"));
+    }
+    default:
+      return objects_.SetInline(id, LostError("OBJECT_LOST", id, parsed->message()));
+  }
+}
+
+void CoreWorker::FreeStored(const ObjectId& id, const base::NodeId&) {
+  if (store_ != nullptr) {
+    store_->Free(id);
+    ScheduleDrain();
+  }
+}
+
+void CoreWorker::OwnedObjectGone(const ObjectId& id) {
+  auto handle = handle_refs_.find(id);
+  if (handle == handle_refs_.end()) return;
+  wire::v1::ActorOutOfScope message;
+  message.set_actor_id(handle->second.BinaryString());
+  handle_refs_.erase(handle);
+  raylet_->Send(wire::v1::ACTOR_OUT_OF_SCOPE, message);
+}
+
+}  // namespace ray::core

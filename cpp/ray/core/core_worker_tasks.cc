@@ -1,0 +1,413 @@
+// The submitting side of tasks and actor calls: arguments, leases, frames out, replies in, retries.
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "ray/base/check.h"
+#include "ray/base/clock.h"
+#include "ray/base/logging.h"
+#include "ray/core/core_worker.h"
+#include "ray/core/parse_frame.h"
+
+namespace ray::core {
+
+using base::ObjectId;
+using base::TaskId;
+
+// ---------------------------------------------------------------------------------------------- submission
+
+TaskId CoreWorker::SubmitTask(TemplatePtr task_template, CallArguments arguments) {
+  absl::MutexLock lock(&mutex_);
+  Drain();
+  TaskId id = task_ids_.Next(base::NilActorOf(worker_job_));
+  TaskPtr task = MakeTask(id, std::move(task_template), std::move(arguments));
+  Resolve(task);
+  return id;
+}
+
+TaskPtr CoreWorker::MakeTask(const TaskId& id, TemplatePtr task_template,
+                             CallArguments arguments) {
+  auto task = std::make_shared<Task>();
+  task->id = id;
+  task->retries_left = task_template->max_retries;
+  task->task_template = std::move(task_template);
+  PinArguments(task.get(), arguments);
+  task->args = std::move(arguments.args);
+  task->args_object = arguments.args_object;
+  task->refs = std::move(arguments.refs);
+  AddReturns(*task);
+  pending_.emplace(id, task);
+  return task;
+}
+
+// Whatever the arguments mention lives until the task has ended.
+void CoreWorker::PinArguments(Task* task, const CallArguments& arguments) {
+  auto pin = [&](const ObjectId& id, const AddressPtr& owner) {
+    mutex_.AssertHeld();
+    objects_.Pin(id, owner);
+    task->pinned.push_back(id);
+  };
+  for (const Task::TopLevelRef& ref : arguments.refs) pin(ref.id, ref.owner);
+  for (const ContainedObject& nested : arguments.nested) pin(nested.id, nested.owner);
+  if (!arguments.args_object.IsNil()) {
+    // Put for this call alone: the pin takes the place of the put's local reference.
+    pin(arguments.args_object, nullptr);
+    objects_.RemoveLocal(arguments.args_object);
+  }
+  if (task->task_template == nullptr) return;
+  for (const ContainedObject& inside : task->task_template->contains) pin(inside.id, inside.owner);
+}
+
+void CoreWorker::AddReturns(const Task& task) {
+  int count = task.task_template->return_objects();
+  for (int i = 1; i <= count; ++i) {
+    objects_.AddOwned(base::ReturnObjectId(task.id, static_cast<uint32_t>(i))).local = 1;
+  }
+}
+
+void CoreWorker::Resolve(const TaskPtr& task) {
+  if (task->refs.empty()) return OnResolved(task);
+  task->unresolved = 1;  // holds OnResolved back until every reference was looked at
+  for (const Task::TopLevelRef& ref : task->refs) {
+    ObjectTable::Entry* entry = objects_.Find(ref.id);
+    if (entry->state != ObjectState::kPending) continue;
+    ++task->unresolved;
+    objects_.WhenReady(ref.id, [this, task] {
+      mutex_.AssertHeld();
+      if (--task->unresolved == 0) OnResolved(task);
+    });
+  }
+  if (--task->unresolved == 0) OnResolved(task);
+}
+
+void CoreWorker::OnResolved(const TaskPtr& task) {
+  if (!pending_.contains(task->id)) return;  // cancelled meanwhile
+  if (BufferPtr error = ArgumentError(*task); error != nullptr) {
+    actors_.RemoveQueued(task);
+    return FailWith(task, error);
+  }
+  if (!task->actor_id.IsNil()) return actors_.OnResolved(task);
+  tasks_->Submit(task, base::MonotonicNanos());
+  ScheduleTick();
+}
+
+BufferPtr CoreWorker::ArgumentError(const Task& task) {
+  for (const Task::TopLevelRef& ref : task.refs) {
+    ObjectTable::Entry* entry = objects_.Find(ref.id);
+    if (entry->state != ObjectState::kInline) continue;
+    auto value = ParseValue(entry->value->view());
+    if (value.ok() && !IsError(value->kind)) continue;
+    return SerializeDependencyError(
+        {task.task_template->name, std::string(entry->value->view())});
+  }
+  return nullptr;
+}
+
+// ---------------------------------------------------------------------------------------------- leases
+
+void CoreWorker::RequestLease(uint64_t request_id, const TaskTemplate& of, size_t backlog) {
+  wire::v1::RequestLease request;
+  request.set_request_id(request_id);
+  for (const auto& [name, quantity] : of.resources) {
+    (*request.mutable_resources()->mutable_quantities())[name] = quantity;
+  }
+  request.set_backlog(static_cast<uint32_t>(backlog));
+  mutex_.AssertHeld();
+  request.set_job_id(worker_job_.BinaryString());
+  request.set_task_name(of.name);
+  request.set_runtime_env_hash(of.runtime_env_hash);
+  raylet_->Call(wire::v1::REQUEST_LEASE, request,
+                [this, request_id](absl::StatusOr<net::Frame> reply) {
+                  mutex_.AssertHeld();
+                  OnLeaseReply(request_id, reply);
+                });
+}
+
+void CoreWorker::OnLeaseReply(uint64_t request_id, const absl::StatusOr<net::Frame>& reply) {
+  if (!reply.ok()) return;  // the raylet is gone; every wait ends with that
+  auto lease = ParseMetadata<wire::v1::RequestLeaseReply>(*reply);
+  if (!lease.ok()) {
+    MANTA_LOG(kError, "malformed lease reply");
+    return;
+  }
+  if (lease->outcome() == wire::v1::RequestLeaseReply::GRANTED) {
+    auto id = base::LeaseId::FromBinary(lease->lease_id());
+    auto address = WorkerAddress::FromProto(lease->worker());
+    if (!id.ok() || !address.ok()) {
+      MANTA_LOG(kError, "malformed lease reply");
+      return;
+    }
+    tasks_->OnLeaseGranted(request_id, *id, *std::move(address), base::MonotonicNanos());
+    return ScheduleTick();
+  }
+  bool cancelled = lease->outcome() == wire::v1::RequestLeaseReply::CANCELLED;
+  SystemError error;
+  error.code = "TASK_UNSCHEDULABLE";
+  error.message = lease->message();
+  for (const TaskPtr& task : tasks_->OnLeaseRefused(request_id, cancelled)) Fail(task, error);
+}
+
+void CoreWorker::CancelLease(uint64_t request_id) {
+  wire::v1::CancelLease message;
+  message.set_request_id(request_id);
+  raylet_->Send(wire::v1::CANCEL_LEASE, message);
+}
+
+void CoreWorker::ReturnLease(const base::LeaseId& lease, bool worker_broken) {
+  wire::v1::ReturnLease message;
+  message.set_lease_id(lease.BinaryString());
+  message.set_worker_broken(worker_broken);
+  raylet_->Send(wire::v1::RETURN_LEASE, message);
+}
+
+// While leases are held the submitter looks at its clock: for stalls and for leases that lingered.
+void CoreWorker::ScheduleTick() {
+  if (tick_scheduled_ || !tasks_->active()) return;
+  tick_scheduled_ = true;
+  loop_.RunAfter(absl::Nanoseconds(tasks_->tick_nanos()), [this] {
+    mutex_.AssertHeld();
+    tick_scheduled_ = false;
+    if (shut_down_.load()) return;
+    tasks_->Tick(base::MonotonicNanos());
+    ScheduleTick();
+  });
+}
+
+// ---------------------------------------------------------------------------------------------- frames
+
+void CoreWorker::PushTask(const AddressPtr& worker, const TaskPtr& task) {
+  mutex_.AssertHeld();
+  PeerPtr peer = peers_->Get(worker);
+  if (peer != nullptr) return SendTask(peer, task);
+  loop_.Post([this, id = worker->worker_id] {
+    mutex_.AssertHeld();
+    auto lost = std::make_shared<Peer>();
+    lost->worker_id = id;
+    OnPeerLost(lost);
+  });
+}
+
+void CoreWorker::PushCall(const AddressPtr& worker, const TaskPtr& task) {
+  PushTask(worker, task);
+}
+
+void CoreWorker::SendTask(const PeerPtr& peer, const TaskPtr& task) {
+  PushTaskFrame frame;
+  frame.task_id = task->id;
+  frame.template_id = TemplateNumber(peer, *task);
+  frame.attempt = task->attempt;
+  frame.args_object = task->args_object;
+  if (task->args != nullptr) frame.args = task->args->view();
+  PackRefs(*task, &frame);
+  std::string metadata;
+  std::vector<std::string_view> payload;
+  PackPushTask(frame, &metadata, &payload);
+  uint64_t correlation_id = peer->connection->NextCorrelationId();
+  peer->connection->ExpectReply(correlation_id,
+                                [this, peer, task](absl::StatusOr<net::Frame> reply) {
+                                  mutex_.AssertHeld();
+                                  if (reply.ok()) OnTaskReply(peer, task, *reply);
+                                });
+  peer->connection->SendRaw(wire::v1::PUSH_TASK, 0, correlation_id, metadata, payload,
+                            net::Connection::Flush::kCoalesce);
+  peers_->MarkDirty(peer);
+}
+
+void CoreWorker::PackRefs(const Task& task, PushTaskFrame* frame) {
+  for (const Task::TopLevelRef& ref : task.refs) {
+    RefArgument argument;
+    argument.position = ref.position;
+    argument.keyword = ref.keyword;
+    argument.object_id = ref.id;
+    ObjectTable::Entry* entry = objects_.Find(ref.id);
+    if (entry->state == ObjectState::kInline) {
+      argument.kind = RefArgument::Kind::kInline;
+      argument.value = entry->value->view();
+    } else {
+      argument.kind = RefArgument::Kind::kInStore;
+      argument.owner_address = (entry->owned ? self_ : entry->owner)->serialized;
+    }
+    frame->refs.push_back(std::move(argument));
+  }
+}
+
+uint32_t CoreWorker::TemplateNumber(const PeerPtr& peer, const Task& task) {
+  const TaskTemplate& of = *task.task_template;
+  auto [it, inserted] = peer->sent_templates.try_emplace(
+      of.uid, static_cast<uint32_t>(peer->sent_templates.size() + 1));
+  if (!inserted) return it->second;
+  wire::v1::TaskTemplate message;
+  message.set_template_id(it->second);
+  message.set_name(of.name);
+  message.set_num_returns(static_cast<uint32_t>(of.return_objects()));
+  message.set_returns_mode(of.num_returns == kDynamicReturns ? 1 : 0);
+  message.set_streaming(of.num_returns == kStreamingReturns);
+  message.set_stream_backpressure(of.stream_backpressure);
+  if (!task.actor_id.IsNil()) message.set_actor_id(task.actor_id.BinaryString());
+  message.set_concurrency_group(of.concurrency_group);
+  message.set_job_id(worker_job_.BinaryString());
+  message.set_retry_exceptions(of.retry_exceptions);
+  message.set_exception_types(of.exception_types);
+  for (const auto& [name, quantity] : of.resources) {
+    (*message.mutable_resources()->mutable_quantities())[name] = quantity;
+  }
+  peer->connection->Send(wire::v1::TASK_TEMPLATE, message, of.function,
+                         net::Connection::Flush::kDefer);
+  return it->second;
+}
+
+void CoreWorker::OnTaskReply(const PeerPtr& peer, const TaskPtr& task, const net::Frame& frame) {
+  auto reply = ParseTaskReply(frame.metadata, frame.payload);
+  if (!reply.ok() ||
+      reply->returns.size() != static_cast<size_t>(task->task_template->return_objects())) {
+    return peer->connection->Close(absl::InvalidArgumentError("malformed PUSH_TASK reply"));
+  }
+  if (!pending_.contains(task->id)) return;  // cancelled here, or answered twice
+  bool again = reply->status == TaskStatus::kRetryableError && task->TakeRetry();
+  if (task->actor_id.IsNil()) {
+    tasks_->OnTaskDone(peer->worker_id, task->id, reply->run_micros, base::MonotonicNanos());
+    if (again) return tasks_->Submit(task, base::MonotonicNanos());
+  } else {
+    if (again) return actors_.Retry(task);
+    actors_.OnTaskDone(task);
+  }
+  StoreReturns(peer, *task, &*reply);
+  EndTask(task);
+}
+
+void CoreWorker::StoreReturns(const PeerPtr& peer, const Task& task, TaskReplyFrame* reply) {
+  bool took_refs = false;
+  for (size_t i = 0; i < reply->returns.size(); ++i) {
+    ReturnValue& value = reply->returns[i];
+    ObjectId id = base::ReturnObjectId(task.id, static_cast<uint32_t>(i + 1));
+    if (!value.contained.empty()) {
+      std::vector<ContainedObject> contained;
+      for (const ContainedReference& reference : value.contained) {
+        auto owner = WorkerAddress::Parse(reference.owner_address);
+        if (owner.ok()) contained.push_back({reference.object_id, *std::move(owner)});
+      }
+      objects_.SetContains(id, std::move(contained), peer->worker_id);
+      took_refs = true;
+    }
+    if (value.kind == ReturnValue::Kind::kInline) {
+      objects_.SetInline(id, Buffer::Copy(value.value));
+    } else {
+      objects_.SetInStore(id, peer->address->node_id);
+    }
+    if (objects_.Find(id) == nullptr && value.kind == ReturnValue::Kind::kInStore) {
+      FreeStored(id, peer->address->node_id);  // nobody waits for it any more
+    }
+  }
+  if (!took_refs) return;
+  refs_taken_.push_back({peer, task.id});
+  objects_.RegisterUnregistered();
+  if (!objects_.registrations_under_way()) SendRefsTaken();
+}
+
+void CoreWorker::SendRefsTaken() {
+  for (const RefsTaken& taken : std::exchange(refs_taken_, {})) {
+    wire::v1::TaskIds message;
+    message.add_task_ids(taken.task.BinaryString());
+    taken.peer->connection->Send(wire::v1::REFS_TAKEN, message, {},
+                                 net::Connection::Flush::kCoalesce);
+    peers_->MarkDirty(taken.peer);
+  }
+}
+
+// ---------------------------------------------------------------------------------------------- ends
+
+void CoreWorker::EndTask(const TaskPtr& task) {
+  pending_.erase(task->id);
+  for (const ObjectId& id : task->pinned) objects_.Unpin(id);
+  task->pinned.clear();
+}
+
+void CoreWorker::FailWith(const TaskPtr& task, const BufferPtr& error) {
+  if (!pending_.contains(task->id)) return;
+  int count = task->task_template->return_objects();
+  for (int i = 1; i <= count; ++i) {
+    objects_.SetInline(base::ReturnObjectId(task->id, static_cast<uint32_t>(i)), error);
+  }
+  EndTask(task);
+}
+
+void CoreWorker::Fail(const TaskPtr& task, const SystemError& error) {
+  mutex_.AssertHeld();
+  SystemError of_task = error;
+  of_task.details.emplace_back("task_name", task->task_template->name);
+  FailWith(task, SerializeSystemError(of_task));
+}
+
+void CoreWorker::RetryOrFail(const TaskPtr& task, const SystemError& error) {
+  if (task->cancelled) {
+    SystemError cancelled;
+    cancelled.code = "TASK_CANCELLED";
+    cancelled.message = "the task was cancelled, and its worker ended";
+    return Fail(task, cancelled);
+  }
+  if (!task->TakeRetry()) return Fail(task, error);
+  MANTA_LOG(kInfo, "task ", task->task_template->name, " lost its worker: attempt ", task->attempt);
+  tasks_->Submit(task, base::MonotonicNanos());
+}
+
+void CoreWorker::RecallTasks(const AddressPtr& worker, const std::vector<TaskId>& tasks) {
+  mutex_.AssertHeld();
+  PeerPtr peer = peers_->FindConnected(worker->worker_id);
+  if (peer == nullptr) return;
+  wire::v1::TaskIds message;
+  for (const TaskId& id : tasks) message.add_task_ids(id.BinaryString());
+  peer->connection->Send(wire::v1::RECALL_TASKS, message);
+}
+
+void CoreWorker::OnTasksRecalled(const PeerPtr& peer, const net::Frame& frame) {
+  auto message = ParseMetadata<wire::v1::TaskIds>(frame);
+  auto ids = message.ok() ? ParseIds<TaskId>(message->task_ids()) : message.status();
+  if (!ids.ok()) return peer->connection->Close(ids.status());
+  tasks_->OnTasksRecalled(peer->worker_id, *ids, base::MonotonicNanos());
+  ScheduleTick();
+}
+
+void CoreWorker::Cancel(const ObjectId& id, bool force, bool recursive) {
+  absl::MutexLock lock(&mutex_);
+  Drain();
+  TaskId task_id = base::TaskOf(id);
+  auto it = pending_.find(task_id);
+  if (it == pending_.end()) {
+    // A borrowed reference: its owner knows the task.
+    ObjectTable::Entry* entry = objects_.Find(id);
+    if (entry == nullptr || entry->owned) return;
+    if (PeerPtr peer = peers_->Get(entry->owner); peer != nullptr) {
+      wire::v1::CancelTask message;
+      message.set_task_id(task_id.BinaryString());
+      message.set_force(force);
+      message.set_recursive(recursive);
+      peer->connection->Send(wire::v1::CANCEL_TASK, message);
+    }
+    return;
+  }
+  CancelOwned(it->second, force, recursive);
+}
+
+void CoreWorker::CancelOwned(TaskPtr task, bool force, bool recursive) {
+  task->cancelled = true;
+  task->retries_left = 0;
+  SystemError error;
+  error.code = "TASK_CANCELLED";
+  error.message = "the task was cancelled before it ran";
+  bool of_actor = !task->actor_id.IsNil();
+  bool waits = task->unresolved > 0 ||
+               (of_actor ? actors_.RemoveQueued(task) : tasks_->RemoveQueued(task->id));
+  if (waits) {
+    actors_.RemoveQueued(task);
+    return Fail(task, error);
+  }
+  auto worker = of_actor ? actors_.WorkerRunning(task) : tasks_->WorkerRunning(task->id);
+  PeerPtr peer = worker.has_value() ? peers_->FindConnected((*worker)->worker_id) : nullptr;
+  if (peer == nullptr) return;
+  wire::v1::CancelTask message;
+  message.set_task_id(task->id.BinaryString());
+  message.set_force(force);
+  message.set_recursive(recursive);
+  peer->connection->Send(wire::v1::CANCEL_TASK, message);
+}
+
+}  // namespace ray::core

@@ -1,0 +1,225 @@
+#include "ray/core/object_table.h"
+
+#include "ray/base/check.h"
+
+namespace ray::core {
+
+using base::NodeId;
+using base::ObjectId;
+using base::WorkerId;
+
+ObjectTable::Entry& ObjectTable::AddOwned(const ObjectId& id) {
+  auto [it, inserted] = entries_.try_emplace(id, std::make_unique<Entry>());
+  MANTA_CHECK(inserted);
+  return *it->second;
+}
+
+ObjectTable::Entry* ObjectTable::Find(const ObjectId& id) {
+  auto it = entries_.find(id);
+  return it == entries_.end() ? nullptr : it->second.get();
+}
+
+ObjectTable::Entry& ObjectTable::FindOrAddReference(const ObjectId& id, const AddressPtr& owner) {
+  auto [it, inserted] = entries_.try_emplace(id);
+  if (!inserted) return *it->second;
+  it->second = std::make_unique<Entry>();
+  Entry& entry = *it->second;
+  entry.owned = owner == nullptr || owner->worker_id == self_;
+  if (!entry.owned) {
+    entry.owner = owner;
+    unregistered_.insert(id);
+  }
+  return entry;
+}
+
+void ObjectTable::AddBorrower(const ObjectId& id, const WorkerId& borrower, uint32_t count) {
+  Entry* entry = Find(id);
+  if (entry == nullptr || count == 0) return;
+  if (entry->borrowers == nullptr) {
+    entry->borrowers = std::make_unique<absl::flat_hash_map<WorkerId, uint32_t>>();
+  }
+  (*entry->borrowers)[borrower] += count;
+}
+
+void ObjectTable::RemoveBorrower(const ObjectId& id, const WorkerId& borrower, uint32_t count) {
+  Entry* entry = Find(id);
+  if (entry == nullptr || entry->borrowers == nullptr) return;
+  auto it = entry->borrowers->find(borrower);
+  if (it == entry->borrowers->end()) return;
+  if (it->second > count) {
+    it->second -= count;
+    return;
+  }
+  entry->borrowers->erase(it);
+  MaybeRemove(id);
+}
+
+void ObjectTable::BorrowerGone(const WorkerId& borrower) {
+  std::vector<ObjectId> touched;
+  for (auto& [id, entry] : entries_) {
+    if (entry->borrowers != nullptr && entry->borrowers->erase(borrower) > 0) touched.push_back(id);
+  }
+  for (const ObjectId& id : touched) MaybeRemove(id);
+}
+
+void ObjectTable::AddLocal(const ObjectId& id, const AddressPtr& owner) {
+  ++FindOrAddReference(id, owner).local;
+}
+
+void ObjectTable::RemoveLocal(const ObjectId& id) {
+  Entry* entry = Find(id);
+  if (entry == nullptr || entry->local == 0) return;
+  if (--entry->local == 0) MaybeRemove(id);
+}
+
+void ObjectTable::Pin(const ObjectId& id, const AddressPtr& owner) {
+  ++FindOrAddReference(id, owner).pins;
+}
+
+void ObjectTable::Unpin(const ObjectId& id) {
+  Entry* entry = Find(id);
+  if (entry == nullptr) return;
+  MANTA_CHECK(entry->pins > 0);
+  if (--entry->pins == 0) MaybeRemove(id);
+}
+
+void ObjectTable::SetContains(const ObjectId& id, std::vector<ContainedObject> contains,
+                              const WorkerId& registered_by) {
+  if (contains.empty()) return;
+  Entry* entry = Find(id);
+  if (entry == nullptr) return;
+  for (const ContainedObject& inner : contains) {
+    Entry& reference = FindOrAddReference(inner.id, inner.owner);
+    ++reference.containers;
+    if (!reference.owned && reference.owner->worker_id == registered_by) {
+      ++reference.registrations;
+      unregistered_.erase(inner.id);
+    }
+  }
+  // FindOrAddReference may have moved nothing (entries are behind pointers), so `entry` is still good.
+  for (ContainedObject& inner : contains) entry->contains.push_back(std::move(inner));
+}
+
+void ObjectTable::SetInline(const ObjectId& id, BufferPtr value) {
+  Entry* entry = Find(id);
+  if (entry == nullptr || entry->state != ObjectState::kPending) return;
+  entry->value = std::move(value);
+  entry->state = ObjectState::kInline;
+  RunWaiters(*entry);
+}
+
+void ObjectTable::SetInStore(const ObjectId& id, const NodeId& node) {
+  Entry* entry = Find(id);
+  if (entry == nullptr || entry->state != ObjectState::kPending) return;
+  entry->node = node;
+  entry->state = ObjectState::kInStore;
+  RunWaiters(*entry);
+}
+
+void ObjectTable::RunWaiters(Entry& entry) {
+  ++ready_count_;
+  auto waiters = std::move(entry.waiters);
+  entry.waiters.clear();
+  for (auto& waiter : waiters) waiter();
+}
+
+void ObjectTable::WhenReady(const ObjectId& id, absl::AnyInvocable<void()> ready) {
+  Entry* entry = Find(id);
+  MANTA_CHECK(entry != nullptr);
+  if (entry->state != ObjectState::kPending) return ready();
+  entry->waiters.push_back(std::move(ready));
+  EnsureFetch(id, *entry);
+}
+
+void ObjectTable::EnsureFetch(const ObjectId& id, Entry& entry) {
+  if (entry.owned || entry.fetching || entry.state != ObjectState::kPending) return;
+  entry.fetching = true;
+  actions_->FetchFromOwner(id, entry.owner);
+}
+
+void ObjectTable::RegisterUnregistered() {
+  std::vector<ObjectId> ids(unregistered_.begin(), unregistered_.end());
+  unregistered_.clear();
+  for (const ObjectId& id : ids) {
+    Entry* entry = Find(id);
+    ++entry->registering;
+    ++registering_;
+    actions_->RegisterBorrow(id, entry->owner);
+  }
+}
+
+void ObjectTable::OnBorrowRegistered(const ObjectId& id, bool known_to_owner) {
+  MANTA_CHECK(registering_ > 0);
+  --registering_;
+  if (Entry* entry = Find(id); entry != nullptr) {
+    --entry->registering;
+    if (known_to_owner) ++entry->registrations;
+    MaybeRemove(id);
+  }
+  if (registering_ == 0) FlushReleases();
+}
+
+void ObjectTable::FlushReleases() {
+  auto releases = std::move(held_releases_);
+  held_releases_.clear();
+  for (const Release& release : releases) {
+    actions_->ReleaseBorrow(release.id, release.owner, release.registrations);
+  }
+}
+
+// Removing an object releases what it contains, which may remove more: iterative, since chains can be long.
+void ObjectTable::MaybeRemove(const ObjectId& first) {
+  std::vector<ObjectId> candidates{first};
+  while (!candidates.empty()) {
+    ObjectId id = candidates.back();
+    candidates.pop_back();
+    auto it = entries_.find(id);
+    if (it == entries_.end()) continue;
+    Entry& entry = *it->second;
+    if (entry.local + entry.pins + entry.containers + entry.registering > 0) continue;
+    if (entry.borrowers != nullptr && !entry.borrowers->empty()) continue;
+
+    std::unique_ptr<Entry> gone = std::move(it->second);
+    entries_.erase(it);
+    for (const ContainedObject& inner : gone->contains) {
+      Entry* reference = Find(inner.id);
+      if (reference == nullptr) continue;
+      MANTA_CHECK(reference->containers > 0);
+      if (--reference->containers == 0) candidates.push_back(inner.id);
+    }
+    if (gone->owned) {
+      if (gone->state == ObjectState::kInStore) actions_->FreeStored(id, gone->node);
+      actions_->OwnedObjectGone(id);
+      continue;
+    }
+    unregistered_.erase(id);
+    if (gone->registrations == 0) continue;
+    // What this borrow protected may still be unregistered (REF-2).
+    if (!unregistered_.empty()) RegisterUnregistered();
+    held_releases_.push_back({id, gone->owner, gone->registrations});
+  }
+  if (registering_ == 0 && !held_releases_.empty()) FlushReleases();
+}
+
+void ObjectTable::ForEach(
+    absl::FunctionRef<void(const ObjectId&, const Entry&)> visit) const {
+  for (const auto& [id, entry] : entries_) visit(id, *entry);
+}
+
+void ObjectTable::CheckInvariants() const {
+  uint32_t registering = 0;
+  for (const auto& [id, entry] : entries_) {
+    bool borrowed_by_others = entry->borrowers != nullptr && !entry->borrowers->empty();
+    MANTA_CHECK(entry->local + entry->pins + entry->containers + entry->registering > 0 ||
+                borrowed_by_others);
+    MANTA_CHECK(entry->owned == (entry->owner == nullptr));
+    MANTA_CHECK(!unregistered_.contains(id) ||
+                (!entry->owned && entry->registrations + entry->registering == 0));
+    MANTA_CHECK(entry->state == ObjectState::kPending || entry->waiters.empty());
+    registering += entry->registering;
+  }
+  MANTA_CHECK(registering == registering_);
+  MANTA_CHECK(registering_ > 0 || held_releases_.empty());
+}
+
+}  // namespace ray::core

@@ -1,0 +1,151 @@
+// The objects that this process owns or borrows: value or location, and who still needs them. Sans-I/O.
+//
+// An object has one owner: the process that submitted its task or put it. Everybody else who holds a reference is a
+// borrower, and the owner knows every borrower that could outlive the task through which it got the reference.
+//
+// Counts of an entry, all in this process: `local` handles; `pins` of tasks in flight that carry it as (or inside) an
+// argument, and of replies under way; `containers`, objects known here whose value contains it. The owner adds
+// `registrations` by borrower. When all are zero the entry goes.
+//
+// How a borrow never loses its object:
+//   REF-1  A reference that arrives is protected by whoever sent it: by the caller's pins until the task's reply, by the
+//          object that contained it, or by a registration that the sender, being the owner, made in the receiver's name.
+//   REF-2  A borrow that is not yet registered is registered, and the owner's answer awaited, before this process sends
+//          anything that could end that protection: the reply of a task, or the release of another borrow.
+//          (UnregisteredBorrows, Actions::RegisterBorrow, OnBorrowRegistered.)
+//   REF-3  Registrations are counted, because the owner may register a receiver while the receiver's release of an
+//          earlier one is under way. A release carries the count it gives back.
+//   REF-4  A borrower whose connection breaks loses all its registrations.
+//
+// Threads: thread-compatible; the core worker's mutex.   Errors: none; unknown ids are reported by Find.
+// Actions are called inline and must not re-enter the table.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
+#include "absl/functional/any_invocable.h"
+#include "absl/functional/function_ref.h"
+#include "ray/base/ids.h"
+#include "ray/core/buffer.h"
+#include "ray/core/worker_address.h"
+
+namespace ray::core {
+
+enum class ObjectState : uint8_t {
+  kPending,  // no value yet
+  kInline,   // `value` holds it (a value or an error)
+  kInStore,  // in the object store of `node`
+};
+
+struct ContainedObject {
+  base::ObjectId id;
+  AddressPtr owner;
+};
+
+class ObjectTable {
+ public:
+  struct Entry {
+    ObjectState state = ObjectState::kPending;
+    bool owned = true;
+    bool fetching = false;         // borrowed and pending: the owner has been asked
+    uint32_t local = 0;
+    uint32_t pins = 0;
+    uint32_t containers = 0;
+    uint32_t registrations = 0;    // borrowed: how often the owner counts this process
+    uint32_t registering = 0;      // borrowed: RegisterBorrow under way
+    BufferPtr value;
+    base::NodeId node;
+    AddressPtr owner;              // null: this process
+    std::vector<ContainedObject> contains;
+    std::vector<absl::AnyInvocable<void()>> waiters;
+    // Owned: registrations by borrower. Allocated on the first.
+    std::unique_ptr<absl::flat_hash_map<base::WorkerId, uint32_t>> borrowers;
+  };
+
+  class Actions {
+   public:
+    virtual ~Actions() = default;
+    // Ask the owner to count this process once more; answer with OnBorrowRegistered.
+    virtual void RegisterBorrow(const base::ObjectId& id, const AddressPtr& owner) = 0;
+    virtual void ReleaseBorrow(const base::ObjectId& id, const AddressPtr& owner,
+                               uint32_t registrations) = 0;
+    // Ask the owner for value or location; answer with SetInline or SetInStore.
+    virtual void FetchFromOwner(const base::ObjectId& id, const AddressPtr& owner) = 0;
+    // The owner's copy in the store is not needed any more.
+    virtual void FreeStored(const base::ObjectId& id, const base::NodeId& node) = 0;
+    // An owned object is gone for good (its task's lineage, an actor's last handle).
+    virtual void OwnedObjectGone(const base::ObjectId& id) = 0;
+  };
+
+  // `actions` outlives the table.
+  explicit ObjectTable(Actions* actions) : actions_(actions) {}
+
+  // -- owner's side
+  Entry& AddOwned(const base::ObjectId& id);  // pending, no counts; requires that it is new
+  void AddBorrower(const base::ObjectId& id, const base::WorkerId& borrower, uint32_t count);
+  void RemoveBorrower(const base::ObjectId& id, const base::WorkerId& borrower, uint32_t count);
+  void BorrowerGone(const base::WorkerId& borrower);
+
+  // -- both
+  Entry* Find(const base::ObjectId& id);
+  // A reference arrived here (unpickled, or inside a value). `owner` null or self means owned. Returns the entry, new or
+  // not; the caller adds its count.
+  Entry& FindOrAddReference(const base::ObjectId& id, const AddressPtr& owner);
+  void AddLocal(const base::ObjectId& id, const AddressPtr& owner);
+  void RemoveLocal(const base::ObjectId& id);
+  void Pin(const base::ObjectId& id, const AddressPtr& owner);
+  void Unpin(const base::ObjectId& id);
+
+  // The value of `id` contains these references; they live as long as it does. `registered_by` is the process that
+  // has already registered this one with the owner, if it is the owner (REF-1).
+  void SetContains(const base::ObjectId& id, std::vector<ContainedObject> contains,
+                   const base::WorkerId& registered_by);
+
+  // First value wins: a second one (a retried task's) is ignored.
+  void SetInline(const base::ObjectId& id, BufferPtr value);
+  void SetInStore(const base::ObjectId& id, const base::NodeId& node);
+
+  // Runs `ready` when the object has a value (at once if it has one). Starts a fetch for a borrowed one.
+  void WhenReady(const base::ObjectId& id, absl::AnyInvocable<void()> ready);
+  void EnsureFetch(const base::ObjectId& id, Entry& entry);
+
+  // Borrows with counts that the owner does not know of. RegisterUnregistered asks for all of them.
+  void RegisterUnregistered();
+  bool registrations_under_way() const { return registering_ > 0; }
+  void OnBorrowRegistered(const base::ObjectId& id, bool known_to_owner);
+
+  uint64_t ready_count() const { return ready_count_; }  // grows whenever an object becomes ready
+  size_t size() const { return entries_.size(); }
+  void ForEach(absl::FunctionRef<void(const base::ObjectId&, const Entry&)> visit) const;
+
+  void set_self(const base::WorkerId& self) { self_ = self; }
+  // REF-2 etc.; for tests and simulation.
+  void CheckInvariants() const;
+
+ private:
+  void MaybeRemove(const base::ObjectId& id);
+  void RunWaiters(Entry& entry);
+  void FlushReleases();
+
+  Actions* const actions_;
+  base::WorkerId self_;
+  absl::flat_hash_map<base::ObjectId, std::unique_ptr<Entry>> entries_;
+  absl::flat_hash_set<base::ObjectId> unregistered_;  // borrowed, registrations + registering == 0
+  struct Release {
+    base::ObjectId id;
+    AddressPtr owner;
+    uint32_t registrations;
+  };
+  std::vector<Release> held_releases_;  // wait for registrations under way (REF-2)
+  uint32_t registering_ = 0;
+  uint64_t ready_count_ = 0;
+};
+
+}  // namespace ray::core

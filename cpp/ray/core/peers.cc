@@ -1,0 +1,152 @@
+#include "ray/core/peers.h"
+
+#include <unistd.h>
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "ray/base/logging.h"
+#include "ray/base/status_macros.h"
+#include "ray/wire/v1/wire.pb.h"
+
+namespace ray::core {
+namespace {
+
+constexpr absl::Duration kConnectTimeout = absl::Seconds(5);
+
+void Refuse(const std::shared_ptr<net::Connection>& connection, const absl::Status& why) {
+  MANTA_LOG(kWarning, "connection refused: ", why.message());
+  wire::v1::ErrorFrame error;
+  error.set_reason(std::string(why.message()));
+  connection->Send(wire::v1::ERROR, error);
+  connection->Close(why);
+}
+
+}  // namespace
+
+Peers::Peers(net::EventLoop* loop, const net::Connection::Options& options, Events events)
+    : loop_(loop), options_(options), events_(std::move(events)) {}
+
+Peers::~Peers() { CloseAll(); }
+
+absl::Status Peers::Listen(std::string_view endpoint, std::string_view token) {
+  token_ = std::string(token);
+  MANTA_ASSIGN_OR_RETURN(listener_,
+                         net::Listener::Create(loop_, endpoint, options_, [this](auto connection) {
+                           OnAccept(std::move(connection));
+                         }));
+  endpoint_ = listener_->endpoint();
+  return absl::OkStatus();
+}
+
+PeerPtr Peers::FindConnected(const base::WorkerId& worker) const {
+  auto it = by_worker_.find(worker);
+  return it == by_worker_.end() ? nullptr : it->second;
+}
+
+PeerPtr Peers::Get(const AddressPtr& address) {
+  if (PeerPtr peer = FindConnected(address->worker_id); peer != nullptr) return peer;
+  absl::StatusOr<net::UniqueFd> fd = net::Connect(address->endpoint, kConnectTimeout);
+  if (!fd.ok()) {
+    MANTA_LOG(kInfo, "worker ", address->worker_id.Hex(), " is gone: ", fd.status().message());
+    return nullptr;
+  }
+  auto peer = std::make_shared<Peer>();
+  peer->worker_id = address->worker_id;
+  peer->address = address;
+  Attach(peer, net::Connection::Create(loop_, *std::move(fd), options_));
+  peer->connection->Start(HandlersOf(peer));
+  wire::v1::Hello hello;
+  hello.set_protocol_version(net::kProtocolVersion);
+  hello.set_kind(wire::v1::WORKER);
+  hello.set_worker_id(self_->worker_id.BinaryString());
+  hello.set_node_id(self_->node_id.BinaryString());
+  hello.set_pid(getpid());
+  hello.set_token(token_);
+  self_->ToProto(hello.mutable_address());
+  // What follows may leave before the answer: the acceptor handles frames in order.
+  peer->connection->Call(wire::v1::HELLO, hello, [](absl::StatusOr<net::Frame>) {});
+  return peer;
+}
+
+void Peers::Attach(const PeerPtr& peer, const std::shared_ptr<net::Connection>& connection) {
+  peer->connection = connection;
+  connection->set_description(absl::StrCat("worker ", peer->worker_id.Hex().substr(0, 12)));
+  connected_.insert(peer);
+  by_worker_.try_emplace(peer->worker_id, peer);
+}
+
+net::Connection::Handlers Peers::HandlersOf(const PeerPtr& peer) {
+  return {[this, peer](const auto&, const net::Frame& frame) { events_.on_frame(peer, frame); },
+          [this, peer](const auto&, const absl::Status& why) { OnClose(peer, why); }};
+}
+
+void Peers::OnAccept(std::shared_ptr<net::Connection> connection) {
+  // Until it has said HELLO a connection has no peer; then `greeted` takes its frames.
+  auto greeted = std::make_shared<PeerPtr>();
+  connection->Start(
+      {[this, greeted](const auto& from, const net::Frame& frame) {
+         if (*greeted != nullptr) return events_.on_frame(*greeted, frame);
+         if (absl::Status status = OnHello(from, frame); !status.ok()) return Refuse(from, status);
+         *greeted = *from->template peer<PeerPtr>();
+       },
+       [this, greeted](const auto&, const absl::Status& why) {
+         if (*greeted != nullptr) OnClose(*greeted, why);
+       }});
+}
+
+absl::Status Peers::OnHello(const std::shared_ptr<net::Connection>& connection,
+                            const net::Frame& frame) {
+  wire::v1::Hello hello;
+  if (frame.type != wire::v1::HELLO ||
+      !hello.ParseFromArray(frame.metadata.data(), static_cast<int>(frame.metadata.size()))) {
+    return absl::InvalidArgumentError("the first frame is no HELLO");
+  }
+  if (hello.protocol_version() != net::kProtocolVersion) {
+    return absl::FailedPreconditionError(absl::StrCat("protocol version ", hello.protocol_version(),
+                                                      " where ", net::kProtocolVersion,
+                                                      " is spoken"));
+  }
+  MANTA_ASSIGN_OR_RETURN(AddressPtr address, WorkerAddress::FromProto(hello.address()));
+  auto peer = std::make_shared<Peer>();
+  peer->worker_id = address->worker_id;
+  peer->address = address;
+  Attach(peer, connection);
+  connection->set_peer(std::make_shared<PeerPtr>(peer));
+  wire::v1::HelloReply reply;
+  reply.set_protocol_version(net::kProtocolVersion);
+  reply.set_worker_id(self_->worker_id.BinaryString());
+  reply.set_node_id(self_->node_id.BinaryString());
+  connection->Reply(wire::v1::HELLO, frame.correlation_id, reply);
+  return absl::OkStatus();
+}
+
+void Peers::OnClose(const PeerPtr& peer, const absl::Status& why) {
+  connected_.erase(peer);
+  dirty_.erase(peer);
+  auto it = by_worker_.find(peer->worker_id);
+  if (it != by_worker_.end() && it->second == peer) by_worker_.erase(it);
+  peer->connection->set_peer(nullptr);
+  events_.on_lost(peer, why);
+}
+
+void Peers::MarkDirty(const PeerPtr& peer) {
+  if (peer->connection->has_buffered()) dirty_.insert(peer);
+}
+
+void Peers::FlushAll() {
+  if (dirty_.empty()) return;
+  for (const PeerPtr& peer : std::exchange(dirty_, {})) peer->connection->FlushNow();
+}
+
+void Peers::CloseAll() {
+  listener_.reset();
+  for (const PeerPtr& peer : std::exchange(connected_, {})) {
+    peer->connection->FlushNow();
+    peer->connection->Close(absl::CancelledError("this process ends its session"));
+  }
+  by_worker_.clear();
+  dirty_.clear();
+}
+
+}  // namespace ray::core

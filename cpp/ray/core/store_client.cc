@@ -1,0 +1,123 @@
+#include "ray/core/store_client.h"
+
+#include <utility>
+
+#include "ray/wire/v1/wire.pb.h"
+
+namespace ray::core {
+
+using base::ObjectId;
+
+StoreClient::StoreClient(std::shared_ptr<net::Connection> raylet,
+                         std::shared_ptr<store::SharedMemory> memory,
+                         PinnedObject::OnRelease on_release)
+    : raylet_(std::move(raylet)), memory_(std::move(memory)), on_release_(std::move(on_release)) {}
+
+PinnedObjectPtr StoreClient::Held(const ObjectId& id) {
+  auto it = held_.find(id);
+  return it == held_.end() ? nullptr : it->second.lock();
+}
+
+PinnedObjectPtr StoreClient::MakePin(const ObjectId& id, uint64_t offset, uint64_t size_bytes) {
+  if (!memory_->Contains({offset, size_bytes})) return nullptr;
+  std::string_view bytes(reinterpret_cast<const char*>(memory_->At(offset)), size_bytes);
+  auto pin = std::make_shared<const PinnedObject>(id, bytes, memory_, on_release_);
+  held_[id] = pin;
+  return pin;
+}
+
+void StoreClient::Fetch(const std::vector<ObjectId>& ids, OnFetched done) {
+  std::vector<PinnedObjectPtr> pins;
+  std::vector<size_t> missing;
+  wire::v1::StoreGet request;
+  request.set_timeout_ms(-1);
+  for (const ObjectId& id : ids) {
+    pins.push_back(Held(id));
+    if (pins.back() != nullptr) continue;
+    missing.push_back(pins.size() - 1);
+    request.add_object_ids(id.BinaryString());
+  }
+  if (missing.empty()) return done(std::move(pins));
+  raylet_->Call(wire::v1::STORE_GET, request,
+                [this, ids, pins = std::move(pins), missing = std::move(missing),
+                 done = std::move(done)](absl::StatusOr<net::Frame> reply) mutable {
+                  wire::v1::StoreGetReply parsed;
+                  if (reply.ok()) {
+                    parsed.ParseFromArray(reply->metadata.data(),
+                                          static_cast<int>(reply->metadata.size()));
+                  }
+                  for (size_t i = 0; i < missing.size(); ++i) {
+                    if (i >= static_cast<size_t>(parsed.entries_size())) break;
+                    const auto& entry = parsed.entries(static_cast<int>(i));
+                    if (!entry.present()) continue;
+                    const ObjectId& id = ids[missing[i]];
+                    pins[missing[i]] = MakePin(id, entry.offset(), entry.size_bytes());
+                  }
+                  done(std::move(pins));
+                });
+}
+
+void StoreClient::Create(const ObjectId& id, uint64_t size_bytes, const WorkerAddress& owner,
+                         std::string_view note, OnCreated done) {
+  Flush();  // what was freed before must make room for this
+  wire::v1::StoreCreate request;
+  request.set_object_id(id.BinaryString());
+  request.set_size_bytes(size_bytes);
+  owner.ToProto(request.mutable_owner());
+  request.set_note(std::string(note));
+  raylet_->Call(wire::v1::STORE_CREATE, request,
+                [done = std::move(done)](absl::StatusOr<net::Frame> reply) mutable {
+                  wire::v1::StoreCreateReply parsed;
+                  if (!reply.ok()) return done(reply.status());
+                  if (!parsed.ParseFromArray(reply->metadata.data(),
+                                             static_cast<int>(reply->metadata.size()))) {
+                    return done(absl::DataLossError("malformed STORE_CREATE reply"));
+                  }
+                  switch (parsed.outcome()) {
+                    case wire::v1::StoreCreateReply::CREATED:
+                      return done(parsed.offset());
+                    case wire::v1::StoreCreateReply::EXISTS:
+                      return done(absl::AlreadyExistsError("the object is in the store"));
+                    default:
+                      return done(absl::ResourceExhaustedError(parsed.message()));
+                  }
+                });
+}
+
+void StoreClient::Seal(const ObjectId& id) {
+  wire::v1::StoreSeal message;
+  message.set_object_id(id.BinaryString());
+  raylet_->Send(wire::v1::STORE_SEAL, message, {}, net::Connection::Flush::kDefer);
+  wire::v1::StoreIds release;
+  release.add_object_ids(id.BinaryString());
+  raylet_->Send(wire::v1::STORE_RELEASE, release);
+}
+
+void StoreClient::Abort(const ObjectId& id) {
+  wire::v1::StoreAbort message;
+  message.set_object_id(id.BinaryString());
+  raylet_->Send(wire::v1::STORE_ABORT, message);
+}
+
+void StoreClient::Free(const ObjectId& id) { to_free_.push_back(id); }
+
+void StoreClient::Release(const ObjectId& id) {
+  to_release_.push_back(id);
+  // A newer pin of the same object may have taken the place of the one that ended.
+  auto it = held_.find(id);
+  if (it != held_.end() && it->second.expired()) held_.erase(it);
+}
+
+void StoreClient::Flush() {
+  auto send = [this](wire::v1::FrameType type, std::vector<ObjectId>* ids) {
+    if (ids->empty()) return;
+    wire::v1::StoreIds message;
+    for (const ObjectId& id : *ids) message.add_object_ids(id.BinaryString());
+    ids->clear();
+    raylet_->Send(type, message);
+  };
+  send(wire::v1::STORE_RELEASE, &to_release_);
+  send(wire::v1::STORE_FREE, &to_free_);
+}
+
+}  // namespace ray::core

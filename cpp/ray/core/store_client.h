@@ -1,0 +1,83 @@
+// This process's view of the node's object store: objects pinned and mapped, and new ones to write.
+// Threads: StoreClient is thread-compatible (the core worker's mutex). A PinnedObject may be read and dropped anywhere:
+// its end only pushes to the release queue.
+// Errors: a missing object is a null pin; a full store is kResourceExhausted with the raylet's breakdown.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/functional/any_invocable.h"
+#include "absl/status/statusor.h"
+#include "ray/base/ids.h"
+#include "ray/core/release_queue.h"
+#include "ray/core/worker_address.h"
+#include "ray/net/connection.h"
+#include "ray/store/shared_memory.h"
+
+namespace ray::core {
+
+// Keeps one object's memory in place while it lives: one pin at the raylet.
+class PinnedObject {
+ public:
+  using OnRelease = std::function<void(const base::ObjectId&)>;
+  PinnedObject(const base::ObjectId& id, std::string_view bytes,
+               std::shared_ptr<store::SharedMemory> memory, OnRelease on_release)
+      : id_(id), bytes_(bytes), memory_(std::move(memory)), on_release_(std::move(on_release)) {}
+  ~PinnedObject() { on_release_(id_); }
+  PinnedObject(const PinnedObject&) = delete;
+  PinnedObject& operator=(const PinnedObject&) = delete;
+
+  const base::ObjectId& id() const { return id_; }
+  std::string_view view() const { return bytes_; }
+
+ private:
+  const base::ObjectId id_;
+  const std::string_view bytes_;
+  const std::shared_ptr<store::SharedMemory> memory_;
+  const OnRelease on_release_;
+};
+using PinnedObjectPtr = std::shared_ptr<const PinnedObject>;
+
+class StoreClient {
+ public:
+  // One pin a requested id, in order; null where the object is not in the store.
+  using OnFetched = absl::AnyInvocable<void(std::vector<PinnedObjectPtr>)>;
+  // The offset at which to write; kAlreadyExists when it is there and sealed.
+  using OnCreated = absl::AnyInvocable<void(absl::StatusOr<uint64_t> offset)>;
+
+  // `on_release` must be callable from any thread, at any time.
+  StoreClient(std::shared_ptr<net::Connection> raylet, std::shared_ptr<store::SharedMemory> memory,
+              PinnedObject::OnRelease on_release);
+
+  // What this process already holds is answered at once, without asking the raylet.
+  void Fetch(const std::vector<base::ObjectId>& ids, OnFetched done);
+  void Create(const base::ObjectId& id, uint64_t size_bytes, const WorkerAddress& owner,
+              std::string_view note, OnCreated done);
+  // Publishes what was written and gives the creator's pin up.
+  void Seal(const base::ObjectId& id);
+  void Abort(const base::ObjectId& id);
+  void Free(const base::ObjectId& id);
+  void Release(const base::ObjectId& id);  // one pin
+  // Sends what Free and Release gathered.
+  void Flush();
+
+  const std::shared_ptr<store::SharedMemory>& memory() const { return memory_; }
+
+ private:
+  PinnedObjectPtr Held(const base::ObjectId& id);
+  PinnedObjectPtr MakePin(const base::ObjectId& id, uint64_t offset, uint64_t size_bytes);
+
+  const std::shared_ptr<net::Connection> raylet_;
+  const std::shared_ptr<store::SharedMemory> memory_;
+  const PinnedObject::OnRelease on_release_;
+  absl::flat_hash_map<base::ObjectId, std::weak_ptr<const PinnedObject>> held_;  // pinned by this process
+  std::vector<base::ObjectId> to_free_;
+  std::vector<base::ObjectId> to_release_;
+};
+
+}  // namespace ray::core

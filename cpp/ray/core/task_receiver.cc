@@ -1,0 +1,100 @@
+#include "ray/core/task_receiver.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "ray/base/check.h"
+
+namespace ray::core {
+
+TaskReceiver::TaskReceiver() { SetGroups(1, {}); }
+
+void TaskReceiver::SetGroups(int default_limit,
+                             const std::vector<std::pair<std::string, int>>& groups) {
+  MANTA_CHECK(queued_ == 0);
+  groups_.clear();
+  groups_[""].limit = default_limit;
+  for (const auto& [name, limit] : groups) groups_[name].limit = limit;
+  default_group_ = &groups_[""];
+}
+
+TaskReceiver::Group& TaskReceiver::GroupOf(const IncomingCall& call) {
+  if (call.task_template == nullptr || call.task_template->concurrency_group.empty()) {
+    return *default_group_;
+  }
+  auto it = groups_.find(call.task_template->concurrency_group);
+  return it == groups_.end() ? *default_group_ : it->second;
+}
+
+void TaskReceiver::Enqueue(IncomingCallPtr call) {
+  GroupOf(*call).queue.push_back(std::move(call));
+  ++queued_;
+}
+
+bool TaskReceiver::HasRunnable() const {
+  if (queued_ == 0) return false;
+  if (default_group_->CanStart()) return true;
+  if (groups_.size() == 1) return false;
+  return std::any_of(groups_.begin(), groups_.end(),
+                     [](const auto& entry) { return entry.second.CanStart(); });
+}
+
+IncomingCallPtr TaskReceiver::PopRunnable() {
+  Group* group = default_group_;
+  if (!group->CanStart()) {
+    auto it = std::find_if(groups_.begin(), groups_.end(),
+                           [](const auto& entry) { return entry.second.CanStart(); });
+    if (it == groups_.end()) return nullptr;
+    group = &it->second;
+  }
+  IncomingCallPtr call = std::move(group->queue.front());
+  group->queue.pop_front();
+  ++group->running;
+  --queued_;
+  running_[call->task_id] = call;
+  return call;
+}
+
+void TaskReceiver::Finish(const IncomingCall& call) {
+  bool known = running_.erase(call.task_id) > 0;
+  MANTA_CHECK(known);
+  --GroupOf(call).running;
+}
+
+std::vector<IncomingCallPtr> TaskReceiver::Recall(
+    absl::FunctionRef<bool(const IncomingCall&)> matches) {
+  std::vector<IncomingCallPtr> recalled;
+  for (auto& [name, group] : groups_) {
+    std::deque<IncomingCallPtr> kept;
+    for (IncomingCallPtr& call : group.queue) {
+      (matches(*call) ? recalled.emplace_back() : kept.emplace_back()) = std::move(call);
+    }
+    group.queue = std::move(kept);
+  }
+  queued_ -= recalled.size();
+  return recalled;
+}
+
+IncomingCallPtr TaskReceiver::FindRunning(const base::TaskId& task) const {
+  auto it = running_.find(task);
+  return it == running_.end() ? nullptr : it->second;
+}
+
+std::vector<IncomingCallPtr> TaskReceiver::Running() const {
+  std::vector<IncomingCallPtr> calls;
+  for (const auto& [id, call] : running_) calls.push_back(call);
+  return calls;
+}
+
+void TaskReceiver::CheckInvariants() const {
+  size_t queued = 0;
+  size_t running = 0;
+  for (const auto& [name, group] : groups_) {
+    MANTA_CHECK(group.running >= 0 && group.running <= group.limit);
+    queued += group.queue.size();
+    running += static_cast<size_t>(group.running);
+  }
+  MANTA_CHECK(queued == queued_ && running == running_.size());
+}
+
+}  // namespace ray::core

@@ -1,0 +1,145 @@
+// The life of every actor: registered, placed on a node with room, created there, restarted when it is lost, dead. The
+// states and their order are in actor_state.h; why actors end is in actor_death.h.
+//
+// Incarnations are numbered by num_restarts. A message about another incarnation than the present one is out of date
+// and changes nothing (a worker that it proves to be running is ended).
+//
+// Owner: ControlPlane.   Threads: loop-bound.   Blocks as the storage does.
+// Errors: in the reply or the returned status. kInvalidArgument: malformed, nothing was changed. kNotFound: no such
+// actor. kAlreadyExists: the name is taken. kFailedPrecondition: the owner is dead.
+//   ACTOR-1  a change is in the storage before anybody hears of it (unless the storage fails, see actor_table.h).
+//   ACTOR-2  revision grows with each change that is published; num_restarts never shrinks.
+//   ACTOR-3  an actor has at most one incarnation that the GCS will let live.
+//   ACTOR-4  num_restarts <= restarts_max, unless that is -1.
+#pragma once
+
+#include <deque>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "ray/base/ids.h"
+#include "ray/gcs/actor_death.h"
+#include "ray/gcs/actor_table.h"
+#include "ray/gcs/deadlines.h"
+#include "ray/gcs/node_manager.h"
+#include "ray/gcs/node_sender.h"
+#include "ray/gcs/storage.h"
+#include "ray/gcs/v1/gcs.pb.h"
+#include "ray/wire/v1/wire.pb.h"
+
+namespace ray::gcs {
+
+// What a registering node says of actors.
+struct NodeActors {
+  static absl::StatusOr<NodeActors> FromRegistration(const v1::RegisterNode& request);
+
+  std::map<base::ActorId, wire::v1::ActorInfo> live;
+  std::set<base::ActorId> watched;
+};
+
+class ActorManager {
+ public:
+  struct Options {
+    // An ALIVE actor that its node does not name when it registers again is given this long to be explained.
+    absl::Duration confirm_timeout = absl::Seconds(5);
+    // After a node refused an actor, or came back while it was creating one.
+    absl::Duration retry_interval = absl::Milliseconds(100);
+    absl::Duration pending_warning = absl::Seconds(5);
+    int64_t dead_actors_max = 10000;
+  };
+
+  ActorManager(Options options, Storage* storage, Deadlines* deadlines, NodeManager* nodes,
+               NodeSender* sender)
+      : options_(options),
+        deadlines_(deadlines),
+        nodes_(nodes),
+        sender_(sender),
+        table_(options.dead_actors_max, storage, deadlines) {}
+
+  absl::Status Load();
+
+  // -- requests
+  wire::v1::RegisterActorReply Register(const wire::v1::RegisterActor& request,
+                                        const std::string& job_namespace);
+  wire::v1::ActorInfoReply Get(const wire::v1::SubscribeActor& request) const;
+  wire::v1::ActorInfoReply GetNamed(const wire::v1::GetNamedActor& request) const;
+  wire::v1::ListNamedActorsReply ListNamed(const wire::v1::ListNamedActors& request) const;
+  v1::ListActorsReply List() const;
+  // With no_restart = false the kill counts as a restart, if one is left.
+  absl::Status Kill(const wire::v1::KillActor& request);
+  // Detached actors have no scope: nothing happens to them.
+  absl::Status OutOfScope(const wire::v1::ActorOutOfScope& request);
+
+  // -- from the nodes' channels
+  absl::Status OnActorCreated(const base::NodeId& node, const v1::ActorCreated& message);
+  absl::Status OnWorkerDied(const base::NodeId& node, const v1::WorkerDied& message);
+  absl::Status OnWatchActor(const base::NodeId& node, const v1::WatchActor& message);
+
+  // -- what happens around
+  void OnNodeRegistered(const base::NodeId& node, const NodeActors& actors);
+  void OnNodeDead(const base::NodeId& node);
+  void OnJobFinished(const base::JobId& job, const base::WorkerId& driver);
+  // Some node may have more room than before.
+  void PlaceWaiting();
+
+ private:
+  // What is to become of the worker process of an incarnation that ends.
+  enum class Worker { kIsGone, kFinishCall, kKill };
+
+  struct WaitingActors {
+    resources::ResourceSet request;
+    std::deque<base::ActorId> ids;  // some may not wait any more
+  };
+
+  absl::Status Accept(const wire::v1::RegisterActor& request, const std::string& job_namespace,
+                      wire::v1::RegisterActorReply* reply);
+
+  void Place(Actor* actor);
+  void PlaceOn(Actor* actor, const base::NodeId& node);
+  void Wait(Actor* actor);
+  void ExplainWait(const base::ActorId& id, uint64_t num_restarts);
+  void RetryElsewhere(Actor* actor);
+  void SendCreate(const Actor& actor);
+  void SendKill(const base::NodeId& node, const base::ActorId& actor, uint64_t num_restarts,
+                bool force, const std::string& reason);
+  void Hold(Actor* actor, const resources::ResourceSet& amount);
+
+  void MarkAlive(Actor* actor, const wire::v1::Address& address, int64_t pid);
+  void EndIncarnation(Actor* actor, const ActorEnd& end, Worker worker);
+  void EndForGood(Actor* actor, const ActorEnd& end, Worker worker);
+  void LeaveNode(Actor* actor, const ActorEnd& end, Worker worker);
+  void EndAll(const std::vector<base::ActorId>& ids, const ActorEnd& end);
+  void OnOwnerDead(const base::WorkerId& owner);
+  std::set<base::ActorId> ActorsThatOutliveJob(const base::JobId& job) const;
+
+  void Reconcile(const base::NodeId& node, const base::ActorId& id,
+                 const wire::v1::ActorInfo& live);
+  void QuestionMissing(const base::NodeId& node, const NodeActors& actors);
+  void CreateAgainUnlessCreated(const base::ActorId& id, uint64_t num_restarts);
+  void EndUnlessConfirmed(const base::ActorId& id, uint64_t num_restarts);
+
+  void Change(Actor* actor, wire::v1::ActorState state);
+  void Publish(const Actor& actor);
+  void SendState(const base::NodeId& node, const Actor& actor);
+  void Watch(const base::NodeId& node, const base::ActorId& id);
+  void Unwatch(const base::NodeId& node);
+
+  const Options options_;
+  Deadlines* const deadlines_;
+  NodeManager* const nodes_;
+  NodeSender* const sender_;
+
+  ActorTable table_;
+  std::map<std::string, WaitingActors> waiting_;  // by request, as text
+  std::map<base::ActorId, std::set<base::NodeId>> watchers_;
+  // Owners that died lately: a registration that was overtaken by its owner's death must not leave an orphan.
+  absl::flat_hash_set<base::WorkerId> dead_owners_;
+  std::deque<base::WorkerId> dead_owners_order_;
+};
+
+}  // namespace ray::gcs

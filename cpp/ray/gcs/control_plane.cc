@@ -1,0 +1,198 @@
+#include "ray/gcs/control_plane.h"
+
+#include <algorithm>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "ray/base/logging.h"
+#include "ray/base/status_macros.h"
+#include "ray/gcs/id_field.h"
+#include "ray/gcs/status_reply.h"
+
+namespace ray::gcs {
+namespace {
+
+using base::NodeId;
+
+constexpr std::string_view kMetaTable = "meta";
+constexpr std::string_view kIncarnation = "incarnation";
+
+NodeManager::Options NodeOptions(const base::Config& config) {
+  return {.dead_timeout = absl::Milliseconds(config.node_dead_timeout_ms),
+          .broadcast_interval = absl::Milliseconds(config.node_report_interval_ms),
+          .dead_nodes_max = config.gcs_dead_nodes_max};
+}
+
+ActorManager::Options ActorOptions(const base::Config& config) {
+  return {.confirm_timeout = absl::Milliseconds(config.node_dead_timeout_ms),
+          .retry_interval = absl::Milliseconds(config.node_report_interval_ms),
+          .pending_warning = absl::Milliseconds(config.pending_warning_ms),
+          .dead_actors_max = config.gcs_dead_actors_max};
+}
+
+}  // namespace
+
+ControlPlane::ControlPlane(const base::Config& config, Environment environment)
+    : config_(config.NonDefault()),
+      environment_(std::move(environment)),
+      deadlines_(environment_.clock),
+      jobs_({.finished_jobs_max = config.gcs_finished_jobs_max}, environment_.wall_clock,
+            environment_.storage),
+      kv_({.value_max_bytes = config.kv_value_max_bytes}, environment_.storage),
+      nodes_(NodeOptions(config), environment_.storage, &deadlines_, environment_.sender,
+             [this](const NodeId& node) { OnNodeDead(node); }),
+      actors_(ActorOptions(config), environment_.storage, &deadlines_, &nodes_,
+              environment_.sender) {}
+
+absl::Status ControlPlane::Load() {
+  MANTA_RETURN_IF_ERROR(LoadIncarnation());
+  MANTA_RETURN_IF_ERROR(jobs_.Load());
+  MANTA_RETURN_IF_ERROR(nodes_.Load());
+  return actors_.Load();
+}
+
+absl::Status ControlPlane::LoadIncarnation() {
+  absl::StatusOr<std::string> last = environment_.storage->Get(kMetaTable, kIncarnation);
+  if (!last.ok() && !absl::IsNotFound(last.status())) return last.status();
+  uint64_t number = 0;
+  if (last.ok() && !absl::SimpleAtoi(*last, &number)) {
+    return absl::DataLossError(absl::StrCat("the last incarnation reads '", *last, "'"));
+  }
+  // By the time of day too, so that it also grows when the storage is memory.
+  const auto now = static_cast<uint64_t>(absl::ToUnixMillis(environment_.wall_clock()));
+  incarnation_ = std::max(number + 1, now);
+  return environment_.storage->Put(kMetaTable, kIncarnation, absl::StrCat(incarnation_));
+}
+
+// -- the nodes' channels
+
+absl::Status ControlPlane::RegisterNode(const NodeId& node, const v1::RegisterNode& request) {
+  MANTA_ASSIGN_OR_RETURN(NodeActors node_actors, NodeActors::FromRegistration(request));
+  MANTA_RETURN_IF_ERROR(nodes_.Register(node, request.node()));
+  MANTA_LOG(kInfo, "node ", node.Hex(), " (", request.node().ip(), ") registered with ",
+            node_actors.live.size(), " live actors");
+
+  v1::GcsMessage message;
+  v1::NodeRegistered& registered = *message.mutable_registered();
+  registered.set_gcs_incarnation(incarnation_);
+  for (const auto& [name, value] : config_) (*registered.mutable_config())[name] = value;
+  environment_.sender->Send(node, message);
+  nodes_.SendOthersTo(node);
+  actors_.OnNodeRegistered(node, node_actors);
+  return absl::OkStatus();
+}
+
+absl::Status ControlPlane::HandleNodeMessage(const NodeId& node, const v1::NodeMessage& message) {
+  MANTA_RETURN_IF_ERROR(Dispatch(node, message));
+  if (message.sequence() == 0) return absl::OkStatus();
+  v1::GcsMessage acknowledgement;
+  acknowledgement.set_acknowledged(message.sequence());
+  environment_.sender->Send(node, acknowledgement);
+  return absl::OkStatus();
+}
+
+absl::Status ControlPlane::Dispatch(const NodeId& node, const v1::NodeMessage& message) {
+  switch (message.message_case()) {
+    case v1::NodeMessage::kReport:
+      MANTA_RETURN_IF_ERROR(nodes_.Report(node, message.report()));
+      actors_.PlaceWaiting();
+      return absl::OkStatus();
+    case v1::NodeMessage::kActorCreated:
+      return actors_.OnActorCreated(node, message.actor_created());
+    case v1::NodeMessage::kWorkerDied:
+      return actors_.OnWorkerDied(node, message.worker_died());
+    case v1::NodeMessage::kWatchActor:
+      return actors_.OnWatchActor(node, message.watch_actor());
+    case v1::NodeMessage::kRegister:
+      return absl::InvalidArgumentError("a node registers once a channel");
+    case v1::NodeMessage::MESSAGE_NOT_SET:
+      break;
+  }
+  // A message of a later version: nothing we could do about it.
+  return absl::OkStatus();
+}
+
+void ControlPlane::OnNodeDead(const NodeId& node) {
+  for (const base::JobId& job : jobs_.RunningOn(node)) {
+    if (absl::Status status = Finish(job); !status.ok()) {
+      MANTA_LOG(kError, "cannot finish job ", job.Hex(), " of a dead node: ", status.ToString());
+    }
+  }
+  actors_.OnNodeDead(node);
+}
+
+// -- unary calls
+
+absl::StatusOr<wire::v1::RegisterActorReply> ControlPlane::RegisterActor(
+    const wire::v1::RegisterActor& request) {
+  auto refuse = [](const absl::Status& status) {
+    wire::v1::RegisterActorReply reply;
+    *reply.mutable_status() = ToReply(status);
+    return reply;
+  };
+  auto id = ParseId<base::ActorId>(request.spec().actor_id(), "actor_id");
+  if (!id.ok()) return refuse(id.status());
+  auto job_namespace = jobs_.NamespaceOf(base::JobOf(*id));
+  if (!job_namespace.ok()) return refuse(job_namespace.status());
+  return actors_.Register(request, *job_namespace);
+}
+
+absl::StatusOr<wire::v1::ActorInfoReply> ControlPlane::GetActor(
+    const wire::v1::SubscribeActor& request) {
+  return actors_.Get(request);
+}
+
+absl::StatusOr<wire::v1::ActorInfoReply> ControlPlane::GetNamedActor(
+    const wire::v1::GetNamedActor& request) {
+  return actors_.GetNamed(request);
+}
+
+absl::StatusOr<wire::v1::ListNamedActorsReply> ControlPlane::ListNamedActors(
+    const wire::v1::ListNamedActors& request) {
+  return actors_.ListNamed(request);
+}
+
+absl::StatusOr<v1::ListActorsReply> ControlPlane::ListActors(const v1::ListActorsRequest&) {
+  return actors_.List();
+}
+
+absl::StatusOr<wire::v1::StatusReply> ControlPlane::KillActor(
+    const wire::v1::KillActor& request) {
+  return ToReply(actors_.Kill(request));
+}
+
+absl::StatusOr<wire::v1::StatusReply> ControlPlane::ActorOutOfScope(
+    const wire::v1::ActorOutOfScope& request) {
+  return ToReply(actors_.OutOfScope(request));
+}
+
+absl::StatusOr<v1::AddJobReply> ControlPlane::AddJob(const v1::AddJobRequest& request) {
+  return jobs_.Add(request);
+}
+
+absl::StatusOr<wire::v1::StatusReply> ControlPlane::FinishJob(
+    const v1::FinishJobRequest& request) {
+  auto job = ParseId<base::JobId>(request.job_id(), "job_id");
+  return ToReply(job.ok() ? Finish(*job) : job.status());
+}
+
+absl::Status ControlPlane::Finish(const base::JobId& job) {
+  MANTA_ASSIGN_OR_RETURN(base::WorkerId driver, jobs_.Finish(job));
+  actors_.OnJobFinished(job, driver);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<v1::ListJobsReply> ControlPlane::ListJobs(const v1::ListJobsRequest&) {
+  return jobs_.List();
+}
+
+absl::StatusOr<wire::v1::KvReply> ControlPlane::Kv(const wire::v1::KvRequest& request) {
+  return kv_.Handle(request);
+}
+
+absl::StatusOr<wire::v1::ClusterStateReply> ControlPlane::ClusterState(
+    const wire::v1::ClusterStateRequest&) {
+  return nodes_.ClusterState();
+}
+
+}  // namespace ray::gcs

@@ -1,0 +1,336 @@
+#include "ray/gcs/gcs_server.h"
+
+#include <grpcpp/ext/health_check_service_server_builder_option.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/server_posix.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <limits>
+#include <map>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "ray/base/clock.h"
+#include "ray/base/logging.h"
+#include "ray/base/status_macros.h"
+#include "ray/gcs/acceptor.h"
+#include "ray/gcs/control_plane.h"
+#include "ray/gcs/id_field.h"
+#include "ray/gcs/node_stream.h"
+#include "ray/gcs/v1/gcs.grpc.pb.h"
+
+namespace ray::gcs {
+namespace {
+
+using base::NodeId;
+
+// What a request may need beside the largest value.
+constexpr int64_t kMessageSlackBytes = 1 << 20;
+
+grpc::Status ToGrpc(const absl::Status& status) {
+  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message()));
+}
+
+// Takes the same time wherever the first difference is.
+bool EqualInConstantTime(std::string_view given, std::string_view expected) {
+  unsigned difference = given.size() == expected.size() ? 0 : 1;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    const char c = i < given.size() ? given[i] : '\0';
+    difference |= static_cast<unsigned char>(c ^ expected[i]);
+  }
+  return difference == 0;
+}
+
+bool IsTcp(const std::string& endpoint) { return endpoint.starts_with("tcp:"); }
+
+bool IsReachableFromOutside(const std::string& endpoint) {
+  if (!IsTcp(endpoint)) return false;
+  for (std::string_view local : {"tcp:127.", "tcp:localhost:", "tcp:[::1]:"}) {
+    if (endpoint.starts_with(local)) return false;
+  }
+  return true;
+}
+
+// Answers a channel that is not let in.
+class RefusedStream final : public grpc::ServerBidiReactor<v1::NodeMessage, v1::GcsMessage> {
+ public:
+  explicit RefusedStream(const grpc::Status& why) { Finish(why); }
+  void OnDone() override { delete this; }
+};
+
+}  // namespace
+
+class GcsServer::Impl final : public v1::GcsService::CallbackService,
+                              public NodeSender,
+                              public StreamHost {
+ public:
+  Impl(net::EventLoop* loop, Options options, std::unique_ptr<Storage> storage)
+      : loop_(loop),
+        options_(std::move(options)),
+        authorization_(options_.token.empty() ? "" : absl::StrCat("Bearer ", options_.token)),
+        storage_(std::move(storage)),
+        control_(options_.config, {.clock = base::RealClock::Get(),
+                                   .wall_clock = [] { return absl::Now(); },
+                                   .storage = storage_.get(),
+                                   .sender = this}) {}
+
+  ~Impl() override {
+    acceptors_.clear();
+    if (server_ != nullptr) ShutDown();
+    loop_->Cancel(deadline_timer_);
+  }
+
+  absl::Status Start() {
+    for (const std::string& endpoint : options_.listen) {
+      if (options_.token.empty() && IsReachableFromOutside(endpoint)) {
+        return absl::InvalidArgumentError(absl::StrCat(
+            "listening on ", endpoint, " needs a token: other machines can reach it"));
+      }
+    }
+    MANTA_RETURN_IF_ERROR(control_.Load());
+    StartGrpc();
+    for (const std::string& endpoint : options_.listen) {
+      MANTA_ASSIGN_OR_RETURN(
+          std::unique_ptr<Acceptor> acceptor,
+          Acceptor::Create(loop_, endpoint, [this](net::UniqueFd fd) {
+            grpc::AddInsecureChannelFromFd(server_.get(), fd.Release());
+          }));
+      endpoints_.push_back(acceptor->endpoint());
+      acceptors_.push_back(std::move(acceptor));
+    }
+    ArmDeadline();
+    return absl::OkStatus();
+  }
+
+  const std::vector<std::string>& endpoints() const { return endpoints_; }
+
+  // -- NodeSender
+
+  void Send(const NodeId& node, const v1::GcsMessage& message) override {
+    auto stream = streams_.find(node);
+    if (stream != streams_.end()) stream->second->Send(message);
+  }
+
+  // -- StreamHost
+
+  void OnStreamMessage(NodeStream* stream, const v1::NodeMessage& message) override {
+    absl::Status status = stream->node().has_value()
+                              ? control_.HandleNodeMessage(*stream->node(), message)
+                              : Register(stream, message);
+    if (!status.ok()) {
+      MANTA_LOG(kWarning, "a node's channel is closed: ", status.ToString());
+      OnStreamEnd(stream);
+      stream->End(status);
+    }
+    ArmDeadline();
+  }
+
+  void OnStreamEnd(NodeStream* stream) override {
+    if (!stream->node().has_value()) return;
+    // Another channel may have taken the node over.
+    auto current = streams_.find(*stream->node());
+    if (current == streams_.end() || current->second != stream) return;
+    streams_.erase(current);
+    control_.NodeDisconnected(*stream->node());
+    ArmDeadline();
+  }
+
+  void OnStreamGone() override { --open_streams_; }
+
+  // -- CallbackService, on gRPC's threads
+
+  grpc::ServerBidiReactor<v1::NodeMessage, v1::GcsMessage>* NodeChannel(
+      grpc::CallbackServerContext* context) override {
+    if (!IsAuthorized(*context)) return new RefusedStream(Unauthenticated());
+    ++open_streams_;
+    return new NodeStream(loop_, this, context,
+                          static_cast<size_t>(options_.config.gcs_node_queue_max));
+  }
+
+  grpc::ServerUnaryReactor* RegisterActor(grpc::CallbackServerContext* context,
+                                          const wire::v1::RegisterActor* request,
+                                          wire::v1::RegisterActorReply* reply) override {
+    return Serve(context, request, reply, &ControlPlane::RegisterActor);
+  }
+  grpc::ServerUnaryReactor* GetActor(grpc::CallbackServerContext* context,
+                                     const wire::v1::SubscribeActor* request,
+                                     wire::v1::ActorInfoReply* reply) override {
+    return Serve(context, request, reply, &ControlPlane::GetActor);
+  }
+  grpc::ServerUnaryReactor* GetNamedActor(grpc::CallbackServerContext* context,
+                                          const wire::v1::GetNamedActor* request,
+                                          wire::v1::ActorInfoReply* reply) override {
+    return Serve(context, request, reply, &ControlPlane::GetNamedActor);
+  }
+  grpc::ServerUnaryReactor* ListNamedActors(grpc::CallbackServerContext* context,
+                                            const wire::v1::ListNamedActors* request,
+                                            wire::v1::ListNamedActorsReply* reply) override {
+    return Serve(context, request, reply, &ControlPlane::ListNamedActors);
+  }
+  grpc::ServerUnaryReactor* ListActors(grpc::CallbackServerContext* context,
+                                       const v1::ListActorsRequest* request,
+                                       v1::ListActorsReply* reply) override {
+    return Serve(context, request, reply, &ControlPlane::ListActors);
+  }
+  grpc::ServerUnaryReactor* KillActor(grpc::CallbackServerContext* context,
+                                      const wire::v1::KillActor* request,
+                                      wire::v1::StatusReply* reply) override {
+    return Serve(context, request, reply, &ControlPlane::KillActor);
+  }
+  grpc::ServerUnaryReactor* ActorOutOfScope(grpc::CallbackServerContext* context,
+                                            const wire::v1::ActorOutOfScope* request,
+                                            wire::v1::StatusReply* reply) override {
+    return Serve(context, request, reply, &ControlPlane::ActorOutOfScope);
+  }
+  grpc::ServerUnaryReactor* AddJob(grpc::CallbackServerContext* context,
+                                   const v1::AddJobRequest* request,
+                                   v1::AddJobReply* reply) override {
+    return Serve(context, request, reply, &ControlPlane::AddJob);
+  }
+  grpc::ServerUnaryReactor* FinishJob(grpc::CallbackServerContext* context,
+                                      const v1::FinishJobRequest* request,
+                                      wire::v1::StatusReply* reply) override {
+    return Serve(context, request, reply, &ControlPlane::FinishJob);
+  }
+  grpc::ServerUnaryReactor* ListJobs(grpc::CallbackServerContext* context,
+                                     const v1::ListJobsRequest* request,
+                                     v1::ListJobsReply* reply) override {
+    return Serve(context, request, reply, &ControlPlane::ListJobs);
+  }
+  grpc::ServerUnaryReactor* Kv(grpc::CallbackServerContext* context,
+                               const wire::v1::KvRequest* request,
+                               wire::v1::KvReply* reply) override {
+    return Serve(context, request, reply, &ControlPlane::Kv);
+  }
+  grpc::ServerUnaryReactor* ClusterState(grpc::CallbackServerContext* context,
+                                         const wire::v1::ClusterStateRequest* request,
+                                         wire::v1::ClusterStateReply* reply) override {
+    return Serve(context, request, reply, &ControlPlane::ClusterState);
+  }
+
+ private:
+  void StartGrpc() {
+    grpc::EnableDefaultHealthCheckService(false);
+    grpc::ServerBuilder builder;
+    builder.RegisterService(this);
+    builder.SetMaxReceiveMessageSize(static_cast<int>(
+        std::min<int64_t>(options_.config.kv_value_max_bytes + kMessageSlackBytes,
+                          std::numeric_limits<int>::max())));
+    builder.SetMaxSendMessageSize(-1);
+    if (std::any_of(options_.listen.begin(), options_.listen.end(), IsTcp)) ProbePeers(&builder);
+    server_ = builder.BuildAndStart();
+  }
+
+  // A machine that is cut off sends no end of stream; only probes find that. A Unix socket always breaks by itself.
+  void ProbePeers(grpc::ServerBuilder* builder) const {
+    const int half = static_cast<int>(options_.config.node_dead_timeout_ms / 2);
+    builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, half);
+    builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, half);
+    builder->AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  }
+
+  bool IsAuthorized(const grpc::CallbackServerContext& context) const {
+    if (authorization_.empty()) return true;
+    const auto& metadata = context.client_metadata();
+    auto given = metadata.find("authorization");
+    return given != metadata.end() &&
+           EqualInConstantTime({given->second.data(), given->second.size()}, authorization_);
+  }
+
+  static grpc::Status Unauthenticated() {
+    return grpc::Status(grpc::StatusCode::UNAUTHENTICATED,
+                        "the cluster's token is missing or another one");
+  }
+
+  template <typename Request, typename Reply>
+  grpc::ServerUnaryReactor* Serve(grpc::CallbackServerContext* context, const Request* request,
+                                  Reply* reply,
+                                  absl::StatusOr<Reply> (ControlPlane::*method)(const Request&)) {
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    if (!IsAuthorized(*context)) {
+      reactor->Finish(Unauthenticated());
+      return reactor;
+    }
+    // gRPC keeps request and reply until Finish().
+    loop_->Post([=, this] {
+      absl::StatusOr<Reply> result = (control_.*method)(*request);
+      if (result.ok()) *reply = *std::move(result);
+      reactor->Finish(ToGrpc(result.status()));
+      ArmDeadline();
+    });
+    return reactor;
+  }
+
+  // The first message of a channel.
+  absl::Status Register(NodeStream* stream, const v1::NodeMessage& message) {
+    if (!message.has_register_()) {
+      return absl::InvalidArgumentError("a node's channel begins with its registration");
+    }
+    MANTA_ASSIGN_OR_RETURN(NodeId node,
+                           ParseId<NodeId>(message.register_().node().node_id(), "node.node_id"));
+    NodeStream* before = std::exchange(streams_[node], stream);
+    if (before != nullptr) before->End(absl::AbortedError("the node has opened another channel"));
+    stream->set_node(node);
+    return control_.RegisterNode(node, message.register_());
+  }
+
+  // One timer of the loop, for the earliest deadline.
+  void ArmDeadline() {
+    const absl::Time next = control_.NextDeadline();
+    if (next == armed_for_) return;
+    loop_->Cancel(std::exchange(deadline_timer_, 0));
+    armed_for_ = next;
+    if (next == absl::InfiniteFuture()) return;
+    const absl::Duration delay = next - base::RealClock::Get()->Now();
+    deadline_timer_ = loop_->RunAfter(std::max(delay, absl::ZeroDuration()), [this] {
+      armed_for_ = absl::InfiniteFuture();
+      control_.RunDeadlines();
+      ArmDeadline();
+    });
+  }
+
+  // gRPC waits for its calls and those wait for the loop: it ends on a thread of its own while the loop goes on here.
+  void ShutDown() {
+    for (const auto& [node, stream] : streams_) {
+      stream->End(absl::UnavailableError("the GCS is shutting down"));
+    }
+    bool done = false;
+    std::thread stopper([this, &done] {
+      server_->Shutdown(std::chrono::system_clock::now());
+      loop_->Post([&done] { done = true; });
+    });
+    while (!done || open_streams_ > 0) loop_->Poll(absl::InfiniteDuration());
+    stopper.join();
+  }
+
+  net::EventLoop* const loop_;
+  const Options options_;
+  const std::string authorization_;  // what a caller must send; "" = anything
+  const std::unique_ptr<Storage> storage_;
+  ControlPlane control_;
+  std::map<NodeId, NodeStream*> streams_;  // registered ones
+  std::atomic<int> open_streams_ = 0;
+
+  absl::Time armed_for_ = absl::InfiniteFuture();
+  net::EventLoop::TimerId deadline_timer_ = 0;
+  std::vector<std::string> endpoints_;
+  std::unique_ptr<grpc::Server> server_;
+  std::vector<std::unique_ptr<Acceptor>> acceptors_;
+};
+
+absl::StatusOr<std::unique_ptr<GcsServer>> GcsServer::Start(net::EventLoop* loop, Options options,
+                                                            std::unique_ptr<Storage> storage) {
+  auto impl = std::make_unique<Impl>(loop, std::move(options), std::move(storage));
+  MANTA_RETURN_IF_ERROR(impl->Start());
+  return std::unique_ptr<GcsServer>(new GcsServer(std::move(impl)));
+}
+
+GcsServer::GcsServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+GcsServer::~GcsServer() = default;
+
+const std::vector<std::string>& GcsServer::endpoints() const { return impl_->endpoints(); }
+
+}  // namespace ray::gcs

@@ -1,0 +1,233 @@
+#include "ray/gcs/node_manager.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "ray/base/logging.h"
+#include "ray/base/status_macros.h"
+#include "ray/gcs/id_field.h"
+
+namespace ray::gcs {
+namespace {
+
+using base::NodeId;
+using resources::ResourceSet;
+
+constexpr std::string_view kTable = "nodes";
+
+struct Capacity {
+  ResourceSet total;
+  ResourceSet available;
+};
+
+absl::StatusOr<Capacity> ParseCapacity(const wire::v1::ResourceSet& total,
+                                       const wire::v1::ResourceSet& available) {
+  Capacity capacity;
+  MANTA_ASSIGN_OR_RETURN(capacity.total, ResourceSet::FromWire(total));
+  MANTA_ASSIGN_OR_RETURN(capacity.available, ResourceSet::FromWire(available));
+  return capacity;
+}
+
+// The share of the node that would be in use with the request there: the largest of its resources'.
+double LoadWith(const ResourceSet& request, const ResourceSet& total, const ResourceSet& room) {
+  double load = 0;
+  for (const auto& [name, quantity] : request) {
+    double capacity = total.Get(name).ToDouble();
+    load = std::max(load, 1 - (room.Get(name) - quantity).ToDouble() / capacity);
+  }
+  return load;
+}
+
+}  // namespace
+
+absl::Status NodeManager::Load() {
+  absl::Status damage;
+  MANTA_RETURN_IF_ERROR(storage_->Scan(kTable, "", [&](std::string_view key, std::string_view value) {
+    v1::NodeRecord record;
+    auto id = ParseId<NodeId>(key, "key of a node");
+    if (!id.ok() || !record.ParseFromArray(value.data(), static_cast<int>(value.size()))) {
+      damage = absl::DataLossError(absl::StrCat("unreadable node ", base::BytesToHex(key)));
+      return false;
+    }
+    Node& node = nodes_[*id];
+    node.state = std::move(*record.mutable_state());
+    node.death_number = record.death_number();
+    return true;
+  }));
+  MANTA_RETURN_IF_ERROR(damage);
+  for (const auto& [id, node] : nodes_) {
+    if (node.death_number > 0) {
+      dead_[node.death_number] = id;
+    } else {
+      WatchSilence(id);
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status NodeManager::Save(const Node& node) {
+  v1::NodeRecord record;
+  *record.mutable_state() = node.state;
+  record.set_death_number(node.death_number);
+  return storage_->Put(kTable, node.state.node_id(), record.SerializeAsString());
+}
+
+NodeManager::Node* NodeManager::FindAlive(const NodeId& node) {
+  auto found = nodes_.find(node);
+  return found == nodes_.end() || found->second.death_number > 0 ? nullptr : &found->second;
+}
+
+absl::Status NodeManager::Register(const NodeId& id, const wire::v1::NodeState& state) {
+  MANTA_ASSIGN_OR_RETURN(Capacity capacity, ParseCapacity(state.total(), state.available()));
+  auto known = nodes_.find(id);
+  if (known != nodes_.end() && known->second.death_number > 0) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "node ", id.Hex(), " was declared dead after ", absl::FormatDuration(options_.dead_timeout),
+        " without contact and cannot come back under this id"));
+  }
+  Node node;
+  node.state = state;
+  node.state.set_node_id(id.BinaryString());
+  node.state.set_alive(true);
+  node.total = std::move(capacity.total);
+  node.room = std::move(capacity.available);
+  node.connected = true;
+  node.channel = known == nodes_.end() ? 1 : known->second.channel + 1;
+  MANTA_RETURN_IF_ERROR(Save(node));
+  nodes_[id] = std::move(node);
+  Announce(id, absl::ZeroDuration());
+  return absl::OkStatus();
+}
+
+void NodeManager::SendOthersTo(const NodeId& receiver) const {
+  v1::GcsMessage message;
+  v1::NodesChanged& changed = *message.mutable_nodes_changed();
+  for (const auto& [id, node] : nodes_) {
+    if (id != receiver) *changed.add_nodes() = node.state;
+  }
+  if (changed.nodes_size() > 0) sender_->Send(receiver, message);
+}
+
+void NodeManager::Disconnect(const NodeId& id) {
+  Node* node = FindAlive(id);
+  if (node == nullptr) return;
+  node->connected = false;
+  WatchSilence(id);
+}
+
+void NodeManager::WatchSilence(const NodeId& id) {
+  deadlines_->After(options_.dead_timeout, [this, id, channel = nodes_[id].channel] {
+    Node* node = FindAlive(id);
+    if (node != nullptr && !node->connected && node->channel == channel) Die(id);
+  });
+}
+
+void NodeManager::Die(const NodeId& id) {
+  Node& node = nodes_[id];
+  MANTA_LOG(kWarning, "node ", id.Hex(), " (", node.state.ip(), ") is dead: no contact for ",
+            absl::FormatDuration(options_.dead_timeout));
+  node.state.set_alive(false);
+  node.state.clear_available();
+  node.death_number = dead_.empty() ? 1 : dead_.rbegin()->first + 1;
+  dead_[node.death_number] = id;
+  // Death stands even if it cannot be written: after a restart the node would be watched and found dead again.
+  if (absl::Status status = Save(node); !status.ok()) {
+    MANTA_LOG(kError, "cannot store the death of node ", id.Hex(), ": ", status.ToString());
+  }
+  Announce(id, absl::ZeroDuration());
+  on_dead_(id);
+  if (static_cast<int64_t>(dead_.size()) > options_.dead_nodes_max) ForgetOldestDead();
+}
+
+void NodeManager::ForgetOldestDead() {
+  NodeId oldest = dead_.begin()->second;
+  if (absl::Status status = storage_->Delete(kTable, oldest.Binary()); !status.ok()) {
+    MANTA_LOG(kWarning, "a dead node stays in the storage: ", status.ToString());
+  }
+  dead_.erase(dead_.begin());
+  nodes_.erase(oldest);
+}
+
+absl::Status NodeManager::Report(const NodeId& id, const v1::NodeReport& report) {
+  MANTA_ASSIGN_OR_RETURN(Capacity capacity, ParseCapacity(report.total(), report.available()));
+  Node* node = FindAlive(id);
+  if (node == nullptr || report.sequence() < node->report_sequence) return absl::OkStatus();
+  node->report_sequence = report.sequence();
+  node->total = std::move(capacity.total);
+  node->room = std::move(capacity.available);
+  *node->state.mutable_total() = report.total();
+  *node->state.mutable_available() = report.available();
+  node->state.set_store_used_bytes(report.store_used_bytes());
+  Announce(id, options_.broadcast_interval);
+  return absl::OkStatus();
+}
+
+void NodeManager::Announce(const NodeId& node, absl::Duration delay) {
+  // Nobody to tell: a node joins with a full view anyway. Keeps a cluster of one node quiet.
+  if (nodes_.size() == 1) return;
+  changed_.insert(node);
+  if (delay == absl::ZeroDuration()) return Broadcast();
+  if (broadcast_pending_) return;
+  broadcast_pending_ = true;
+  deadlines_->After(delay, [this] {
+    broadcast_pending_ = false;
+    Broadcast();
+  });
+}
+
+void NodeManager::Broadcast() {
+  v1::GcsMessage message;
+  for (const NodeId& id : changed_) {
+    if (auto node = nodes_.find(id); node != nodes_.end()) {
+      *message.mutable_nodes_changed()->add_nodes() = node->second.state;
+    }
+  }
+  for (const auto& [id, node] : nodes_) {
+    bool only_itself = changed_.size() == 1 && *changed_.begin() == id;
+    if (node.connected && !only_itself) sender_->Send(id, message);
+  }
+  changed_.clear();
+}
+
+wire::v1::ClusterStateReply NodeManager::ClusterState() const {
+  wire::v1::ClusterStateReply reply;
+  for (const auto& [id, node] : nodes_) *reply.add_nodes() = node.state;
+  return reply;
+}
+
+std::optional<NodeId> NodeManager::FindRoom(const ResourceSet& request,
+                                            const NodeId& preferred) const {
+  std::optional<NodeId> best;
+  double best_load = 0;
+  for (const auto& [id, node] : nodes_) {
+    if (!node.connected || !request.FitsIn(node.room)) continue;
+    if (id == preferred) return id;
+    double load = LoadWith(request, node.total, node.room);
+    if (!best.has_value() || load < best_load) {
+      best = id;
+      best_load = load;
+    }
+  }
+  return best;
+}
+
+bool NodeManager::IsFeasible(const ResourceSet& request) const {
+  return std::any_of(nodes_.begin(), nodes_.end(), [&](const auto& entry) {
+    const Node& node = entry.second;
+    return node.death_number == 0 && request.FitsIn(node.total);
+  });
+}
+
+void NodeManager::ChangeHold(const NodeId& id, const ResourceSet& before,
+                             const ResourceSet& after) {
+  Node* node = FindAlive(id);
+  if (node == nullptr) return;
+  node->room += before;
+  node->room -= after;
+  // What was given back may have been in the last report already.
+  for (const auto& [name, quantity] : before) {
+    node->room.Set(name, std::min(node->room.Get(name), node->total.Get(name)));
+  }
+}
+
+}  // namespace ray::gcs

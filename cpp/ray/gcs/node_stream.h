@@ -1,0 +1,68 @@
+// The server's end of one node's channel. gRPC's threads enter by the On... methods, which only post to the loop.
+//
+// Owner: itself; it ends its life on the loop once gRPC is done with it (StreamHost::OnStreamGone is the last call).
+// Threads: loop-bound, save the On... methods.   Errors: a broken channel ends in OnStreamEnd.   Never blocks.
+//   STREAM-1  messages are handed over one at a time: the next is read when the last was dealt with, so that a node that
+//             talks too fast is slowed down by its own socket.
+//   STREAM-2  a node that does not read lets at most queue_max messages pile up, then its channel is cut.
+#pragma once
+
+#include <grpcpp/grpcpp.h>
+
+#include <deque>
+#include <optional>
+
+#include "absl/status/status.h"
+#include "ray/base/ids.h"
+#include "ray/gcs/v1/gcs.pb.h"
+#include "ray/net/event_loop.h"
+
+namespace ray::gcs {
+
+class NodeStream;
+
+class StreamHost {
+ public:
+  virtual ~StreamHost() = default;
+  virtual void OnStreamMessage(NodeStream* stream, const v1::NodeMessage& message) = 0;
+  // The peer has ended or broken the channel. May come more than once.
+  virtual void OnStreamEnd(NodeStream* stream) = 0;
+  // A stream does not exist any more.
+  virtual void OnStreamGone() = 0;
+};
+
+class NodeStream final : public grpc::ServerBidiReactor<v1::NodeMessage, v1::GcsMessage> {
+ public:
+  NodeStream(net::EventLoop* loop, StreamHost* host, grpc::CallbackServerContext* context,
+             size_t queue_max);
+
+  void Send(const v1::GcsMessage& message);
+  // Says why and closes. Nothing is sent or handed over afterwards.
+  void End(const absl::Status& why);
+
+  // The node that registered on this channel.
+  const std::optional<base::NodeId>& node() const { return node_; }
+  void set_node(const base::NodeId& node) { node_ = node; }
+
+ private:
+  ~NodeStream() override = default;
+  void OnReadDone(bool ok) override;
+  void OnWriteDone(bool ok) override;
+  void OnCancel() override;
+  void OnDone() override;
+
+  void HandleRead(bool ok);
+  void WriteNext();
+
+  net::EventLoop* const loop_;
+  StreamHost* const host_;
+  grpc::CallbackServerContext* const context_;
+  const size_t queue_max_;
+  std::optional<base::NodeId> node_;
+  v1::NodeMessage incoming_;  // of the read in progress
+  std::deque<v1::GcsMessage> queue_;  // the first is being written, if writing_
+  bool writing_ = false;
+  bool ended_ = false;
+};
+
+}  // namespace ray::gcs

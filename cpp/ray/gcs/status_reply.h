@@ -1,0 +1,19 @@
+// absl::Status as the StatusReply of wire.proto.
+// Threads: free functions, thread-safe.
+#pragma once
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "ray/wire/v1/wire.pb.h"
+
+namespace ray::gcs {
+
+inline wire::v1::StatusReply ToReply(const absl::Status& status) {
+  wire::v1::StatusReply reply;
+  reply.set_code(static_cast<int32_t>(status.code()));
+  reply.set_message(std::string(status.message()));
+  return reply;
+}
+
+}  // namespace ray::gcs

@@ -1,0 +1,367 @@
+#include "ray/net/connection.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "google/protobuf/message_lite.h"
+#include "ray/base/check.h"
+#include "ray/base/clock.h"
+
+namespace ray::net {
+namespace {
+
+constexpr size_t kReadChunkBytes = 64 << 10;
+constexpr size_t kKeepBufferBytes = 1 << 20;
+// One turn of the loop reads at most this much from one peer, so that no peer starves the others.
+constexpr size_t kReadPerTurnBytes = 4 << 20;
+
+absl::Status PeerError(const std::string& description, std::string_view what) {
+  return absl::UnavailableError(
+      absl::StrCat(absl::string_view(what.data(), what.size()), " (", description, ")"));
+}
+
+void PutHeader(std::string* out, uint16_t type, uint16_t flags, uint64_t correlation_id,
+               size_t metadata_size, size_t payload_size) {
+  FrameHeader header;
+  header.body_size = static_cast<uint32_t>(metadata_size + payload_size);
+  header.metadata_size = static_cast<uint32_t>(metadata_size);
+  header.type = type;
+  header.flags = flags;
+  header.correlation_id = correlation_id;
+  out->append(reinterpret_cast<const char*>(&header), sizeof header);
+}
+
+}  // namespace
+
+std::shared_ptr<Connection> Connection::Create(EventLoop* loop, UniqueFd fd,
+                                               const Options& options) {
+  return std::shared_ptr<Connection>(new Connection(loop, std::move(fd), options));
+}
+
+Connection::Connection(EventLoop* loop, UniqueFd fd, const Options& options)
+    : loop_(loop), options_(options), fd_(std::move(fd)) {}
+
+Connection::~Connection() {
+  if (!closed_ && fd_.valid()) loop_->Unwatch(fd_.get());
+}
+
+void Connection::Start(Handlers handlers, std::string already_read) {
+  handlers_ = std::move(handlers);
+  in_ = std::move(already_read);
+  in_filled_ = in_.size();
+  loop_->Watch(fd_.get(), EPOLLIN | (want_write_ ? EPOLLOUT : 0u),
+               [self = shared_from_this()](uint32_t events) { self->OnEvents(events); });
+  if (in_filled_ > 0) {
+    loop_->Post([self = shared_from_this()] { self->ParseAvailable(); });
+  }
+}
+
+void Connection::OnEvents(uint32_t events) {
+  if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0) ReadAvailable();
+  if (closed_) return;
+  if ((events & EPOLLOUT) != 0 || (got_reply_ && has_buffered())) WriteBuffered();
+  got_reply_ = false;
+}
+
+void Connection::ReadAvailable() {
+  size_t read_this_turn = 0;
+  while (!closed_ && read_this_turn < kReadPerTurnBytes) {
+    if (in_.size() - in_filled_ < kReadChunkBytes) {
+      in_.resize(std::max(in_filled_ + kReadChunkBytes, in_filled_ * 2));
+    }
+    size_t space = in_.size() - in_filled_;
+    ssize_t n = recv(fd_.get(), in_.data() + in_filled_, space, MSG_DONTWAIT);
+    if (n > 0) {
+      in_filled_ += static_cast<size_t>(n);
+      read_this_turn += static_cast<size_t>(n);
+      ParseAvailable();
+      if (static_cast<size_t>(n) < space) return;  // drained
+    } else if (n == 0) {
+      return Close(PeerError(description_, "the peer closed the connection"));
+    } else if (errno == EAGAIN) {
+      return;
+    } else if (errno != EINTR) {
+      return Close(PeerError(description_, std::strerror(errno)));
+    }
+  }
+}
+
+void Connection::ParseAvailable() {
+  while (!closed_) {
+    std::string_view rest(in_.data() + in_begin_, in_filled_ - in_begin_);
+    absl::StatusOr<FrameParse> parse = ParseFrame(rest, options_.frame_max_bytes);
+    if (!parse.ok()) return Close(parse.status());
+    if (!parse->complete) break;
+    in_begin_ += parse->total_size;
+    HandleFrame(parse->frame);
+  }
+  if (in_begin_ == in_filled_) {
+    in_begin_ = in_filled_ = 0;
+    if (in_.size() > kKeepBufferBytes) in_ = std::string();
+  } else if (in_begin_ > in_filled_ / 2) {
+    std::memmove(in_.data(), in_.data() + in_begin_, in_filled_ - in_begin_);
+    in_filled_ -= in_begin_;
+    in_begin_ = 0;
+  }
+}
+
+void Connection::HandleFrame(const Frame& frame) {
+  if (!frame.is_reply) return handlers_.on_frame(shared_from_this(), frame);
+  auto pending = pending_replies_.find(frame.correlation_id);
+  if (pending == pending_replies_.end()) {
+    return Close(absl::InvalidArgumentError(
+        absl::StrCat("a reply to no request (", description_, ")")));
+  }
+  ReplyCallback callback = std::move(pending->second);
+  pending_replies_.erase(pending);
+  got_reply_ = true;
+  callback(frame);
+}
+
+void Connection::Send(uint16_t type, const google::protobuf::MessageLite& metadata,
+                      std::string_view payload, Flush flush) {
+  if (closed_) return;
+  AppendFrame(type, 0, 0, metadata, payload);
+  AfterAppend(flush);
+}
+
+void Connection::Call(uint16_t type, const google::protobuf::MessageLite& metadata,
+                      ReplyCallback callback, std::string_view payload, Flush flush) {
+  uint64_t id = NextCorrelationId();
+  ExpectReply(id, std::move(callback));
+  if (closed_) return;
+  AppendFrame(type, 0, id, metadata, payload);
+  AfterAppend(pending_replies_.size() == 1 ? Flush::kNow : flush);
+}
+
+void Connection::Reply(uint16_t type, uint64_t correlation_id,
+                       const google::protobuf::MessageLite& metadata, std::string_view payload,
+                       Flush flush) {
+  if (closed_) return;
+  AppendFrame(type, kReplyFlag, correlation_id, metadata, payload);
+  AfterAppend(flush);
+}
+
+void Connection::SendRaw(uint16_t type, uint16_t flags, uint64_t correlation_id,
+                         std::string_view metadata, absl::Span<const std::string_view> payload,
+                         Flush flush) {
+  if (closed_) return;
+  size_t payload_size = 0;
+  for (std::string_view segment : payload) payload_size += segment.size();
+  PutHeader(&out_, type, flags, correlation_id, metadata.size(), payload_size);
+  out_.append(metadata);
+  for (std::string_view segment : payload) out_.append(segment);
+  AfterAppend(flush);
+}
+
+void Connection::ExpectReply(uint64_t correlation_id, ReplyCallback callback) {
+  bool inserted = pending_replies_.emplace(correlation_id, std::move(callback)).second;
+  MANTA_CHECK(inserted);
+  if (!closed_) return;
+  // The close has been reported or is about to be; FinishClose may already have run.
+  loop_->Post([self = shared_from_this()] { self->FinishClose(); });
+}
+
+void Connection::ReplyWithFd(uint16_t type, uint64_t correlation_id,
+                             const google::protobuf::MessageLite& metadata, int fd) {
+  if (closed_) return;
+  MANTA_CHECK(!has_buffered());
+  AppendFrame(type, kReplyFlag, correlation_id, metadata, {});
+  iovec data{out_.data(), out_.size()};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof fd)] = {};
+  msghdr message{};
+  message.msg_iov = &data;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  cmsghdr* header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(sizeof fd);
+  std::memcpy(CMSG_DATA(header), &fd, sizeof fd);
+  ssize_t n = sendmsg(fd_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+  if (n < 0) return Close(PeerError(description_, std::strerror(errno)));
+  out_begin_ += static_cast<size_t>(n);
+  WriteBuffered();
+}
+
+void Connection::AppendFrame(uint16_t type, uint16_t flags, uint64_t correlation_id,
+                             const google::protobuf::MessageLite& metadata,
+                             std::string_view payload) {
+  size_t metadata_size = metadata.ByteSizeLong();
+  PutHeader(&out_, type, flags, correlation_id, metadata_size, payload.size());
+  size_t at = out_.size();
+  out_.resize(at + metadata_size);
+  metadata.SerializeWithCachedSizesToArray(reinterpret_cast<uint8_t*>(out_.data() + at));
+  out_.append(payload);
+}
+
+void Connection::AfterAppend(Flush flush) {
+  size_t buffered = out_.size() - out_begin_;
+  if (buffered > options_.outbuffer_max_bytes) {
+    return Close(absl::ResourceExhaustedError(
+        absl::StrCat("the peer does not read: ", buffered, " bytes wait (", description_, ")")));
+  }
+  if (want_write_) return;  // the kernel is full; EPOLLOUT continues
+  bool quiet = pending_replies_.size() <= 1;
+  if (flush == Flush::kNow || (flush == Flush::kCoalesce && quiet) ||
+      buffered >= options_.coalesce_max_bytes) {
+    return WriteBuffered();
+  }
+  if (flush_timer_set_) return;
+  flush_timer_set_ = true;
+  loop_->RunAfter(options_.coalesce_max_delay, [weak = weak_from_this()] {
+    auto self = weak.lock();
+    if (self == nullptr) return;
+    self->flush_timer_set_ = false;
+    self->FlushNow();
+  });
+}
+
+void Connection::FlushNow() {
+  if (!closed_ && !want_write_ && has_buffered()) WriteBuffered();
+}
+
+void Connection::WriteBuffered() {
+  while (has_buffered()) {
+    ssize_t n = send(fd_.get(), out_.data() + out_begin_, out_.size() - out_begin_,
+                     MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n >= 0) {
+      out_begin_ += static_cast<size_t>(n);
+    } else if (errno == EAGAIN) {
+      break;
+    } else if (errno != EINTR) {
+      return Close(PeerError(description_, std::strerror(errno)));
+    }
+  }
+  if (!has_buffered()) {
+    out_begin_ = 0;
+    out_.clear();
+    if (out_.capacity() > kKeepBufferBytes) out_.shrink_to_fit();
+  }
+  if (has_buffered() == want_write_) return;
+  want_write_ = has_buffered();
+  if (handlers_.on_frame) loop_->Modify(fd_.get(), EPOLLIN | (want_write_ ? EPOLLOUT : 0u));
+}
+
+void Connection::Close(absl::Status why) {
+  if (closed_) return;
+  if (has_buffered() && !want_write_) {
+    ssize_t n = send(fd_.get(), out_.data() + out_begin_, out_.size() - out_begin_,
+                     MSG_NOSIGNAL | MSG_DONTWAIT);
+    static_cast<void>(n);  // a last word, best effort: the connection ends either way
+  }
+  closed_ = true;
+  close_reason_ = std::move(why);
+  loop_->Unwatch(fd_.get());
+  fd_.Reset(-1);
+  loop_->Post([self = shared_from_this()] { self->FinishClose(); });
+}
+
+void Connection::FinishClose() {
+  auto pending = std::move(pending_replies_);
+  pending_replies_.clear();
+  for (auto& [id, callback] : pending) callback(close_reason_);
+  Handlers handlers = std::move(handlers_);
+  handlers_ = Handlers{};
+  if (handlers.on_close) handlers.on_close(shared_from_this(), close_reason_);
+}
+
+namespace {
+
+absl::Status SendAll(int fd, std::string_view bytes, int64_t deadline_nanos) {
+  while (!bytes.empty()) {
+    ssize_t n = send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+    if (n > 0) {
+      bytes.remove_prefix(static_cast<size_t>(n));
+    } else if (errno == EAGAIN) {
+      if (base::MonotonicNanos() > deadline_nanos) {
+        return absl::DeadlineExceededError("the raylet does not read");
+      }
+      pollfd waiting{fd, POLLOUT, 0};
+      poll(&waiting, 1, 10);
+    } else if (errno != EINTR) {
+      return absl::UnavailableError(std::strerror(errno));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// Receives bytes and, if one comes with them, a descriptor.
+absl::Status ReceiveSome(int fd, std::string* into, UniqueFd* received) {
+  char bytes[16 << 10];
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+  iovec data{bytes, sizeof bytes};
+  msghdr message{};
+  message.msg_iov = &data;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  ssize_t n = recvmsg(fd, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+  if (n == 0) return absl::UnavailableError("the connection was closed");
+  if (n < 0) {
+    return errno == EAGAIN || errno == EINTR ? absl::OkStatus()
+                                             : absl::UnavailableError(std::strerror(errno));
+  }
+  for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr;
+       header = CMSG_NXTHDR(&message, header)) {
+    if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
+    int passed = -1;
+    std::memcpy(&passed, CMSG_DATA(header), sizeof passed);
+    received->Reset(passed);
+  }
+  into->append(bytes, static_cast<size_t>(n));
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<HandshakeResult> BlockingHandshake(int fd,
+                                                  const google::protobuf::MessageLite& hello,
+                                                  uint16_t hello_type, uint16_t error_type,
+                                                  absl::Duration timeout) {
+  constexpr uint64_t kHandshakeMaxBytes = 16 << 20;
+  constexpr uint64_t kCorrelationId = 1;
+  int64_t deadline = base::MonotonicNanos() + absl::ToInt64Nanoseconds(timeout);
+  std::string metadata = hello.SerializeAsString();
+  std::string request;
+  PutHeader(&request, hello_type, 0, kCorrelationId, metadata.size(), 0);
+  request += metadata;
+  if (absl::Status sent = SendAll(fd, request, deadline); !sent.ok()) return sent;
+
+  HandshakeResult result;
+  std::string received;
+  while (true) {
+    absl::StatusOr<FrameParse> parse = ParseFrame(received, kHandshakeMaxBytes);
+    if (!parse.ok()) return parse.status();
+    if (parse->complete) {
+      if (parse->frame.type == error_type) {
+        result.refusal_metadata = std::string(parse->frame.metadata);
+        return result;
+      }
+      if (parse->frame.type != hello_type || !parse->frame.is_reply) {
+        return absl::InvalidArgumentError("the peer did not answer the HELLO");
+      }
+      result.reply_metadata = std::string(parse->frame.metadata);
+      result.already_read = received.substr(parse->total_size);
+      return result;
+    }
+    if (base::MonotonicNanos() > deadline) {
+      return absl::DeadlineExceededError("the peer did not answer the HELLO in time");
+    }
+    pollfd waiting{fd, POLLIN, 0};
+    poll(&waiting, 1, 100);
+    absl::Status status = ReceiveSome(fd, &received, &result.received_fd);
+    if (!status.ok()) return status;
+  }
+}
+
+}  // namespace ray::net

@@ -1,0 +1,49 @@
+// Endpoints and sockets: "unix:PATH" (mode 0700 directory; same node) and "tcp:HOST:PORT".
+// Paths longer than the kernel's 107 bytes are reached through /proc/self/fd of their directory.
+// Threads: free functions, thread-safe.   All sockets are close-on-exec and non-blocking.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+
+namespace ray::net {
+
+// Closes on destruction. Threads: thread-compatible.
+class UniqueFd {
+ public:
+  UniqueFd() = default;
+  explicit UniqueFd(int fd) : fd_(fd) {}
+  UniqueFd(UniqueFd&& other) noexcept : fd_(other.Release()) {}
+  UniqueFd& operator=(UniqueFd&& other) noexcept {
+    Reset(other.Release());
+    return *this;
+  }
+  ~UniqueFd() { Reset(-1); }
+  int get() const { return fd_; }
+  bool valid() const { return fd_ >= 0; }
+  int Release() {
+    int fd = fd_;
+    fd_ = -1;
+    return fd;
+  }
+  void Reset(int fd);
+
+ private:
+  int fd_ = -1;
+};
+
+// kInvalidArgument for a malformed endpoint, kUnavailable when nobody listens (the message names the endpoint).
+// Blocks at most `timeout` (a Unix socket connects at once).
+absl::StatusOr<UniqueFd> Connect(std::string_view endpoint, absl::Duration timeout);
+
+// For tcp port 0, `bound` gets the endpoint with the chosen port. A stale Unix socket file is replaced.
+struct Listening {
+  UniqueFd fd;
+  std::string endpoint;
+};
+absl::StatusOr<Listening> Listen(std::string_view endpoint);
+
+}  // namespace ray::net

@@ -1,0 +1,55 @@
+#include "ray/net/listener.h"
+
+#include <errno.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "ray/base/logging.h"
+#include "ray/base/status_macros.h"
+
+namespace ray::net {
+
+absl::StatusOr<std::unique_ptr<Listener>> Listener::Create(EventLoop* loop,
+                                                           std::string_view endpoint,
+                                                           const Connection::Options& options,
+                                                           OnAccept on_accept) {
+  MANTA_ASSIGN_OR_RETURN(Listening listening, Listen(endpoint));
+  return std::unique_ptr<Listener>(
+      new Listener(loop, std::move(listening), options, std::move(on_accept)));
+}
+
+Listener::Listener(EventLoop* loop, Listening listening, const Connection::Options& options,
+                   OnAccept on_accept)
+    : loop_(loop),
+      fd_(std::move(listening.fd)),
+      endpoint_(std::move(listening.endpoint)),
+      options_(options),
+      on_accept_(std::move(on_accept)) {
+  loop_->Watch(fd_.get(), EPOLLIN, [this](uint32_t) { AcceptAvailable(); });
+}
+
+Listener::~Listener() {
+  loop_->Unwatch(fd_.get());
+  constexpr std::string_view kUnix = "unix:";
+  if (endpoint_.compare(0, kUnix.size(), kUnix) == 0) unlink(endpoint_.c_str() + kUnix.size());
+}
+
+void Listener::AcceptAvailable() {
+  while (true) {
+    UniqueFd fd(accept4(fd_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    if (!fd.valid()) {
+      if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
+        MANTA_LOG(kWarning, "accept on ", endpoint_, ": ", std::strerror(errno));
+      }
+      return;
+    }
+    on_accept_(Connection::Create(loop_, std::move(fd), options_));
+  }
+}
+
+}  // namespace ray::net

@@ -1,0 +1,198 @@
+#include "ray/net/loop_driver.h"
+
+#include <sched.h>
+#include <signal.h>
+#include <time.h>
+
+#include <algorithm>
+
+#include "ray/base/check.h"
+#include "ray/base/clock.h"
+
+namespace ray::net {
+namespace {
+
+// Interrupts (Ctrl-C handled on another thread) are looked for this often at least.
+constexpr int64_t kSliceNanos = 100'000'000;
+constexpr int64_t kSpinMinNanos = 2'000;
+// After this many polls a spinning thread offers its core to others between polls.
+constexpr int kPollsBeforeYield = 4;
+
+void NapNanos(int64_t nanos) {
+  timespec ts{nanos / 1'000'000'000, nanos % 1'000'000'000};
+  nanosleep(&ts, nullptr);
+}
+
+}  // namespace
+
+LoopDriver::LoopDriver(EventLoop* loop, absl::Mutex* mutex, const Options& options)
+    : loop_(loop),
+      mutex_(mutex),
+      spin_max_nanos_(absl::ToInt64Nanoseconds(options.spin_max)),
+      grace_nanos_(absl::ToInt64Nanoseconds(options.background_grace)),
+      spin_nanos_(spin_max_nanos_) {}
+
+LoopDriver::~LoopDriver() { Stop(); }
+
+void LoopDriver::StartBackground() {
+  MANTA_CHECK(!background_.joinable());
+  // Signals belong to the threads of the program: Ctrl-C must interrupt the waiting thread, not this one.
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  background_ = std::thread([this] { BackgroundMain(); });
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
+void LoopDriver::Stop() {
+  if (!background_.joinable()) return;
+  stop_.store(true);
+  {
+    absl::MutexLock lock(&hand_off_mutex_);
+    hand_off_.SignalAll();
+  }
+  loop_->Wake();
+  background_.join();
+}
+
+LoopDriver::Outcome LoopDriver::WaitUntil(absl::FunctionRef<bool()> done, int64_t deadline_nanos,
+                                          absl::FunctionRef<bool()> interrupted) {
+  while (true) {
+    if (Holds(done)) return Outcome::kDone;
+    if (interrupted()) return Outcome::kInterrupted;
+    if (base::MonotonicNanos() >= deadline_nanos) return Outcome::kTimeout;
+    if (ClaimForeground()) {
+      Outcome outcome = Drive(done, deadline_nanos, interrupted);
+      ReleaseForeground();
+      return outcome;
+    }
+    followers_.fetch_add(1);
+    {
+      absl::MutexLock lock(mutex_);
+      int64_t slice = std::min(deadline_nanos - base::MonotonicNanos(), kSliceNanos);
+      if (driver_.load() == Driver::kForeground && !done() && slice > 0) {
+        progress_.WaitWithTimeout(mutex_, absl::Nanoseconds(slice));
+      }
+    }
+    followers_.fetch_sub(1);
+  }
+}
+
+bool LoopDriver::Holds(absl::FunctionRef<bool()> done) {
+  absl::MutexLock lock(mutex_);
+  return done();
+}
+
+LoopDriver::Outcome LoopDriver::Drive(absl::FunctionRef<bool()> done, int64_t deadline_nanos,
+                                      absl::FunctionRef<bool()> interrupted) {
+  int64_t spin_start = base::MonotonicNanos();
+  while (true) {
+    SpinOrSleep(deadline_nanos, &spin_start);
+    if (Holds(done)) return Outcome::kDone;
+    if (base::MonotonicNanos() >= deadline_nanos) return Outcome::kTimeout;
+    if (interrupted()) return Outcome::kInterrupted;
+    if (followers_.load() > 0) {
+      absl::MutexLock lock(mutex_);
+      progress_.SignalAll();
+    }
+  }
+}
+
+// Returns when the loop ran something, or after a slice of sleep.
+void LoopDriver::SpinOrSleep(int64_t deadline_nanos, int64_t* spin_start_nanos) {
+  int64_t budget = spin_nanos_.load(std::memory_order_relaxed);
+  for (int polls = 0;; ++polls) {
+    if (loop_->Poll(absl::ZeroDuration()) > 0) {
+      *spin_start_nanos = base::MonotonicNanos();
+      if (polls > 0 && budget < spin_max_nanos_) spin_nanos_.store(std::min(budget * 2, spin_max_nanos_));
+      return;
+    }
+    if (base::MonotonicNanos() - *spin_start_nanos > budget) break;
+    if (polls >= kPollsBeforeYield) sched_yield();
+  }
+  foreground_sleeps_.store(true);
+  int64_t before = base::MonotonicNanos();
+  int64_t slice = std::clamp<int64_t>(deadline_nanos - before, 0, kSliceNanos);
+  int ran = loop_->Poll(absl::Nanoseconds(slice));
+  int64_t after = base::MonotonicNanos();
+  // A short sleep would have been a successful poll; a long one shows that polling was for nothing.
+  bool polling_would_pay = ran > 0 && after - before < spin_max_nanos_;
+  spin_nanos_.store(polling_would_pay ? std::min(budget * 2, spin_max_nanos_)
+                                      : std::max(budget / 2, kSpinMinNanos));
+  *spin_start_nanos = after;
+}
+
+bool LoopDriver::ClaimForeground() {
+  Driver expected = Driver::kNobody;
+  if (driver_.compare_exchange_strong(expected, Driver::kForeground)) return true;
+  if (expected == Driver::kForeground) return false;
+  foreground_waiting_.fetch_add(1);
+  loop_->Wake();
+  bool claimed = false;
+  {
+    absl::MutexLock lock(&hand_off_mutex_);
+    while (true) {
+      expected = Driver::kNobody;
+      claimed = driver_.compare_exchange_strong(expected, Driver::kForeground);
+      if (claimed || expected == Driver::kForeground) break;
+      hand_off_.WaitWithTimeout(&hand_off_mutex_, absl::Nanoseconds(kSliceNanos));
+    }
+  }
+  foreground_waiting_.fetch_sub(1);
+  return claimed;
+}
+
+void LoopDriver::ReleaseForeground() {
+  last_release_nanos_.store(base::MonotonicNanos());
+  driver_.store(Driver::kNobody);
+  if (foreground_sleeps_.exchange(false)) {
+    absl::MutexLock lock(&hand_off_mutex_);
+    hand_off_.SignalAll();
+  }
+  if (followers_.load() > 0) {
+    absl::MutexLock lock(mutex_);
+    progress_.SignalAll();
+  }
+}
+
+void LoopDriver::BackgroundMain() {
+  while (!stop_.load()) {
+    BackgroundPark();
+    Driver expected = Driver::kNobody;
+    if (stop_.load() || !driver_.compare_exchange_strong(expected, Driver::kBackground)) continue;
+    while (!stop_.load() && foreground_waiting_.load() == 0) {
+      int ran = loop_->Poll(absl::InfiniteDuration());
+      if (ran > 0 && followers_.load() > 0) {
+        absl::MutexLock lock(mutex_);
+        progress_.SignalAll();
+      }
+    }
+    driver_.store(Driver::kNobody);
+    absl::MutexLock lock(&hand_off_mutex_);
+    hand_off_.SignalAll();
+    // The claim counts as a recent foreground hold, whichever of the two threads runs first.
+    last_release_nanos_.store(base::MonotonicNanos());
+  }
+}
+
+// Returns when the foreground has stayed away from the loop for the grace time.
+void LoopDriver::BackgroundPark() {
+  while (!stop_.load()) {
+    if (driver_.load() == Driver::kForeground) {
+      if (foreground_sleeps_.load()) {
+        absl::MutexLock lock(&hand_off_mutex_);
+        if (foreground_sleeps_.load() && !stop_.load()) {
+          hand_off_.WaitWithTimeout(&hand_off_mutex_, absl::Seconds(10));
+        }
+      } else {
+        NapNanos(grace_nanos_);
+      }
+      continue;
+    }
+    int64_t away = base::MonotonicNanos() - last_release_nanos_.load();
+    if (away >= grace_nanos_) return;
+    NapNanos(grace_nanos_ - away);
+  }
+}
+
+}  // namespace ray::net

@@ -1,0 +1,31 @@
+// One connected driver or worker of this node, from its HELLO to the close of its connection.
+// Owner: ClientRegistry.   Threads: loop-bound.
+#pragma once
+
+#include <sys/types.h>
+
+#include <memory>
+#include <string>
+
+#include "ray/base/ids.h"
+#include "ray/net/connection.h"
+#include "ray/scheduling/lease_queue.h"
+#include "ray/wire/v1/wire.pb.h"
+
+namespace ray::raylet {
+
+struct Client {
+  scheduling::ClientId id = 0;  // never reused
+  wire::v1::ProcessKind kind = wire::v1::PROCESS_UNSPECIFIED;
+  base::WorkerId worker_id;
+  pid_t pid = 0;
+  wire::v1::Address address;  // where it listens for other core workers
+  std::shared_ptr<net::Connection> connection;
+  // Drivers only.
+  base::JobId job;
+  bool log_to_driver = false;
+
+  bool IsDriver() const { return kind == wire::v1::DRIVER; }
+};
+
+}  // namespace ray::raylet

@@ -1,0 +1,92 @@
+// Who is connected: takes connections through their HELLO, keeps the clients, tells of their end, and closes those that
+// break the protocol (with an ERROR frame and a logged reason).
+//
+// Owner: Raylet.   Threads: loop-bound.   Errors: a peer's fault ends its own connection and nothing else.
+//   CLIENTS-1  on_gone runs once for each client for which on_joined ran, after which it is found no more.
+//   CLIENTS-2  no two clients share a worker id.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/functional/any_invocable.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "ray/net/connection.h"
+#include "ray/net/event_loop.h"
+#include "ray/raylet/client.h"
+#include "ray/raylet/frame_router.h"
+#include "ray/raylet/node_identity.h"
+
+namespace ray::raylet {
+
+class ClientRegistry {
+ public:
+  struct Options {
+    const NodeIdentity* identity = nullptr;
+    int store_fd = -1;  // of the store's memory; sent along with HelloReply
+    uint64_t store_capacity_bytes = 0;
+    absl::Duration handshake_timeout = absl::Seconds(5);
+  };
+
+  // What a driver's job became, or why it cannot run.
+  struct Job {
+    base::JobId id;
+    std::string job_namespace;
+  };
+  using JobCallback = absl::AnyInvocable<void(absl::StatusOr<Job>)>;
+
+  struct Events {
+    // A driver said HELLO: register its job.
+    std::function<void(const wire::v1::Hello&, JobCallback)> add_job;
+    // The driver was gone before its job was added.
+    std::function<void(const base::JobId&)> drop_job;
+    // Whether a worker that this raylet forked carries this token.
+    std::function<bool(uint64_t startup_token)> expects_worker;
+    // The handshake is over and HelloReply is sent.
+    std::function<void(Client&, const wire::v1::Hello&)> on_joined;
+    std::function<void(const Client&, const absl::Status& why)> on_gone;
+  };
+
+  // All pointers outlive the registry.
+  ClientRegistry(net::EventLoop* loop, const FrameRouter* router, Options options, Events events);
+  ~ClientRegistry();
+
+  // Takes over a connection that has not started.
+  void Accept(std::shared_ptr<net::Connection> connection);
+
+  // nullptr when there is none (any more).
+  Client* Find(scheduling::ClientId id) const;
+  Client* FindByWorker(const base::WorkerId& worker) const;
+  void ForEach(const std::function<void(Client&)>& visit) const;
+
+ private:
+  struct Peer;
+
+  void OnFrame(const std::shared_ptr<net::Connection>& connection, const net::Frame& frame);
+  void OnClose(const std::shared_ptr<net::Connection>& connection, const absl::Status& why);
+  absl::Status OnHello(const std::shared_ptr<net::Connection>& connection,
+                       const net::Frame& frame);
+  absl::Status CheckHello(const wire::v1::Hello& hello) const;
+  void JoinDriver(const std::shared_ptr<net::Connection>& connection, uint64_t correlation_id,
+                  const wire::v1::Hello& hello, absl::StatusOr<Job> job);
+  void Join(const std::shared_ptr<net::Connection>& connection, uint64_t correlation_id,
+            const wire::v1::Hello& hello, const Job& job);
+  void Refuse(const std::shared_ptr<net::Connection>& connection, const absl::Status& why);
+
+  net::EventLoop* const loop_;
+  const FrameRouter* const router_;
+  const Options options_;
+  const Events events_;
+  // Callbacks that come back after the registry's end see that it expired.
+  const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+
+  scheduling::ClientId next_id_ = 1;
+  absl::flat_hash_map<scheduling::ClientId, std::shared_ptr<Client>> clients_;
+  absl::flat_hash_map<base::WorkerId, Client*> by_worker_;
+  absl::flat_hash_map<net::Connection*, std::shared_ptr<Peer>> joining_;
+};
+
+}  // namespace ray::raylet

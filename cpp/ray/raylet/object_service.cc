@@ -1,0 +1,205 @@
+#include "ray/raylet/object_service.h"
+
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "ray/base/status_macros.h"
+
+namespace ray::raylet {
+
+using base::ObjectId;
+using base::WorkerId;
+using store::CreateReply;
+using store::GetReply;
+using wire::v1::StoreCreateReply;
+using wire::v1::StoreGetReply;
+
+namespace {
+
+store::ClientId StoreClient(const Client& client) { return store::ClientId{client.id}; }
+
+StoreCreateReply::Outcome ToWire(CreateReply::Outcome outcome) {
+  switch (outcome) {
+    case CreateReply::Outcome::kCreated:
+      return StoreCreateReply::CREATED;
+    case CreateReply::Outcome::kExists:
+      return StoreCreateReply::EXISTS;
+    case CreateReply::Outcome::kTooLarge:
+      return StoreCreateReply::TOO_LARGE;
+    case CreateReply::Outcome::kFull:
+    case CreateReply::Outcome::kOutOfDisk:
+      return StoreCreateReply::FULL;
+  }
+  return StoreCreateReply::FULL;
+}
+
+void SendCreated(const Responder& responder, const CreateReply& created) {
+  StoreCreateReply reply;
+  reply.set_outcome(ToWire(created.outcome));
+  reply.set_offset(created.offset);
+  reply.set_message(created.message);
+  responder.Send(reply);
+}
+
+void SendGot(const Responder& responder, const GetReply& got) {
+  StoreGetReply reply;
+  for (const GetReply::Entry& entry : got.entries) {
+    StoreGetReply::Entry* out = reply.add_entries();
+    out->set_present(entry.outcome == GetReply::Outcome::kPresent);
+    if (!out->present()) continue;
+    out->set_offset(entry.extent.offset);
+    out->set_size_bytes(entry.extent.size);
+  }
+  responder.Send(reply);
+}
+
+template <typename Ids>
+absl::StatusOr<std::vector<ObjectId>> ParseIds(const Ids& binaries) {
+  std::vector<ObjectId> ids;
+  ids.reserve(binaries.size());
+  for (const auto& binary : binaries) {
+    MANTA_ASSIGN_OR_RETURN(ids.emplace_back(), ObjectId::FromBinary(binary));
+  }
+  return ids;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<ObjectService>> ObjectService::Create(
+    net::EventLoop* loop, const base::Clock* clock, FrameRouter* router, const Options& options,
+    std::function<void()> on_change) {
+  std::unique_ptr<ObjectService> service(new ObjectService(loop, clock, std::move(on_change)));
+  MANTA_RETURN_IF_ERROR(service->Open(clock, options));
+  service->RegisterFrames(router);
+  return service;
+}
+
+ObjectService::ObjectService(net::EventLoop* loop, const base::Clock* clock,
+                             std::function<void()> on_change)
+    : loop_(loop), on_change_(std::move(on_change)), timer_(loop, clock, [this] {
+        store_->Tick();
+        Changed();
+      }) {}
+
+absl::Status ObjectService::Open(const base::Clock* clock, const Options& options) {
+  MANTA_ASSIGN_OR_RETURN(memory_, store::SharedMemory::Create(options.capacity_bytes));
+  MANTA_ASSIGN_OR_RETURN(
+      spill_target_,
+      store::FileSpillTarget::Create(options.spill_dir, memory_.get(), PostToLoop()));
+  warmer_ = std::make_unique<store::PageWarmer>(
+      memory_.get(), static_cast<uint64_t>(options.config->object_store_pretouch_bytes),
+      PostToLoop(), [this](store::Extent extent) { store_->MarkWarm(extent); });
+  store_ = std::make_unique<store::ObjectStore>(
+      store::ObjectStoreOptions::FromConfig(*options.config, memory_->capacity_bytes()), clock,
+      spill_target_.get(), warmer_.get());
+  return absl::OkStatus();
+}
+
+std::function<void(absl::AnyInvocable<void()>)> ObjectService::PostToLoop() {
+  return [this, alive = std::weak_ptr<bool>(alive_), loop = loop_](absl::AnyInvocable<void()> task) {
+    loop->Post([this, alive, task = std::move(task)]() mutable {
+      if (alive.expired()) return;
+      task();
+      Changed();
+    });
+  };
+}
+
+void ObjectService::Changed() {
+  timer_.Set(store_->NextDeadline());
+  on_change_();
+}
+
+void ObjectService::RegisterFrames(FrameRouter* router) {
+  // Each handler runs the store and then looks what changed.
+  const auto on = [this, router]<typename Message>(wire::v1::FrameType type, auto method) {
+    router->On<Message>(
+        type, [this, method](Client& client, const Message& message, const Responder& responder) {
+          const absl::Status status = (this->*method)(client, message, responder);
+          Changed();
+          return status;
+        });
+  };
+  on.operator()<wire::v1::StoreCreate>(wire::v1::STORE_CREATE, &ObjectService::OnCreate);
+  on.operator()<wire::v1::StoreSeal>(wire::v1::STORE_SEAL, &ObjectService::OnSeal);
+  on.operator()<wire::v1::StoreAbort>(wire::v1::STORE_ABORT, &ObjectService::OnAbort);
+  on.operator()<wire::v1::StoreGet>(wire::v1::STORE_GET, &ObjectService::OnGet);
+  on.operator()<wire::v1::StoreIds>(wire::v1::STORE_RELEASE, &ObjectService::OnRelease);
+  on.operator()<wire::v1::StoreIds>(wire::v1::STORE_FREE, &ObjectService::OnFree);
+  on.operator()<wire::v1::StoreStats>(wire::v1::STORE_STATS, &ObjectService::OnStats);
+}
+
+void ObjectService::ClientJoined(const Client& client) {
+  store_->NameClient(StoreClient(client), client.connection->description());
+}
+
+void ObjectService::ClientGone(const Client& client) {
+  store_->ClientGone(StoreClient(client));
+  store_->OwnerGone(client.worker_id);
+  Changed();
+}
+
+absl::Status ObjectService::OnCreate(Client& client, const wire::v1::StoreCreate& message,
+                                     const Responder& responder) {
+  store::CreateRequest request;
+  MANTA_ASSIGN_OR_RETURN(request.id, ObjectId::FromBinary(message.object_id()));
+  MANTA_ASSIGN_OR_RETURN(request.owner, WorkerId::FromBinary(message.owner().worker_id()));
+  request.size_bytes = message.size_bytes();
+  request.note = message.note();
+  return store_->Create(
+      StoreClient(client), std::move(request),
+      [responder](const CreateReply& created) { SendCreated(responder, created); });
+}
+
+absl::Status ObjectService::OnSeal(Client& client, const wire::v1::StoreSeal& message,
+                                   const Responder&) {
+  MANTA_ASSIGN_OR_RETURN(const ObjectId id, ObjectId::FromBinary(message.object_id()));
+  return store_->Seal(StoreClient(client), id);
+}
+
+absl::Status ObjectService::OnAbort(Client& client, const wire::v1::StoreAbort& message,
+                                    const Responder&) {
+  MANTA_ASSIGN_OR_RETURN(const ObjectId id, ObjectId::FromBinary(message.object_id()));
+  return store_->Abort(StoreClient(client), id);
+}
+
+absl::Status ObjectService::OnGet(Client& client, const wire::v1::StoreGet& message,
+                                  const Responder& responder) {
+  MANTA_ASSIGN_OR_RETURN(std::vector<ObjectId> ids, ParseIds(message.object_ids()));
+  const absl::Duration timeout = message.timeout_ms() < 0
+                                     ? absl::InfiniteDuration()
+                                     : absl::Milliseconds(message.timeout_ms());
+  store_->Get(StoreClient(client), std::move(ids), timeout,
+              [responder](const GetReply& got) { SendGot(responder, got); });
+  return absl::OkStatus();
+}
+
+absl::Status ObjectService::OnRelease(Client& client, const wire::v1::StoreIds& message,
+                                      const Responder&) {
+  MANTA_ASSIGN_OR_RETURN(const std::vector<ObjectId> ids, ParseIds(message.object_ids()));
+  for (const ObjectId& id : ids) {
+    MANTA_RETURN_IF_ERROR(store_->Release(StoreClient(client), id));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ObjectService::OnFree(Client&, const wire::v1::StoreIds& message, const Responder&) {
+  MANTA_ASSIGN_OR_RETURN(const std::vector<ObjectId> ids, ParseIds(message.object_ids()));
+  store_->Free(ids);
+  return absl::OkStatus();
+}
+
+absl::Status ObjectService::OnStats(Client&, const wire::v1::StoreStats&,
+                                    const Responder& responder) {
+  const store::StoreStats stats = store_->Stats();
+  wire::v1::StoreStatsReply reply;
+  reply.set_capacity_bytes(stats.capacity_bytes);
+  reply.set_allocated_bytes(stats.allocated_bytes);
+  reply.set_objects(stats.objects);
+  reply.set_breakdown(store_->Breakdown());
+  responder.Send(reply);
+  return absl::OkStatus();
+}
+
+}  // namespace ray::raylet

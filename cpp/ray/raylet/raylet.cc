@@ -1,0 +1,255 @@
+#include "ray/raylet/raylet.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "ray/base/logging.h"
+#include "ray/base/status_macros.h"
+#include "ray/raylet/worker_death.h"
+
+namespace ray::raylet {
+
+using base::JobId;
+using base::LeaseId;
+using base::WorkerId;
+
+namespace {
+
+scheduling::LeaseQueue::Options LeaseOptions(const base::Config& config) {
+  return {.warn_after = absl::Milliseconds(config.pending_warning_ms),
+          .patience = absl::Milliseconds(config.lease_patience_ms),
+          .reclaim_interval = absl::Milliseconds(config.lease_reclaim_interval_ms)};
+}
+
+net::Connection::Options ConnectionOptions(const base::Config& config) {
+  return {.frame_max_bytes = static_cast<uint64_t>(config.wire_frame_max_bytes),
+          .coalesce_max_bytes = static_cast<uint64_t>(config.wire_coalesce_max_bytes),
+          .coalesce_max_delay = absl::Microseconds(config.wire_coalesce_max_us),
+          .outbuffer_max_bytes = static_cast<uint64_t>(config.wire_outbuffer_max_bytes)};
+}
+
+// The GCS will not have this node, however often it asks.
+bool IsFinal(const absl::Status& why) {
+  return absl::IsUnauthenticated(why) || absl::IsFailedPrecondition(why) ||
+         absl::IsInvalidArgument(why);
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Raylet>> Raylet::Create(net::EventLoop* loop,
+                                                       const base::Clock* clock, Options options,
+                                                       Events events) {
+  std::unique_ptr<Raylet> raylet(
+      new Raylet(loop, clock, std::move(options.config), std::move(options.identity),
+                 std::move(events)));
+  MANTA_RETURN_IF_ERROR(raylet->OpenStore(options.object_store_bytes));
+  raylet->MakeServices(std::move(options));
+  MANTA_RETURN_IF_ERROR(raylet->Listen());
+  return raylet;
+}
+
+Raylet::Raylet(net::EventLoop* loop, const base::Clock* clock, base::Config config,
+               NodeIdentity identity, Events events)
+    : loop_(loop),
+      clock_(clock),
+      config_(std::move(config)),
+      identity_(std::move(identity)),
+      events_(std::move(events)) {
+  identity_.config = config_.NonDefault();
+}
+
+Raylet::~Raylet() { Stop(); }
+
+// --- Parts
+
+absl::Status Raylet::OpenStore(uint64_t capacity_bytes) {
+  MANTA_ASSIGN_OR_RETURN(
+      objects_, ObjectService::Create(loop_, clock_, &router_,
+                                      {.capacity_bytes = capacity_bytes,
+                                       .spill_dir = absl::StrCat(identity_.session_dir, "/spill"),
+                                       .config = &config_},
+                                      [this] { node_->MarkChanged(); }));
+  return absl::OkStatus();
+}
+
+void Raylet::MakeServices(Options options) {
+  gcs_ = std::make_unique<gcs::GcsClient>(loop_, GcsOptions(std::move(options.gcs_token)),
+                                          GcsEvents());
+  clients_ =
+      std::make_unique<ClientRegistry>(loop_, &router_, RegistryOptions(), RegistryEvents());
+  const auto num_cpus =
+      static_cast<size_t>(options.resources.Get(resources::kCpu).ToDouble());
+  workers_ = std::make_unique<WorkerService>(
+      loop_, clock_, &router_, clients_.get(),
+      WorkerOptions(std::move(options.zygote_command), num_cpus), WorkerEvents());
+  leases_ = std::make_unique<LeaseService>(
+      loop_, clock_, &router_, clients_.get(), &workers_->pool(), LeaseOptions(config_),
+      resources::NodeResources(std::move(options.resources)), [this] { node_->MarkChanged(); });
+  actors_ = std::make_unique<ActorHost>(clients_.get(), &workers_->pool(), &leases_->queue(),
+                                        HostEvents());
+  actor_relay_ = std::make_unique<ActorRelay>(&router_, clients_.get(), gcs_.get());
+  node_ = std::make_unique<NodeService>(
+      loop_, clock_, &router_, gcs_.get(),
+      NodeService::Options{
+          .identity = &identity_,
+          .resources = &leases_->queue().resources(),
+          .store = &objects_->store(),
+          .report_interval = absl::Milliseconds(config_.node_report_interval_ms)});
+  logs_ = std::make_unique<LogService>(loop_, &router_, clients_.get(), &workers_->pool(),
+                                       &identity_);
+}
+
+absl::Status Raylet::Listen() {
+  MANTA_ASSIGN_OR_RETURN(
+      listener_, net::Listener::Create(loop_, identity_.endpoint, ConnectionOptions(config_),
+                                       [this](std::shared_ptr<net::Connection> connection) {
+                                         clients_->Accept(std::move(connection));
+                                       }));
+  identity_.endpoint = listener_->endpoint();
+  return absl::OkStatus();
+}
+
+ClientRegistry::Options Raylet::RegistryOptions() const {
+  return {.identity = &identity_,
+          .store_fd = objects_->memory_fd(),
+          .store_capacity_bytes = objects_->store().capacity_bytes(),
+          .handshake_timeout = absl::Milliseconds(config_.handshake_timeout_ms)};
+}
+
+WorkerService::Options Raylet::WorkerOptions(std::vector<std::string> zygote_command,
+                                             size_t num_cpus) const {
+  const std::map<std::string, std::string> env = {{"RAY_RAYLET_ENDPOINT", identity_.endpoint},
+                                                  {"RAY_SESSION_DIR", identity_.session_dir}};
+  return {.pool = WorkerPool::Options::FromConfig(config_, num_cpus),
+          .zygote = {.command = std::move(zygote_command),
+                     .env = env,
+                     .log_dir = absl::StrCat(identity_.session_dir, "/logs")},
+          .worker_env = env};
+}
+
+gcs::GcsClient::Options Raylet::GcsOptions(std::string token) const {
+  return {.address = identity_.gcs_address,
+          .token = std::move(token),
+          .rpc_timeout = absl::Milliseconds(config_.gcs_rpc_timeout_ms),
+          .reconnect_interval = absl::Milliseconds(config_.gcs_reconnect_interval_ms)};
+}
+
+// --- Which event is whose business
+
+ClientRegistry::Events Raylet::RegistryEvents() {
+  return {
+      .add_job = [this](const wire::v1::Hello& hello,
+                        ClientRegistry::JobCallback done) { node_->AddJob(hello, std::move(done)); },
+      .drop_job = [this](const JobId& job) { node_->FinishJob(job); },
+      .expects_worker = [this](StartupToken token) { return workers_->pool().Expects(token); },
+      .on_joined = [this](Client& client,
+                          const wire::v1::Hello& hello) { OnJoined(client, hello); },
+      .on_gone = [this](const Client& client, const absl::Status& why) { OnGone(client, why); },
+  };
+}
+
+WorkerService::Events Raylet::WorkerEvents() {
+  return {
+      .on_ready =
+          [this](WorkerPool::Use use, const LeaseId& lease, const WorkerId& worker) {
+            if (use == WorkerPool::Use::kTask) {
+              leases_->WorkerReady(lease, worker);
+            } else {
+              actors_->WorkerReady(lease, worker);
+            }
+          },
+      .on_died = [this](const WorkerDeath& death) { OnWorkerDied(death); },
+  };
+}
+
+ActorHost::Events Raylet::HostEvents() {
+  return {
+      .on_created = [this](const gcs::v1::ActorCreated& message) { gcs_->ActorCreated(message); },
+      .on_died = [this](const gcs::v1::WorkerDied& message) { gcs_->WorkerDied(message); },
+      .on_resources_changed = [this] { node_->MarkChanged(); },
+  };
+}
+
+gcs::GcsClient::Events Raylet::GcsEvents() {
+  return {
+      .on_registered = [this](const gcs::v1::NodeRegistered&) { OnRegistered(); },
+      .on_actor_changed =
+          [this](const wire::v1::ActorInfo& info) { actor_relay_->ActorChanged(info); },
+      .on_create_actor =
+          [this](const wire::v1::CreateActor& message) { actors_->Create(message); },
+      .on_kill_worker = [this](const gcs::v1::KillWorker& message) { actors_->Kill(message); },
+      .on_disconnected = [this](const absl::Status& why) { OnDisconnected(why); },
+  };
+}
+
+gcs::v1::RegisterNode Raylet::Registration() const {
+  gcs::v1::RegisterNode message;
+  *message.mutable_node() = node_->State();
+  for (wire::v1::ActorInfo& actor : actors_->LiveActors()) {
+    *message.add_live_actors() = std::move(actor);
+  }
+  for (std::string& id : actor_relay_->WatchedActors()) {
+    message.add_watched_actors(std::move(id));
+  }
+  return message;
+}
+
+void Raylet::OnRegistered() {
+  MANTA_LOG(kInfo, "registered with the GCS at ", identity_.gcs_address);
+  if (ready_) return;
+  ready_ = true;
+  if (events_.on_ready) events_.on_ready();
+}
+
+void Raylet::OnDisconnected(const absl::Status& why) {
+  if (IsFinal(why)) {
+    MANTA_LOG(kError, "the GCS refuses this node: ", why.message());
+    if (events_.on_fatal) events_.on_fatal(why);
+    return;
+  }
+  // Before it is ready the GCS may still be starting, too.
+  if (ready_) MANTA_LOG(kWarning, "the connection to the GCS broke: ", why.message());
+}
+
+void Raylet::OnJoined(Client& client, const wire::v1::Hello& hello) {
+  MANTA_LOG(kDebug, client.connection->description(), " joined");
+  objects_->ClientJoined(client);
+  if (!client.IsDriver()) {
+    workers_->pool().Register(hello.startup_token(), client.worker_id, client.pid);
+  }
+}
+
+void Raylet::OnGone(const Client& client, const absl::Status& why) {
+  MANTA_LOG(kDebug, client.connection->description(), " left: ", why.message());
+  // The pool first: this worker must not be given out any more.
+  workers_->pool().Disconnected(client.worker_id);
+  leases_->ClientGone(client);
+  objects_->ClientGone(client);
+  actor_relay_->ClientGone(client);
+  logs_->ClientGone(client);
+  if (!client.IsDriver()) return;
+  workers_->pool().JobFinished(client.job);
+  node_->FinishJob(client.job);
+}
+
+void Raylet::OnWorkerDied(const WorkerDeath& death) {
+  const std::string explanation = ExplainDeath(death, logs_->StderrTail(death));
+  MANTA_LOG(kInfo, "worker ", death.token, " is gone: ", explanation);
+  logs_->WorkerDied(death);
+  actors_->WorkerDied(death, explanation);
+}
+
+// --- Life
+
+void Raylet::Start() {
+  // The zygote needs longest, so it starts first.
+  workers_->Start();
+  gcs_->Start([this] { return Registration(); });
+}
+
+void Raylet::Stop() {
+  listener_.reset();
+  if (workers_ != nullptr) workers_->Stop();
+}
+
+}  // namespace ray::raylet

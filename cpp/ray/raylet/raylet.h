@@ -1,0 +1,110 @@
+// The node's daemon: one object store, one lease queue, one worker pool, one connection to the GCS, and the services
+// that put them on the wire. This class only joins them: which event of one is whose business.
+//
+// Owner: raylet_main.cc, or a test.   Threads: loop-bound; construct, Start, Stop and destroy it in the loop's thread.
+// Errors: Create says what keeps the node from starting (no memory, a socket that cannot be bound). Later, nothing but
+// on_fatal ends it: the GCS refuses this node for good.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "ray/base/clock.h"
+#include "ray/base/config.h"
+#include "ray/gcs/gcs_client.h"
+#include "ray/net/event_loop.h"
+#include "ray/net/listener.h"
+#include "ray/raylet/actor_host.h"
+#include "ray/raylet/actor_relay.h"
+#include "ray/raylet/client_registry.h"
+#include "ray/raylet/frame_router.h"
+#include "ray/raylet/lease_service.h"
+#include "ray/raylet/log_service.h"
+#include "ray/raylet/node_identity.h"
+#include "ray/raylet/node_service.h"
+#include "ray/raylet/object_service.h"
+#include "ray/raylet/worker_service.h"
+#include "ray/resources/resource_set.h"
+
+namespace ray::raylet {
+
+class Raylet {
+ public:
+  struct Options {
+    NodeIdentity identity;  // endpoint: where to listen
+    base::Config config;
+    resources::ResourceSet resources;
+    uint64_t object_store_bytes = 0;
+    std::vector<std::string> zygote_command;
+    std::string gcs_token;
+  };
+  struct Events {
+    std::function<void()> on_ready;  // once: registered with the GCS and listening
+    std::function<void(const absl::Status& why)> on_fatal;
+  };
+
+  // `loop` and `clock` outlive the raylet. <session_dir>/logs must exist.
+  static absl::StatusOr<std::unique_ptr<Raylet>> Create(net::EventLoop* loop,
+                                                        const base::Clock* clock, Options options,
+                                                        Events events);
+  ~Raylet();
+  Raylet(const Raylet&) = delete;
+  Raylet& operator=(const Raylet&) = delete;
+
+  void Start();
+  // Kills the zygote and all workers, and removes the socket. Takes milliseconds; the GCS notices by its channel.
+  void Stop();
+
+  const NodeIdentity& identity() const { return identity_; }
+
+ private:
+  Raylet(net::EventLoop* loop, const base::Clock* clock, base::Config config,
+         NodeIdentity identity, Events events);
+
+  // Parts.
+  absl::Status OpenStore(uint64_t capacity_bytes);
+  void MakeServices(Options options);
+  absl::Status Listen();
+  ClientRegistry::Options RegistryOptions() const;
+  WorkerService::Options WorkerOptions(std::vector<std::string> zygote_command,
+                                       size_t num_cpus) const;
+  gcs::GcsClient::Options GcsOptions(std::string token) const;
+
+  // Which event is whose business.
+  ClientRegistry::Events RegistryEvents();
+  WorkerService::Events WorkerEvents();
+  ActorHost::Events HostEvents();
+  gcs::GcsClient::Events GcsEvents();
+  gcs::v1::RegisterNode Registration() const;
+  void OnRegistered();
+  void OnDisconnected(const absl::Status& why);
+  void OnJoined(Client& client, const wire::v1::Hello& hello);
+  void OnGone(const Client& client, const absl::Status& why);
+  void OnWorkerDied(const WorkerDeath& death);
+
+  net::EventLoop* const loop_;
+  const base::Clock* const clock_;
+  const base::Config config_;
+  NodeIdentity identity_;
+  const Events events_;
+  bool ready_ = false;
+
+  // Each uses what stands before it.
+  FrameRouter router_;
+  std::unique_ptr<ObjectService> objects_;
+  std::unique_ptr<gcs::GcsClient> gcs_;
+  std::unique_ptr<ClientRegistry> clients_;
+  std::unique_ptr<WorkerService> workers_;
+  std::unique_ptr<LeaseService> leases_;
+  std::unique_ptr<ActorHost> actors_;
+  std::unique_ptr<ActorRelay> actor_relay_;
+  std::unique_ptr<NodeService> node_;
+  std::unique_ptr<LogService> logs_;
+  std::unique_ptr<net::Listener> listener_;
+};
+
+}  // namespace ray::raylet

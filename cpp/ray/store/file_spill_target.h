@@ -1,0 +1,47 @@
+// Spills objects to files of a local directory, with one I/O thread.
+//
+// A file is the concatenation of its pieces; their places and checksums are kept in memory, since
+// the table of objects dies with the raylet too. For the same reason the files have no name:
+// whatever ends the raylet, nothing stays behind.
+//
+// Owner: the raylet. Threads: loop-bound, with a thread of its own that posts completions to the
+// loop. Destruction waits for the operation in flight (at most one file) and drops the others.
+//
+// Errors: as SpillTarget says. Create fails where the directory cannot be made or written; the
+// message says why.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/status/statusor.h"
+#include "ray/store/shared_memory.h"
+#include "ray/store/spill_target.h"
+
+namespace ray::store {
+
+class FileSpillTarget final : public SpillTarget {
+ public:
+  // Runs a function on the store's loop, in order (EventLoop::Post). Called from the I/O thread
+  // while it lives.
+  using Post = std::function<void(absl::AnyInvocable<void()>)>;
+
+  // Makes the directory (mode 0700) if needed. `memory` outlives the target.
+  static absl::StatusOr<std::unique_ptr<FileSpillTarget>> Create(std::string directory,
+                                                                 const SharedMemory* memory,
+                                                                 Post post);
+  ~FileSpillTarget() override;
+
+  void Write(SpillFileId file, std::vector<Extent> pieces, Done done) override;
+  void Read(SpillFileId file, uint32_t index, Extent into, Done done) override;
+  void Remove(SpillFileId file) override;
+
+ private:
+  class Worker;
+  explicit FileSpillTarget(std::unique_ptr<Worker> worker);
+  const std::unique_ptr<Worker> worker_;
+};
+
+}  // namespace ray::store

@@ -1,0 +1,78 @@
+"""The event loop of an asyncio actor: takes calls from the native queue, runs them as asyncio
+tasks, answers.
+
+How many calls run at once is decided by the native side, which hands out no more than the actor's
+limits allow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import types
+from typing import TYPE_CHECKING, TypeVar
+
+from ray.runtime_context import CURRENT_CALL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ray._raylet import Call, Core
+
+T = TypeVar("T")
+
+# Calls taken at once; between batches the loop serves what else is ready.
+_BATCH = 128
+
+
+class ActorLoop:
+    """Runs the calls of one asyncio actor. Threads: the worker's main thread."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._loop = asyncio.new_event_loop()
+        self._running: dict[bytes, asyncio.Task[None]] = {}  # by task id
+        asyncio.set_event_loop(self._loop)
+
+    def construct(self, make: Callable[[], T]) -> T:
+        """Runs the actor's constructor inside the loop, so that it may start asyncio tasks."""
+
+        async def run() -> T:
+            return make()
+
+        return self._loop.run_until_complete(run())
+
+    def run(self) -> None:
+        """Blocks until the worker is to exit."""
+        self._loop.add_reader(self._core.call_queue_fileno(), self._take)
+        self._loop.call_soon(self._take)
+        self._loop.run_forever()
+
+    def _take(self) -> None:
+        calls = self._core.take_calls(_BATCH)
+        if calls is None:
+            self._loop.stop()
+            return
+        for call in calls:
+            running = self._running.get(call.task_id)
+            if running is not None:
+                running.cancel()  # Given a second time: it was cancelled.
+            elif call.cancelled:
+                call.fail(asyncio.CancelledError())
+            else:
+                self._running[call.task_id] = self._loop.create_task(self._run(call))
+        if len(calls) >= _BATCH:
+            self._loop.call_soon(self._take)  # What is left does not make the queue readable again.
+
+    async def _run(self, call: Call) -> None:
+        CURRENT_CALL.set(call)
+        try:
+            value = call.method(*call.args, **call.kwargs)
+            if isinstance(value, types.CoroutineType):
+                value = await value
+            call.reply(value)
+        except BaseException as error:
+            # CancelledError and SystemExit, too: the native side knows what they mean here, and a
+            # SystemExit that leaves an asyncio task would end the loop under all other calls.
+            call.fail(error)
+        finally:
+            self._running.pop(call.task_id, None)

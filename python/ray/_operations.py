@@ -1,0 +1,264 @@
+"""The verbs of the API: remote, get, put, wait, cancel, kill, get_actor.
+
+All of them may be called from any thread. Those that block release the GIL and answer Ctrl-C at
+once.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Sequence
+from typing import Any, TypeVar, overload
+
+from ray import _raylet
+from ray._raylet import ObjectRef
+from ray._runtime import RUNTIME
+from ray.actor import ActorClass, ActorHandle, rebuild_handle
+from ray.remote_function import RemoteFunction
+
+R = TypeVar("R")
+
+
+def remote(*args: Any, **kwargs: Any) -> Any:
+    """Makes a function a remote function, or a class an actor class.
+
+    Used as ``@ray.remote``, as ``@ray.remote(num_cpus=2)``, or as a function: ``ray.remote(f)``.
+
+    Args:
+        *args: the function or class, when used without options.
+        **kwargs: options; see ``RemoteFunction.options`` and ``ActorClass.options``.
+
+    Returns:
+        A RemoteFunction or an ActorClass; with options alone, the decorator that makes one.
+
+    Raises:
+        TypeError: applied to something else than a function or class, or an option of a wrong type.
+        ValueError: an unknown option or a bad value; an ``async def`` function.
+
+    Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.remote.html, conformance
+        core/test_core_tasks.py.
+    """
+    if len(args) == 1 and not kwargs:
+        return _make_remote(args[0], {})
+    if args or not kwargs:
+        raise TypeError(
+            "ray.remote must be used without parentheses, as '@ray.remote', or with options by"
+            " keyword, as '@ray.remote(num_cpus=2)'."
+        )
+    return functools.partial(_make_remote, options=kwargs)
+
+
+def _make_remote(definition: Any, options: dict[str, Any]) -> Any:
+    if inspect.isclass(definition):
+        return ActorClass(definition, options)
+    if inspect.isfunction(definition):
+        return RemoteFunction(definition, options)
+    raise TypeError(
+        "The @ray.remote decorator must be applied to either a function or a class, not to"
+        f" {type(definition).__name__}."
+    )
+
+
+@overload
+def get(object_refs: ObjectRef[R], *, timeout: float | None = None) -> R: ...
+@overload
+def get(object_refs: Sequence[ObjectRef[R]], *, timeout: float | None = None) -> list[R]: ...
+def get(object_refs: Any, *, timeout: float | None = None) -> Any:
+    """The values of objects. Blocks until they are there.
+
+    Args:
+        object_refs: a reference, or a list of them.
+        timeout: how long to wait at most, in seconds. None: without limit. 0: only what is ready
+            now.
+
+    Returns:
+        The value, or a list of values in the order of the references. Arrays are read-only and may
+        lie in shared memory; copy them to write. The caller owns the rest.
+
+    Raises:
+        GetTimeoutError: not all of them are ready in time.
+        RayTaskError: a task failed; the error is also an instance of the exception's own class.
+        ObjectLostError: a value is gone.
+        ValueError: neither a reference nor a list.
+        TypeError: the list has something else than references.
+
+    Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.get.html, conformance
+        core/test_core_objects.py.
+    """
+    core = RUNTIME.core or RUNTIME.require()
+    if type(object_refs) is ObjectRef:
+        return core.get_one(object_refs, timeout)
+    if isinstance(object_refs, list):
+        return core.get(object_refs, timeout)
+    raise ValueError(
+        f"ray.get takes an ObjectRef or a list of ObjectRefs, not {type(object_refs).__name__}:"
+        f" {object_refs!r}."
+    )
+
+
+def put(value: R) -> ObjectRef[R]:
+    """Stores a value and gives a reference to it.
+
+    Blocks only while the object store is full.
+
+    Args:
+        value: anything that can be pickled; functions and local classes too. A snapshot is stored:
+            later changes of ``value`` are not seen. Contiguous arrays come back read-only,
+            bytearray and memoryview as bytes.
+
+    Returns:
+        A reference. The object lives as long as references to it do, anywhere.
+
+    Raises:
+        TypeError: the value cannot be serialized (the message says which part), or is itself a
+            reference.
+        ObjectStoreFullError: the store stayed full.
+
+    Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.put.html, conformance
+        core/test_core_objects.py.
+    """
+    if type(value) is ObjectRef:
+        raise TypeError(
+            "ray.put of an ObjectRef is not allowed: it would be a reference to a reference. Put a"
+            " list that holds it if that is meant."
+        )
+    return (RUNTIME.core or RUNTIME.require()).put(value)
+
+
+def wait(
+    ray_waitables: list[ObjectRef[R]],
+    *,
+    num_returns: int = 1,
+    timeout: float | None = None,
+    fetch_local: bool = True,
+) -> tuple[list[ObjectRef[R]], list[ObjectRef[R]]]:
+    """Waits until some of the objects are ready. A failed task is ready, too.
+
+    Args:
+        ray_waitables: references, each at most once.
+        num_returns: how many must be ready, at least 1 and at most their number.
+        timeout: how long to wait at most, in seconds. None: without limit. 0: does not block.
+        fetch_local: whether the value must have reached this node to count as ready.
+
+    Returns:
+        ``(ready, not_ready)``, both in the order of the input; at most ``num_returns`` are ready,
+        fewer after a timeout.
+
+    Raises:
+        TypeError: not a list of references.
+        ValueError: duplicates, ``num_returns`` out of range, or a negative timeout.
+
+    Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.wait.html, conformance
+        core/test_core_wait_cancel.py.
+    """
+    if not isinstance(ray_waitables, list):
+        raise TypeError(f"ray.wait takes a list of ObjectRefs, not {type(ray_waitables).__name__}.")
+    for item in ray_waitables:
+        if type(item) is not ObjectRef:
+            raise TypeError(f"ray.wait takes a list of ObjectRefs, but got {item!r} in it.")
+    if timeout is not None and timeout < 0:
+        raise ValueError(f"The 'timeout' argument must not be negative, but is {timeout}.")
+    core = RUNTIME.core or RUNTIME.require()
+    if not ray_waitables:
+        return [], []
+    if len(set(ray_waitables)) != len(ray_waitables):
+        raise ValueError("ray.wait takes a list of unique ObjectRefs, but one is in it twice.")
+    if not 0 < num_returns <= len(ray_waitables):
+        raise ValueError(
+            f"num_returns must be between 1 and {len(ray_waitables)}, the number of ObjectRefs, but"
+            f" is {num_returns}."
+        )
+    return core.wait(ray_waitables, num_returns, timeout, fetch_local)
+
+
+def cancel(ray_waitable: ObjectRef[Any], *, force: bool = False, recursive: bool = True) -> None:
+    """Cancels the task that makes an object. Does not block; nothing happens if the task has
+    finished.
+
+    A task that waits never starts. A running one sees KeyboardInterrupt (in an asyncio actor:
+    CancelledError). ``ray.get`` then raises TaskCancelledError. Cancelled tasks are not retried.
+
+    Args:
+        ray_waitable: a reference to what the task returns.
+        force: end the worker process of a running task instead.
+        recursive: cancel the tasks it has submitted, too.
+
+    Raises:
+        TypeError: not a reference.
+        ValueError: ``force`` for a call of an actor.
+
+    Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.cancel.html, conformance
+        core/test_core_wait_cancel.py.
+    """
+    if type(ray_waitable) is not ObjectRef:
+        raise TypeError(
+            "ray.cancel() only supports object refs; for actors there is ray.kill(). Got:"
+            f" {type(ray_waitable).__name__}."
+        )
+    RUNTIME.require().cancel(ray_waitable, force, recursive)
+
+
+def kill(actor: ActorHandle[Any], *, no_restart: bool = True) -> None:
+    """Ends an actor at once: its running and waiting calls fail, ``atexit`` handlers do not run.
+
+    Args:
+        actor: a handle.
+        no_restart: whether this is final. False: the actor is restarted if it has restarts left.
+
+    Raises:
+        ValueError: not an actor's handle.
+
+    Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.kill.html, conformance
+        actors/test_actor_failures.py.
+    """
+    if not isinstance(actor, ActorHandle):
+        raise ValueError(
+            "ray.kill() is only supported for actors; for tasks there is ray.cancel(). Got:"
+            f" {type(actor).__name__}."
+        )
+    RUNTIME.require().kill_actor(actor._actor_id.binary(), no_restart)
+
+
+def get_actor(name: str, namespace: str | None = None) -> ActorHandle[Any]:
+    """A handle to a named actor. Blocks for one request to the GCS.
+
+    Args:
+        name: the name it was created with.
+        namespace: where; None means the namespace of this job.
+
+    Returns:
+        A handle, which does not keep the actor alive.
+
+    Raises:
+        ValueError: there is no such actor, or a name is empty.
+        TypeError: a name is not a string.
+
+    Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.get_actor.html, conformance
+        actors/test_actor_names.py.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"The name of an actor must be a string, not {type(name).__name__}.")
+    if not name:
+        raise ValueError("Please supply a non-empty value to get_actor")
+    check_namespace(namespace)
+    core = RUNTIME.require()
+    namespace = namespace or core.namespace
+    try:
+        actor_id, handle_blob = core.get_named_actor(name, namespace)
+    except _raylet.SystemError as error:
+        if error.code != "NOT_FOUND":
+            raise
+        raise ValueError(
+            f"Failed to look up actor with name '{name}' in namespace '{namespace}'. Either it was"
+            " not created, or has died, or lives in another namespace."
+        ) from None
+    return rebuild_handle(actor_id, handle_blob, None)
+
+
+def check_namespace(namespace: str | None) -> None:
+    """Raises TypeError or ValueError unless ``namespace`` is None or a non-empty string."""
+    if namespace is not None and not isinstance(namespace, str):
+        raise TypeError(f"A namespace must be a string or None, not {type(namespace).__name__}.")
+    if namespace == "":
+        raise ValueError('"" is not a valid namespace. Pass None to use the namespace of this job.')

@@ -1,0 +1,243 @@
+"""The options of tasks, actors and methods: one table each, checked in the caller's process.
+
+Unknown options and bad values are ValueError, values of a wrong type TypeError.
+
+Source:
+    https://docs.ray.io/en/latest/ray-core/api/doc/ray.remote_function.RemoteFunction.options.html,
+conformance core/test_core_tasks.py::test_bad_option_values,
+actors/test_actor_basics.py::test_bad_actor_options.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+# The smallest share of a resource that is accounted for.
+RESOURCE_PRECISION = 0.0001
+
+_NONE = type(None)
+
+
+class Option(NamedTuple):
+    """One row of a table: the types of its values, and a check that raises ValueError."""
+
+    types: tuple[type, ...]
+    check: Callable[[str, Any], None]
+
+
+Table = Mapping[str, Option]
+
+
+def _anything(name: str, value: Any) -> None:
+    """For options whose type says it all."""
+
+
+def _quantity(name: str, value: float | None) -> None:
+    if value is None:
+        return
+    if value < 0:
+        raise ValueError(f"The quantity of resource {name} cannot be negative")
+    if 0 < value < RESOURCE_PRECISION:
+        raise ValueError(
+            f"The precision of the fractional quantity of resource {name} cannot go beyond"
+            f" {RESOURCE_PRECISION}"
+        )
+
+
+def _gpus(name: str, value: float | None) -> None:
+    _quantity(name, value)
+    if value is not None and value > 1 and value != int(value):
+        raise ValueError(f"{name}={value}: more than one GPU must be a whole number of GPUs")
+
+
+def _custom_resources(name: str, value: dict[str, float] | None) -> None:
+    for resource, quantity in (value or {}).items():
+        if resource in ("CPU", "GPU"):
+            raise ValueError(
+                f"Use the 'num_cpus' and 'num_gpus' keyword instead of 'CPU' and 'GPU' in {name!r}"
+                " keyword"
+            )
+        if not isinstance(resource, str) or not isinstance(quantity, (int, float)):
+            raise TypeError(
+                f"{name!r} must map names to numbers, but has {resource!r}: {quantity!r}"
+            )
+        _quantity(resource, quantity)
+
+
+def _count(lowest: int) -> Callable[[str, Any], None]:
+    """At least ``lowest``; -1 stands for "without limit" where it is allowed."""
+    meaning = ", where -1 means without limit" if lowest == -1 else ""
+
+    def check(name: str, value: int | None) -> None:
+        if value is not None and value < lowest:
+            raise ValueError(
+                f"The keyword {name!r} only accepts None or an integer of at least"
+                f" {lowest}{meaning}."
+            )
+
+    return check
+
+
+def _num_returns(name: str, value: int | None) -> None:
+    if value is not None and value < 0:
+        raise ValueError(
+            f"The keyword {name!r} only accepts None or a non-negative integer, not {value!r}."
+        )
+
+
+def _retry_exceptions(name: str, value: bool | list[Any] | tuple[Any, ...]) -> None:
+    if isinstance(value, bool):
+        return
+    if not all(isinstance(item, type) and issubclass(item, BaseException) for item in value):
+        raise ValueError(f"{name} must be either a boolean or a list of exceptions, not {value!r}")
+
+
+def _one_of(*allowed: Any) -> Callable[[str, Any], None]:
+    def check(name: str, value: Any) -> None:
+        if value not in allowed:
+            listed = ", ".join(repr(item) for item in allowed)
+            raise ValueError(f"The option {name!r} must be one of {listed}, not {value!r}.")
+
+    return check
+
+
+def _not_empty(name: str, value: str | None) -> None:
+    if value == "":
+        raise ValueError(f"The option {name!r} must be a non-empty string or None.")
+
+
+def _groups(name: str, value: dict[str, int] | None) -> None:
+    for group, limit in (value or {}).items():
+        if not isinstance(group, str) or not isinstance(limit, int):
+            raise TypeError(f"{name!r} must map names to integers, but has {group!r}: {limit!r}")
+        if not group or limit < 1:
+            raise ValueError(
+                f"{name!r} must give non-empty names positive limits, but has {group!r}: {limit!r}"
+            )
+
+
+_NUMBER = (float, int, _NONE)
+_INTEGER = (int, _NONE)
+_TEXT = (str, _NONE)
+
+# What tasks and actors share.
+_COMMON: dict[str, Option] = {
+    "accelerator_type": Option(_TEXT, _not_empty),
+    "enable_task_events": Option((bool,), _anything),
+    "memory": Option(_NUMBER, _quantity),
+    "name": Option(_TEXT, _anything),
+    "num_cpus": Option(_NUMBER, _quantity),
+    "num_gpus": Option(_NUMBER, _gpus),
+    "resources": Option((dict, _NONE), _custom_resources),
+    "scheduling_strategy": Option(_TEXT, _one_of(None, "DEFAULT", "SPREAD")),
+}
+
+TASK_OPTIONS: Table = _COMMON | {
+    "max_retries": Option(_INTEGER, _count(-1)),
+    "num_returns": Option(_INTEGER, _num_returns),
+    "retry_exceptions": Option((bool, list, tuple), _retry_exceptions),
+}
+
+ACTOR_OPTIONS: Table = _COMMON | {
+    "allow_out_of_order_execution": Option((bool, _NONE), _anything),
+    "concurrency_groups": Option((dict, _NONE), _groups),
+    "get_if_exists": Option((bool,), _anything),
+    "lifetime": Option(_TEXT, _one_of("detached", "non_detached", None)),
+    "max_concurrency": Option(_INTEGER, _count(0)),
+    "max_pending_calls": Option(_INTEGER, _count(-1)),
+    "max_restarts": Option(_INTEGER, _count(-1)),
+    "max_task_retries": Option(_INTEGER, _count(-1)),
+    "name": Option(_TEXT, _not_empty),
+    "namespace": Option(_TEXT, _not_empty),
+}
+
+METHOD_OPTIONS: Table = {
+    "concurrency_group": Option(_TEXT, _anything),
+    "enable_task_events": Option((bool,), _anything),
+    "max_task_retries": Option(_INTEGER, _count(-1)),
+    "name": Option(_TEXT, _anything),
+    "num_returns": Option(_INTEGER, _num_returns),
+    "retry_exceptions": Option((bool, list, tuple, _NONE), _retry_exceptions),
+}
+
+
+def check_options(options: Mapping[str, Any], table: Table, of_what: str) -> None:
+    """Checks options by a table.
+
+    Args:
+        options: what the user gave.
+        table: TASK_OPTIONS, ACTOR_OPTIONS or METHOD_OPTIONS.
+        of_what: for messages: "remote functions", "actors" or "actor methods".
+
+    Raises:
+        ValueError: an unknown option (the message lists the valid ones), or a value out of range.
+        TypeError: a value of a wrong type.
+    """
+    for name, value in options.items():
+        row = table.get(name)
+        if row is None:
+            raise ValueError(
+                f"Invalid option keyword {name} for {of_what}. Valid ones are {sorted(table)}."
+            )
+        if not isinstance(value, row.types):
+            expected = " or ".join(t.__name__ for t in row.types)
+            raise TypeError(
+                f"The type of keyword {name!r} must be {expected}, but received {value!r} of type"
+                f" {type(value).__name__}"
+            )
+        row.check(name, value)
+
+
+def check_actor_options(options: Mapping[str, Any]) -> None:
+    """As check_options for actors, with the rules that join several options."""
+    check_options(options, ACTOR_OPTIONS, "actors")
+    if options.get("get_if_exists") and not options.get("name"):
+        raise ValueError("The actor name must be specified to use `get_if_exists`.")
+
+
+def freeze_options(options: Mapping[str, Any]) -> Any:
+    """The options as a key for a dict: equal for equal options."""
+    return tuple((name, _freeze(value)) for name, value in sorted(options.items()))
+
+
+def _freeze(value: Any) -> Any:
+    if isinstance(value, dict):
+        return tuple(value.items())
+    return tuple(value) if isinstance(value, list) else value
+
+
+def resource_demand(options: Mapping[str, Any], default_cpus: float) -> dict[str, float]:
+    """What the options demand, by resource name, without zeros.
+
+    Args:
+        options: checked options of a task or actor.
+        default_cpus: CPUs to demand if ``num_cpus`` is not given.
+    """
+    cpus = options.get("num_cpus")
+    demand = {
+        "CPU": default_cpus if cpus is None else cpus,
+        "GPU": options.get("num_gpus") or 0,
+        "memory": options.get("memory") or 0,
+        **(options.get("resources") or {}),
+    }
+    if accelerator := options.get("accelerator_type"):
+        # Any share of the accelerator's resource will do: it only says where it is.
+        demand[f"accelerator_type:{accelerator}"] = 0.001
+    return {name: float(quantity) for name, quantity in demand.items() if quantity}
+
+
+def actor_demand(options: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, float]]:
+    """What an actor demands to be placed, and what it holds while it lives.
+
+    An actor that says nothing of CPUs needs one to be placed and holds none; if it demands GPUs or
+    custom resources, it holds the CPU as well.
+    """
+    says_nothing = options.get("num_cpus") is None and not (
+        options.get("num_gpus") is not None
+        or options.get("resources")
+        or options.get("accelerator_type")
+    )
+    creation = resource_demand(options, default_cpus=1)
+    lifetime = resource_demand(options, default_cpus=0) if says_nothing else creation
+    return creation, lifetime

@@ -1,0 +1,259 @@
+"""Types of the native module. Only conversions and the GIL live behind it; see cpp/ray/bindings."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar, final
+
+T = TypeVar("T")
+
+PROTOCOL_VERSION: int
+NODE_BINARY_NAMES: tuple[str, ...]
+
+@final
+class ObjectRef(Generic[T]):
+    """A reference to an object that exists or will exist. Prints as ``ObjectRef(<56 hex
+    digits>)``."""
+
+    def __init__(self, binary: bytes) -> None: ...
+    def binary(self) -> bytes: ...
+    def hex(self) -> str: ...
+    def is_nil(self) -> bool: ...
+    def task_id(self) -> TaskID: ...
+    def job_id(self) -> JobID: ...
+    def owner_address(self) -> bytes:
+        """The serialized wire.v1.Address of the owner; empty for a ref made from bytes alone."""
+
+class BaseID:
+    """Ids with Ray's layout. Subclasses: JobID(4), ActorID(16), TaskID(24), ObjectID(28),
+    NodeID(28), WorkerID(28), PlacementGroupID(18), UniqueID(28)."""
+
+    SIZE: int
+    def __init__(self, binary: bytes) -> None: ...
+    @classmethod
+    def from_hex(cls, text: str) -> BaseID: ...
+    @classmethod
+    def from_random(cls) -> BaseID: ...
+    @classmethod
+    def nil(cls) -> BaseID: ...
+    def binary(self) -> bytes: ...
+    def hex(self) -> str: ...
+    def is_nil(self) -> bool: ...
+
+class JobID(BaseID): ...
+class ActorID(BaseID): ...
+class TaskID(BaseID): ...
+class NodeID(BaseID): ...
+class WorkerID(BaseID): ...
+class PlacementGroupID(BaseID): ...
+class UniqueID(BaseID): ...
+
+class SystemError(Exception):
+    """Raised by the native side for a failed operation: ``code`` is the absl status name
+    ("NOT_FOUND", ...), ``message`` says what happened. Python turns it into the public exception
+    where there is one."""
+
+    code: str
+    message: str
+
+class TaskTemplate:
+    """The constant part of the calls of one remote function or actor method with one set of
+    options. Valid in every session (the function itself is pickled again in a new session by its
+    owner, who makes a new template)."""
+
+    def __init__(
+        self,
+        *,
+        name: str,  # shown in errors: function name or "Class.method"
+        function: bytes,  # a task: the pickled function; an actor call: the method's name in UTF-8
+        num_returns: int,  # 0, 1, n; -1 = streaming, -2 = dynamic
+        resources: dict[str, float],  # held while it runs; empty for an actor call
+        max_retries: int,  # -1 = without limit. Actor call: max_task_retries
+        retry_exceptions: bool,
+        exception_types: bytes = b"",  # pickled tuple; b"" = all (if retry_exceptions)
+        concurrency_group: str = "",
+        # references inside the pickled function, kept while it lives
+        contained_refs: Sequence[ObjectRef[Any]] = (),
+        stream_backpressure: int = 0,
+        runtime_env_hash: bytes = b"",
+        attributes: dict[str, str] | None = None,
+    ) -> None: ...
+
+class ReadyQueue:
+    """Completions for an event loop: ``fileno()`` becomes readable when tokens wait."""
+
+    def __init__(self) -> None: ...
+    def fileno(self) -> int: ...
+    def drain(self) -> list[int]: ...
+    def wait(self) -> list[int]:
+        """Blocks (without the GIL) until there are tokens; an empty list means the queue was
+        closed."""
+    def close(self) -> None: ...
+
+class ActorClient:
+    """This process's way to one actor: ordered calls, resends after a restart."""
+
+    actor_id: bytes
+    def submit(
+        self, template: TaskTemplate, args: tuple[Any, ...], kwargs: dict[str, Any] | None
+    ) -> Any:
+        """As Core.submit_task. Raises ray.exceptions.PendingCallsLimitExceeded over the limit."""
+    def state(self) -> str:
+        """ "PENDING_CREATION", "ALIVE", "RESTARTING" or "DEAD" as last heard."""
+
+class Call:
+    """A call that an event loop runs: taken from Core.take_calls, ended by exactly one of reply and
+    fail."""
+
+    method: Callable[..., Any]  # bound method (or function)
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    name: str
+    task_id: bytes
+    cancelled: bool
+    def reply(self, value: Any) -> None: ...
+    def fail(self, error: BaseException) -> None: ...
+
+class Core:
+    """The core worker of this process: one a session. Thread-safe. Methods that can block release
+    the GIL and answer Ctrl-C at once (KeyboardInterrupt)."""
+
+    # -- identity
+    node_id: bytes
+    worker_id: bytes
+    job_id: bytes
+    node_ip: str
+    session_dir: str
+    gcs_address: str
+    namespace: str
+    is_driver: bool
+    config: dict[str, str]
+
+    @staticmethod
+    def connect_driver(
+        raylet_endpoint: str,  # "unix:PATH"
+        *,
+        namespace: str,
+        entrypoint: str,
+        log_to_driver: bool,
+        log_file: str,
+    ) -> Core: ...
+    @staticmethod
+    def connect_worker(raylet_endpoint: str, *, startup_token: int, log_file: str) -> Core: ...
+    def shutdown(self) -> None:
+        """Ends the session of this process: pending gets raise, sockets close, threads join.
+        Idempotent."""
+
+    # -- objects
+    def put(self, value: Any) -> ObjectRef[Any]: ...
+    def get(self, refs: list[ObjectRef[Any]], timeout: float | None) -> list[Any]:
+        """Values in order. Raises the first error among them; GetTimeoutError. TypeError for a
+        non-ref."""
+    def get_one(self, ref: ObjectRef[Any], timeout: float | None) -> Any: ...
+    def wait(
+        self, refs: list[ObjectRef[Any]], num_returns: int, timeout: float | None, fetch_local: bool
+    ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]: ...
+    def notify_when_ready(self, ref: ObjectRef[Any], queue: ReadyQueue, token: int) -> bool:
+        """True: it is ready now and no token will come. Else the token comes once it is."""
+    def free(self, refs: list[ObjectRef[Any]]) -> None: ...
+    def ref_counts(self) -> dict[str, tuple[int, int]]:
+        """hex id -> (local references, other holds: tasks, borrowers, containing objects). For
+        tests and ray memory."""
+
+    # -- tasks
+    def submit_task(
+        self, template: TaskTemplate, args: tuple[Any, ...], kwargs: dict[str, Any] | None
+    ) -> Any:
+        """One ObjectRef for num_returns=1, a list for n > 1, None for 0. TypeError for an argument
+        that cannot be serialized (the message names the argument)."""
+    def cancel(self, ref: ObjectRef[Any], force: bool, recursive: bool) -> None: ...
+
+    # -- actors
+    def create_actor(
+        self,
+        *,
+        class_blob: bytes,
+        class_name: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None,
+        name: str,
+        namespace: str,
+        detached: bool,
+        get_if_exists: bool,
+        creation_resources: dict[str, float],
+        lifetime_resources: dict[str, float],
+        max_restarts: int,
+        max_task_retries: int,
+        max_concurrency: int,
+        concurrency_groups: dict[str, int],
+        is_asyncio: bool,
+        max_pending_calls: int,
+        handle_blob: bytes,
+        contained_refs: Sequence[ObjectRef[Any]] = (),
+        runtime_env_hash: bytes = b"",
+    ) -> tuple[ActorClient, ObjectRef[Any] | None, bytes | None]:
+        """(client, the reference whose life is the handles' life, None), or with get_if_exists and
+        an actor of that
+        name: (client, None, handle_blob of the existing one). SystemError ALREADY_EXISTS if the
+            name is taken.
+        Unnamed actors return without waiting for anybody."""
+    def actor_client(self, actor_id: bytes) -> ActorClient: ...
+    def get_named_actor(self, name: str, namespace: str) -> tuple[bytes, bytes]:
+        """(actor id, handle_blob); SystemError NOT_FOUND."""
+    def list_named_actors(self, all_namespaces: bool) -> list[tuple[str, str]]:
+        """(name, namespace) pairs."""
+    def kill_actor(self, actor_id: bytes, no_restart: bool) -> None: ...
+
+    # -- cluster
+    def cluster_state(self) -> list[dict[str, Any]]:
+        """One dict a node: node_id(hex) alive ip hostname endpoint session_dir total available
+        labels is_head pid store_used_bytes; total and available are dict[str, float]."""
+    def kv_get(self, key: bytes, namespace: str) -> bytes | None: ...
+    def kv_put(self, key: bytes, value: bytes, overwrite: bool, namespace: str) -> bool:
+        """True if the key existed before."""
+    def kv_del(self, key: bytes, by_prefix: bool, namespace: str) -> int: ...
+    def kv_exists(self, key: bytes, namespace: str) -> bool: ...
+    def kv_keys(self, prefix: bytes, namespace: str) -> list[bytes]: ...
+    def store_stats(self) -> dict[str, Any]: ...
+
+    # -- logs and warnings (driver)
+    def next_messages(
+        self, timeout: float | None = None
+    ) -> list[tuple[str, int, str, str, bool, list[str]]] | None:
+        """Blocks without the GIL until something is there: (kind, pid, name, ip, is_stderr, lines),
+        kind "log" or "warning". An empty list after ``timeout`` seconds. None after shutdown."""
+    def flush_logs(self, timeout: float) -> None: ...
+
+    # -- worker side
+    def serve(self, callbacks: Any) -> str | None:
+        """The main loop of a worker: runs tasks until told to exit. Returns "asyncio" after an
+        asyncio actor was
+        created: the caller then runs an event loop over call_queue_fileno / take_calls. Returns
+            None to exit."""
+    def serve_thread(self) -> None:
+        """Runs the calls of a threaded actor or concurrency group in the calling thread until the
+        actor ends."""
+    def call_queue_fileno(self) -> int: ...
+    def take_calls(self, limit: int) -> list[Call] | None:
+        """Calls that may run now; a running call that was cancelled comes once more with
+        ``cancelled`` set. None: the worker is to exit. Does not block."""
+    def exit_actor(self, reason: str) -> None:
+        """Marks this actor as leaving on purpose: no restart; the process ends after the current
+        call."""
+    def stream_item(self, index: int, value: Any) -> bool: ...
+
+    # -- context of the calling thread
+    def current_task(self) -> dict[str, Any]:
+        """task_id(bytes) task_name actor_id(bytes) attempt resources(dict) gpu_ids(list)
+        num_restarts."""
+
+def rebuild_object_ref(binary: bytes, owner_address: bytes) -> ObjectRef[Any]:
+    """What a pickled ObjectRef becomes: registers the borrow."""
+
+def set_current_core(core: Core | None) -> None: ...
+def begin_collecting_refs() -> None:
+    """ObjectRefs pickled by this thread from here on are collected (used when pickling functions
+    and classes)."""
+
+def end_collecting_refs() -> list[ObjectRef[Any]]: ...
+def set_hooks(hooks: Any) -> None:
+    """Python functions that the native side calls; see ray/_hooks.py for the list and their
+    contracts."""

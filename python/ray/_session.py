@@ -1,0 +1,371 @@
+"""Sessions: ``ray.init`` and ``ray.shutdown``.
+
+Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.init.html, conformance
+    core/test_core_lifecycle.py,
+actors/test_namespaces.py.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import logging
+import os
+import platform
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ray import _raylet
+from ray._log_printer import LogPrinter
+from ray._operations import check_namespace
+from ray._runtime import RUNTIME
+from ray._version import RAY_VERSION
+
+if TYPE_CHECKING:
+    from ray._node import LocalNode, NodeOptions
+
+_TEMP_FOLDER = "/tmp/ray"
+_OBJECT_STORE_MEMORY_MIN = 75 * 1024 * 1024
+
+# Lines that workers have printed reach the driver before it leaves, unless that takes longer.
+_FLUSH_TIMEOUT_S = 1.0
+
+_LOG_FORMAT = "%(asctime)s\t%(levelname)s %(filename)s:%(lineno)s -- %(message)s"
+
+_logger = logging.getLogger("ray")
+
+
+class RayContext(Mapping[str, Any]):
+    """What ``ray.init`` returns: the addresses of the session. Usable in ``with``, which then ends
+    the session.
+
+    Attributes:
+        address_info: address, gcs_address, node_id (hex), node_ip_address, session_dir,
+            raylet_socket_name, object_store_address, webui_url.
+        dashboard_url: address of the dashboard; "" without one.
+        python_version: of this process.
+        ray_version: the version of Ray whose interface this is.
+    """
+
+    def __init__(self, address_info: dict[str, Any]) -> None:
+        self.address_info = address_info
+        self.dashboard_url: str = address_info["webui_url"]
+        self.python_version = platform.python_version()
+        self.ray_version = RAY_VERSION
+
+    def __getitem__(self, key: str) -> Any:
+        warnings.warn(
+            f'context["{key}"] is deprecated; use context.address_info["{key}"].',
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return self.address_info[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.address_info)
+
+    def __len__(self) -> int:
+        return len(self.address_info)
+
+    def __enter__(self) -> RayContext:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.disconnect()
+
+    def disconnect(self) -> None:
+        """Ends the session, as ``ray.shutdown``."""
+        shutdown()
+
+    def __repr__(self) -> str:
+        return (
+            f"RayContext(dashboard_url={self.dashboard_url!r},"
+            f" python_version={self.python_version!r}, ray_version={self.ray_version!r})"
+        )
+
+
+class Session:
+    """What a driver has to end: its node and its threads. Threads: the caller holds
+    RUNTIME.lock."""
+
+    def __init__(self, node: LocalNode, core: _raylet.Core, log_to_driver: bool) -> None:
+        self.context = RayContext(_address_info(core, node))
+        self._node = node
+        self._core = core
+        self._printer = LogPrinter(core, node.node_ip) if log_to_driver else None
+
+    def end(self) -> None:
+        """Blocks until no process, socket or thread of the session is left."""
+        if self._printer is not None:
+            self._core.flush_logs(_FLUSH_TIMEOUT_S)
+        self._core.shutdown()
+        if self._printer is not None:
+            self._printer.join()
+        self._node.stop()
+
+
+def init(
+    address: str | None = None,
+    *,
+    num_cpus: float | None = None,
+    num_gpus: float | None = None,
+    resources: dict[str, float] | None = None,
+    labels: dict[str, str] | None = None,
+    object_store_memory: int | None = None,
+    ignore_reinit_error: bool = False,
+    include_dashboard: bool | None = None,
+    dashboard_host: str = "127.0.0.1",
+    dashboard_port: int | None = None,
+    configure_logging: bool = True,
+    logging_level: int | str = "info",
+    logging_format: str | None = None,
+    log_to_driver: bool | None = None,
+    namespace: str | None = None,
+    **kwargs: Any,
+) -> RayContext:
+    """Starts a session on this machine: a node of its own, with this process as its driver.
+
+    Blocks until the node is ready (well under a second). The session ends with ``ray.shutdown``, at
+    the exit of the process, or with its death.
+
+    Args:
+        address: None or "local": a new node. The environment variable RAY_ADDRESS says it if this
+            is None.
+        num_cpus: CPUs the node offers; the machine's by default.
+        num_gpus: GPUs the node offers; none by default.
+        resources: further resources the node offers, by name.
+        labels: labels of the node.
+        object_store_memory: size of the object store in bytes, at least 75 MiB; a share of the
+            memory by default.
+        ignore_reinit_error: return the session that exists, if there is one, instead of raising.
+        include_dashboard: accepted; there is no dashboard.
+        dashboard_host: accepted, as include_dashboard.
+        dashboard_port: accepted, as include_dashboard.
+        configure_logging: whether to set up the logger "ray": its level, and a handler if it has
+            none.
+        logging_level: level of that logger.
+        logging_format: format of that handler.
+        log_to_driver: whether what workers print is printed here; the default.
+        namespace: namespace of named actors; one of its own by default.
+        **kwargs: ``_system_config`` (flags of the runtime, by name), ``_temp_dir`` (where the
+            session's folder is made), ``_memory`` (bytes for tasks and actors to demand).
+
+    Returns:
+        The session's addresses.
+
+    Raises:
+        RuntimeError: there is a session already, an unknown keyword, or called in a forked process.
+        ConnectionError: ``address`` names a cluster to join, which cannot be done yet.
+        ValueError: a value out of range.
+        TypeError: a value of a wrong type.
+        RaySystemError: the node could not be started; the message has the end of its logs.
+    """
+    unknown = sorted(set(kwargs) - {"_system_config", "_temp_dir", "_memory"})
+    if unknown:
+        raise RuntimeError(f"Unknown keyword argument(s): {', '.join(unknown)}")
+    if configure_logging:
+        _configure_logging(logging_level, logging_format)
+    with RUNTIME.lock:
+        RUNTIME.refuse_after_fork()
+        if RUNTIME.core is not None:
+            return _running_context(ignore_reinit_error)
+        _check_address(address)
+        check_namespace(namespace)
+        options = node_options(
+            num_cpus=num_cpus,
+            num_gpus=num_gpus,
+            memory=kwargs.get("_memory"),
+            object_store_memory=object_store_memory,
+            resources=resources,
+            labels=labels,
+            config=kwargs.get("_system_config"),
+            temp_folder=kwargs.get("_temp_dir"),
+        )
+        return _start(options, namespace or "", log_to_driver is not False)
+
+
+def _start(options: NodeOptions, namespace: str, log_to_driver: bool) -> RayContext:
+    from ray._node import LocalNode
+
+    node = LocalNode(options)
+    try:
+        core = _raylet.Core.connect_driver(
+            node.raylet_endpoint,
+            namespace=namespace,
+            entrypoint=" ".join(sys.argv),
+            log_to_driver=log_to_driver,
+            log_file=f"{node.session_dir}/logs/driver-{os.getpid()}.log",
+        )
+    except BaseException:
+        node.stop()
+        raise
+    _raylet.set_current_core(core)
+    session = Session(node, core, log_to_driver)
+    RUNTIME.attach(core, session)
+    atexit.unregister(shutdown)  # At most once, and before what the program registers from now on.
+    atexit.register(shutdown)
+    _publish_import_path(core)
+    _logger.info("Started a local Ray instance.")
+    return session.context
+
+
+def shutdown(*, wait_for_processes: bool = False, _exiting_interpreter: bool = False) -> None:
+    """Ends the session, if there is one: its actors, workers and daemons. References become
+    invalid.
+
+    Blocks until all of it is gone. Does nothing without a session, and in workers.
+
+    Args:
+        wait_for_processes: accepted; the processes are always waited for.
+    """
+    with RUNTIME.lock:
+        if RUNTIME.session is None:
+            return
+        _, session = RUNTIME.detach()
+        assert session is not None
+        try:
+            session.end()
+        finally:
+            _raylet.set_current_core(None)
+
+
+def is_initialized() -> bool:
+    """Whether this process is in a session. Does not block."""
+    return RUNTIME.core is not None
+
+
+def _running_context(ignore_reinit_error: bool) -> RayContext:
+    if not ignore_reinit_error:
+        raise RuntimeError(
+            "Maybe you called ray.init twice by accident? There is a session already. Pass"
+            " 'ignore_reinit_error=True' to use it, or end it with 'ray.shutdown()' first."
+        )
+    _logger.info("Calling ray.init() again after it has already been called.")
+    if RUNTIME.session is not None:
+        return RUNTIME.session.context
+    assert RUNTIME.core is not None
+    return RayContext(_address_info(RUNTIME.core, None))
+
+
+def _address_info(core: _raylet.Core, node: LocalNode | None) -> dict[str, Any]:
+    address = core.gcs_address if node is None else node.gcs_address
+    return {
+        "node_ip_address": core.node_ip,
+        "redis_address": None,
+        "object_store_address": f"{core.session_dir}/sockets/raylet",
+        "raylet_socket_name": f"{core.session_dir}/sockets/raylet",
+        "webui_url": "",
+        "session_dir": core.session_dir,
+        "gcs_address": address,
+        "address": address,
+        "node_id": core.node_id.hex(),
+    }
+
+
+def _publish_import_path(core: _raylet.Core) -> None:
+    """Tells workers where this driver finds its modules; see ``read_import_path``."""
+    paths = [os.path.abspath(path) for path in sys.path]
+    core.kv_put(b"import_path", json.dumps(paths).encode(), True, _job_namespace(core))
+
+
+def read_import_path(core: _raylet.Core) -> list[str]:
+    """``sys.path`` of the driver of this worker's job. Blocks for one request to the raylet."""
+    text = core.kv_get(b"import_path", _job_namespace(core))
+    return [] if text is None else json.loads(text)
+
+
+def _job_namespace(core: _raylet.Core) -> str:
+    return f"job:{core.job_id.hex()}"
+
+
+class _StderrHandler(logging.StreamHandler[Any]):
+    """Writes to what ``sys.stderr`` is now: programs and test runners replace it."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> Any:
+        return sys.stderr
+
+
+def _configure_logging(level: int | str, format_: str | None) -> None:
+    _logger.setLevel(level.upper() if isinstance(level, str) else level)
+    if not _logger.handlers:
+        handler = _StderrHandler()
+        handler.setFormatter(logging.Formatter(format_ or _LOG_FORMAT))
+        _logger.addHandler(handler)
+        _logger.propagate = False
+
+
+def _check_address(address: str | None) -> None:
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    if address != "local":
+        raise ConnectionError(
+            f"Joining a cluster (address={address!r}) is not supported yet. Leave the address out,"
+            " or pass 'local', to start a node on this machine."
+        )
+
+
+def node_options(
+    *,
+    num_cpus: float | None = None,
+    num_gpus: float | None = None,
+    memory: float | None = None,
+    object_store_memory: int | None = None,
+    resources: dict[str, float] | None = None,
+    labels: dict[str, str] | None = None,
+    config: dict[str, Any] | None = None,
+    temp_folder: str | None = None,
+) -> NodeOptions:
+    """What a node offers, checked and with defaults; the arguments are those of ``init``.
+
+    Raises:
+        ValueError: a value out of range.
+        TypeError: a value of a wrong type.
+    """
+    from ray._node import NodeOptions  # Imports much; workers never need it.
+
+    return NodeOptions(
+        num_cpus=_quantity("num_cpus", num_cpus, os.cpu_count() or 1),
+        num_gpus=_quantity("num_gpus", num_gpus, 0),
+        memory=_quantity("_memory", memory, None),
+        object_store_memory=_store_size(object_store_memory),
+        resources=_resources(resources),
+        labels=labels or {},
+        config=config or {},
+        temp_folder=temp_folder or _TEMP_FOLDER,
+    )
+
+
+def _quantity(name: str, value: float | None, default: Any) -> Any:
+    if value is None:
+        return default
+    if not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, not {type(value).__name__}.")
+    if value < 0:
+        raise ValueError(f"{name} must not be negative, but is {value}.")
+    return value
+
+
+def _store_size(size: int | None) -> int | None:
+    size = _quantity("object_store_memory", size, None)
+    if size is not None and size < _OBJECT_STORE_MEMORY_MIN:
+        raise ValueError(
+            f"object_store_memory must be at least {_OBJECT_STORE_MEMORY_MIN} bytes (75 MiB), but"
+            f" is {size}."
+        )
+    return None if size is None else int(size)
+
+
+def _resources(resources: dict[str, float] | None) -> dict[str, float]:
+    for name, quantity in (resources or {}).items():
+        if name in ("CPU", "GPU", "memory", "object_store_memory"):
+            raise ValueError(
+                f"resources must not name {name}: ray.init has a keyword for it (num_cpus,"
+                " num_gpus, _memory, object_store_memory)."
+            )
+        _quantity(f"resources[{name!r}]", quantity, None)
+    return resources or {}

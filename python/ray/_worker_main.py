@@ -1,0 +1,137 @@
+"""What a forked worker does: connects to the raylet, runs calls, ends."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import os
+import pickle
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from ray import _raylet
+from ray._actor_loop import ActorLoop
+from ray._runtime import RUNTIME
+from ray._session import read_import_path
+from ray._task_output import MarkedOutput
+from ray._worker_callbacks import ActorCreation, WorkerCallbacks
+from ray.actor import exit_actor
+
+__all__ = ["WorkerCallbacks", "main"]
+
+
+class Worker:
+    """The callbacks of ``Core.serve``; the contract is WorkerCallbacks."""
+
+    def __init__(self, core: _raylet.Core) -> None:
+        self._core = core
+        self._knows_import_path = False
+        # What the lines of an actor are marked with, once it is one.
+        self._actor_label: str | None = None
+        self._loop: ActorLoop | None = None
+
+    def run(self) -> None:
+        """Blocks until the worker is to exit."""
+        if self._core.serve(self) == "asyncio":
+            assert self._loop is not None
+            self._loop.run()
+
+    def name_of_writer(self) -> str:
+        """Whom the lines that this thread prints belong to."""
+        if self._actor_label is not None:
+            return self._actor_label
+        name: str = self._core.current_task()["task_name"]
+        return name
+
+    def load_function(self, blob: bytes) -> Callable[..., Any]:
+        function: Callable[..., Any] = self._load_definition(blob)
+        return function
+
+    def create_actor(
+        self, class_blob: bytes, args: tuple[Any, ...], kwargs: dict[str, Any], info: ActorCreation
+    ) -> tuple[Any, bool, dict[str, int]]:
+        RUNTIME.actor = info
+        self._actor_label = info["class_name"]
+        try:
+            definition, declared_groups = pickle.loads(class_blob)
+            make = functools.partial(self._load_definition(definition), *args, **kwargs)
+            if info["is_asyncio"]:
+                self._loop = ActorLoop(self._core)
+                instance = self._loop.construct(make)
+            else:
+                instance = make()
+        except Exception:
+            # Also for the driver's eyes: callers see it only if they call.
+            traceback.print_exc()
+            raise
+        self._actor_label = _label_of(instance, info["class_name"])
+        groups = {"": info["max_concurrency"], **declared_groups}
+        if not info["is_asyncio"] and groups != {"": 1}:
+            self._start_threads(sum(groups.values()))
+        return instance, info["is_asyncio"], groups
+
+    def get_method(self, instance: Any, name: str) -> Callable[..., Any]:
+        every_actors: dict[str, Callable[..., Any]] = {
+            "__ray_ready__": _ready,
+            "__ray_call__": functools.partial(_call, instance),
+            "__ray_terminate__": exit_actor,
+        }
+        return every_actors.get(name) or getattr(instance, name)
+
+    def _load_definition(self, blob: bytes) -> Any:
+        if not self._knows_import_path:
+            self._knows_import_path = True
+            driver_path = read_import_path(self._core)
+            sys.path[:] = driver_path + [p for p in sys.path if p not in driver_path]
+        return pickle.loads(blob)
+
+    def _start_threads(self, count: int) -> None:
+        for index in range(count):
+            threading.Thread(
+                target=self._core.serve_thread, name=f"ray_actor_{index}", daemon=True
+            ).start()
+
+
+def _ready() -> bool:
+    return True
+
+
+def _call(instance: Any, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    return function(instance, *args, **kwargs)
+
+
+def _label_of(instance: Any, class_name: str) -> str:
+    """An actor's lines are marked with its class, or as its own ``__repr__`` says."""
+    if type(instance).__repr__ is object.__repr__:  # type: ignore[comparison-overlap]
+        return class_name
+    return repr(instance).replace("\n", " ")
+
+
+def main(startup_token: int) -> NoReturn:
+    """Runs a worker in this process, to its end.
+
+    Args:
+        startup_token: the number of the raylet's fork request.
+    """
+    session_dir = os.environ["RAY_SESSION_DIR"]
+    core = _raylet.Core.connect_worker(
+        os.environ["RAY_RAYLET_ENDPOINT"],
+        startup_token=startup_token,
+        log_file=os.path.join(session_dir, "logs", f"core-worker-{os.getpid()}.log"),
+    )
+    _raylet.set_current_core(core)
+    RUNTIME.attach(core, None)
+    worker = Worker(core)
+    sys.stdout = MarkedOutput(1, worker.name_of_writer)
+    sys.stderr = MarkedOutput(2, worker.name_of_writer)
+    try:
+        worker.run()
+        atexit._run_exitfuncs()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        core.shutdown()
+        os._exit(0)

@@ -1,0 +1,204 @@
+"""The process that forks the workers of a node: ``python -m ray._zygote``, started by the raylet.
+
+It imports what workers need once, and forks on request: a worker starts in milliseconds and shares
+these pages. It has one thread, for ever: a fork copies only the thread that calls it, and locks
+that another one held would stay locked.
+
+Protocol: JSON objects, one a line, on the socket at descriptor 3.
+    raylet -> zygote  {"op": "fork", "token": N, "env": {...}, "log_prefix": "worker-..."}
+    zygote -> raylet  {"event": "ready"}
+                      {"event": "forked", "token": N, "pid": P}
+                      {"event": "exited", "token": N, "pid": P, "exit_code": C or null,
+                       "signal": S or null}
+End of file means that the raylet is gone: the zygote ends, and the kernel ends its workers
+(PR_SET_PDEATHSIG).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+_CONTROL_FD = 3
+_PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
+
+# Libraries read these when they are imported; their pools of threads would not survive a fork.
+_THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+# What workers use soon, or always. numpy may be missing.
+_PRELOADED = (
+    "asyncio",
+    "concurrent.futures",
+    "ray",
+    "ray._worker_main",
+    "ray.api",
+    "ray.cloudpickle",
+    "numpy",
+)
+
+
+class Zygote:
+    """Serves fork requests until the raylet is gone. Threads: the only one."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._libc = ctypes.CDLL(None)
+        self._pid = os.getpid()
+        self._tokens: dict[int, int] = {}  # by pid of a living worker
+        self._received = b""
+        # SIGCHLD makes this readable.
+        self._wakeup_read, self._wakeup_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(self._wakeup_write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+
+    def serve(self) -> None:
+        """Blocks until end of file on the control socket."""
+        self._send(event="ready")
+        poll = select.poll()
+        poll.register(self._control, select.POLLIN)
+        poll.register(self._wakeup_read, select.POLLIN)
+        while True:
+            readable = [descriptor for descriptor, _ in poll.poll()]
+            if self._wakeup_read in readable:
+                self._reap()
+            if self._control.fileno() in readable:
+                requests = self._receive()
+                if requests is None:
+                    return
+                for request in requests:
+                    self._fork(request)
+
+    def _receive(self) -> Iterator[dict[str, Any]] | None:
+        """The requests that have come; None at the end of file."""
+        chunk = self._control.recv(1 << 16)
+        if not chunk:
+            return None
+        *lines, self._received = (self._received + chunk).split(b"\n")
+        return (json.loads(line) for line in lines)
+
+    def _send(self, **event: Any) -> None:
+        self._control.sendall(json.dumps(event).encode() + b"\n")
+
+    def _fork(self, request: dict[str, Any]) -> None:
+        token = request["token"]
+        pid = os.fork()
+        if pid == 0:
+            self._become_worker(request)
+        self._tokens[pid] = token
+        self._send(event="forked", token=token, pid=pid)
+
+    def _reap(self) -> None:
+        os.read(self._wakeup_read, 4096)
+        while self._tokens:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            code = os.waitstatus_to_exitcode(status)
+            self._send(
+                event="exited",
+                pid=pid,
+                token=self._tokens.pop(pid),
+                exit_code=code if code >= 0 else None,
+                signal=-code if code < 0 else None,
+            )
+
+    def _become_worker(self, request: dict[str, Any]) -> NoReturn:
+        """In the child. Never returns: the stack above belongs to the zygote."""
+        try:
+            self._libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != self._pid:
+                os._exit(1)  # The zygote died before the kernel knew what that means to us.
+            self._libc.prctl(_PR_SET_NAME, b"ray::worker")
+            self._leave_zygote()
+            os.environ.update(request["env"])
+            _redirect_output(request["log_prefix"])
+            from ray import _worker_main
+
+            _worker_main.main(request["token"])
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        finally:
+            os._exit(1)
+
+    def _leave_zygote(self) -> None:
+        # Ctrl-C at the driver's terminal is not for workers.
+        os.setsid()
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        self._control.close()
+        os.close(self._wakeup_read)
+        os.close(self._wakeup_write)
+        gc.enable()
+        _reseed()
+
+
+def _reseed() -> None:
+    """Workers must not draw the same random numbers. Python's own generator sees to that itself."""
+    if numpy := sys.modules.get("numpy"):
+        numpy.random.seed()
+
+
+def _redirect_output(log_prefix: str) -> None:
+    """Standard output and error to the worker's log files, which the raylet reads."""
+    path = os.path.join(os.environ["RAY_SESSION_DIR"], "logs", f"{log_prefix}-{os.getpid()}")
+    for descriptor, suffix in ((1, "out"), (2, "err")):
+        file = os.open(
+            f"{path}.{suffix}", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
+        )
+        os.dup2(file, descriptor)
+        os.close(file)
+    null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    os.dup2(null, 0)
+    os.close(null)
+    faulthandler.enable(file=2)
+
+
+def _preload() -> None:
+    saved = {name: os.environ.get(name) for name in _THREAD_LIMITS}
+    os.environ.update(dict.fromkeys(_THREAD_LIMITS, "1"))
+    for name in _PRELOADED:
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name != "numpy":
+                raise
+    for name, value in saved.items():
+        if value is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = value
+
+
+def _refuse_threads() -> None:
+    threads = len(os.listdir("/proc/self/task"))
+    if threads != 1:
+        raise SystemExit(f"The zygote has {threads} threads, so that it cannot fork safely.")
+
+
+def main() -> None:
+    """Entry point of the process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _preload()
+    _refuse_threads()
+    gc.collect()
+    gc.disable()
+    gc.freeze()
+    with socket.socket(fileno=_CONTROL_FD) as control:
+        control.set_inheritable(False)
+        Zygote(control).serve()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,512 @@
+"""Actors: what ``@ray.remote`` makes of a class, and the handles through which actors are called.
+
+Source: https://docs.ray.io/en/latest/ray-core/actors.html, conformance actors/test_actor_basics.py,
+actors/test_actor_names.py, actors/test_actor_failures.py.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import pickle
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, TypeVar
+
+from ray import _raylet
+from ray._definition import Definition
+from ray._options import (
+    METHOD_OPTIONS,
+    actor_demand,
+    check_actor_options,
+    check_options,
+    freeze_options,
+)
+from ray._raylet import ActorID, TaskTemplate
+from ray._runtime import RUNTIME
+from ray._signature import Arity
+from ray.exceptions import ActorAlreadyExistsError, AsyncioActorExit
+from ray.remote_function import pickle_exception_types
+
+if TYPE_CHECKING:
+    from ray._raylet import ActorClient, ObjectRef
+
+T = TypeVar("T")
+
+# Calls an asyncio actor runs at once if it does not say.
+_ASYNCIO_CONCURRENCY_DEFAULT = 1000
+
+# The attribute in which ray.method keeps its options on a function.
+_METHOD_OPTIONS_ATTRIBUTE = "__ray_method_options__"
+
+# Templates of one class that are remembered for method.options(...).
+_TEMPLATES_MAX = 256
+
+
+class ActorClassInheritanceException(TypeError):
+    """A class derives from an actor class; it must derive from the plain class."""
+
+
+# ------------------------------------------------------------------------------------------------
+# What callers know of a class
+
+
+class MethodSpec(NamedTuple):
+    """What callers know of one method: how it may be called, and the options given by
+    ``ray.method``."""
+
+    arity: Arity
+    options: dict[str, Any]
+
+
+class ActorInterface:
+    """What a handle knows of its class. Travels as the ``handle_blob`` wherever handles go.
+    Threads: any."""
+
+    def __init__(
+        self, class_name: str, methods: dict[str, MethodSpec], max_task_retries: int
+    ) -> None:
+        self.class_name = class_name
+        self.methods = methods
+        self.blob = pickle.dumps((class_name, methods, max_task_retries), protocol=5)
+        self._max_task_retries = max_task_retries
+        self._templates: dict[Any, TaskTemplate] = {}
+
+    @staticmethod
+    @functools.lru_cache(maxsize=256)
+    def from_blob(blob: bytes) -> ActorInterface:
+        """The interface that made ``blob``; the same object for equal bytes, so that its templates
+        are shared."""
+        return ActorInterface(*pickle.loads(blob))
+
+    def template(self, method: str, options: Mapping[str, Any]) -> TaskTemplate:
+        """The constant part of calls of ``method``, with these options over those it was declared
+        with."""
+        key = (method, freeze_options(options))
+        template = self._templates.get(key)
+        if template is None:
+            template = self._make_template(method, {**self.methods[method].options, **options})
+            if len(self._templates) < _TEMPLATES_MAX:
+                self._templates[key] = template
+        return template
+
+    def _make_template(self, method: str, options: Mapping[str, Any]) -> TaskTemplate:
+        retries, retry_on = options.get("max_task_retries"), options.get("retry_exceptions")
+        return TaskTemplate(
+            name=options.get("name") or f"{self.class_name}.{method}",
+            function=method.encode(),
+            num_returns=1 if options.get("num_returns") is None else options["num_returns"],
+            resources={},
+            max_retries=self._max_task_retries if retries is None else retries,
+            retry_exceptions=bool(retry_on),
+            exception_types=pickle_exception_types(retry_on),
+            concurrency_group=options.get("concurrency_group") or "",
+        )
+
+
+def _find_methods(cls: type) -> dict[str, MethodSpec]:
+    """The methods of a class by name: inherited, static, class and special ones too, but not those
+    of ``object``."""
+    methods = {name: MethodSpec(arity, {}) for name, arity in _EVERY_ACTORS_METHODS.items()}
+    for name in dir(cls):
+        attribute = inspect.getattr_static(cls, name)
+        if inspect.getattr_static(object, name, None) is attribute:
+            continue
+        if isinstance(attribute, staticmethod):
+            arity = Arity.of_function(attribute.__func__)
+        elif isinstance(attribute, classmethod):
+            arity = Arity.of_method(attribute.__func__)
+        elif inspect.isroutine(attribute):
+            arity = Arity.of_method(attribute)
+        else:
+            continue
+        function = getattr(attribute, "__func__", attribute)
+        methods[name] = MethodSpec(arity, getattr(function, _METHOD_OPTIONS_ATTRIBUTE, {}))
+    return methods
+
+
+# Methods that the worker answers for every class; see _worker_main.
+_EVERY_ACTORS_METHODS = {
+    "__ray_ready__": Arity.of_function(lambda: None),
+    "__ray_call__": Arity.of_function(lambda function, /, *args, **kwargs: None),
+    "__ray_terminate__": Arity.of_function(lambda: None),
+}
+
+
+def _constructor_arity(cls: type) -> Arity:
+    if cls.__init__ is not object.__init__:  # type: ignore[misc]
+        return Arity.of_method(cls.__init__)  # type: ignore[misc]
+    if cls.__new__ is not object.__new__:  # type: ignore[comparison-overlap]
+        return Arity.of_method(cls.__new__)
+    return Arity([])
+
+
+def _is_asynchronous(function: Any) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+
+
+# ------------------------------------------------------------------------------------------------
+# Creating actors
+
+
+class _Blueprint:
+    """What all actors of one class have in common. Threads: any."""
+
+    def __init__(self, cls: type) -> None:
+        self.definition = Definition(cls, f"the class {cls.__name__}")
+        self.name = cls.__name__
+        self.arity = _constructor_arity(cls)
+        self.methods = _find_methods(cls)
+        self.is_asyncio = any(_is_asynchronous(getattr(cls, name, None)) for name in self.methods)
+        self._interfaces: dict[int, ActorInterface] = {}
+
+    def interface(self, max_task_retries: int) -> ActorInterface:
+        if max_task_retries not in self._interfaces:
+            made = ActorInterface(self.name, self.methods, max_task_retries)
+            # Handles that come back from elsewhere then share its templates.
+            self._interfaces[max_task_retries] = ActorInterface.from_blob(made.blob)
+        return self._interfaces[max_task_retries]
+
+
+class ActorCaller(Generic[T]):
+    """An actor class with one set of options. ``ActorClass.options`` returns one."""
+
+    def __init__(self, blueprint: _Blueprint, options: Mapping[str, Any]) -> None:
+        self._blueprint = blueprint
+        self._options = options
+
+    def remote(self, *args: Any, **kwargs: Any) -> ActorHandle[T]:
+        """Creates an actor and returns at once; the constructor runs in a worker process of the
+        actor's own.
+
+        Only a named actor makes this call wait, until the name is known to be free.
+
+        Args:
+            *args: arguments of the constructor, as for a remote function.
+            **kwargs: keyword arguments, in the same way.
+
+        Returns:
+            A handle. Unless the actor is detached, it ends when the last handle is gone, after the
+            calls already submitted. An exception in the constructor is raised by the actor's calls
+            (ActorDiedError).
+
+        Raises:
+            TypeError: the arguments do not fit the constructor, or one cannot be serialized.
+            ActorAlreadyExistsError: the name is taken in the namespace.
+        """
+        blueprint, options = self._blueprint, self._options
+        blueprint.arity.check(args, kwargs)
+        core = RUNTIME.require()
+        interface = blueprint.interface(options.get("max_task_retries") or 0)
+        class_blob, refs = blueprint.definition.pickled()
+        creation, lifetime = actor_demand(options)
+        namespace = options.get("namespace") or core.namespace
+        try:
+            client, lifetime_ref, existing = core.create_actor(
+                class_blob=pickle.dumps((class_blob, options.get("concurrency_groups") or {})),
+                class_name=blueprint.name,
+                args=args,
+                kwargs=kwargs or None,
+                name=options.get("name") or "",
+                namespace=namespace,
+                detached=options.get("lifetime") == "detached",
+                get_if_exists=options.get("get_if_exists", False),
+                creation_resources=creation,
+                lifetime_resources=lifetime,
+                max_restarts=options.get("max_restarts") or 0,
+                max_task_retries=options.get("max_task_retries") or 0,
+                max_concurrency=options.get("max_concurrency")
+                or (_ASYNCIO_CONCURRENCY_DEFAULT if blueprint.is_asyncio else 1),
+                concurrency_groups=options.get("concurrency_groups") or {},
+                is_asyncio=blueprint.is_asyncio,
+                max_pending_calls=-1
+                if options.get("max_pending_calls") is None
+                else options["max_pending_calls"],
+                handle_blob=interface.blob,
+                contained_refs=refs,
+            )
+        except _raylet.SystemError as error:
+            if error.code != "ALREADY_EXISTS":
+                raise
+            raise ActorAlreadyExistsError(
+                f"The name {options.get('name')!r} is already taken by an actor in namespace"
+                f" {namespace!r}. Use another name, get the actor with ray.get_actor, or pass"
+                " get_if_exists=True."
+            ) from None
+        if existing is not None:
+            interface = ActorInterface.from_blob(existing)
+        return ActorHandle(client, interface, lifetime_ref)
+
+
+class ActorClass(ActorCaller[T]):
+    """A class whose instances are actors, each in a worker process of its own.
+
+    Made by ``@ray.remote``; ``.remote(...)`` creates an actor. It can be passed to tasks and actors
+    like any value, but not subclassed: derive from the plain class and make the derived class an
+    actor class.
+
+    Threads: any. The class is pickled when its first actor of a session is created.
+    """
+
+    def __init__(self, cls: type[T], options: Mapping[str, Any]) -> None:
+        check_actor_options(options)
+        super().__init__(_Blueprint(cls), dict(options))
+        self.__doc__ = cls.__doc__
+        self.__wrapped__ = cls
+
+    def options(self, **actor_options: Any) -> ActorCaller[T]:
+        """The same class with other options, for one or more actors. This object does not change.
+
+        Args:
+            **actor_options: num_cpus, num_gpus, memory (bytes), resources (by name),
+                accelerator_type, name, namespace, lifetime ("detached": lives on without handles),
+                get_if_exists, max_concurrency (calls at once), concurrency_groups (calls at once,
+                by group), max_restarts and max_task_retries (-1: without limit), max_pending_calls
+                (-1: without limit), scheduling_strategy, allow_out_of_order_execution,
+                enable_task_events. Those not given stay as declared.
+
+        Returns:
+            An object whose ``.remote(...)`` creates actors with these options.
+
+        Raises:
+            ValueError: an unknown option (the message lists the valid ones) or a value out of
+                range.
+            TypeError: a value of a wrong type.
+        """
+        merged = {**self._options, **actor_options}
+        check_actor_options(merged)
+        return ActorCaller(self._blueprint, merged)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refuses: actors are not made in the caller's process.
+
+        Raises:
+            TypeError: always; the message names ``.remote()``.
+        """
+        name = self._blueprint.name
+        raise TypeError(
+            f"Actors cannot be instantiated directly. Instead of '{name}()', use '{name}.remote()'."
+        )
+
+    def __mro_entries__(self, bases: tuple[Any, ...]) -> NoReturn:
+        raise ActorClassInheritanceException(
+            f"{self._blueprint.name} is an actor class and cannot be subclassed. Derive from the"
+            " plain class, and make the derived class an actor class with @ray.remote."
+        )
+
+    def __repr__(self) -> str:
+        return f"ActorClass({self._blueprint.name})"
+
+    def __getstate__(self) -> tuple[type[T], Mapping[str, Any]]:
+        return self._blueprint.definition.value, self._options
+
+    def __setstate__(self, state: tuple[type[T], Mapping[str, Any]]) -> None:
+        self.__init__(*state)  # type: ignore[misc]
+
+
+# ------------------------------------------------------------------------------------------------
+# Calling actors
+
+
+class ActorHandle(Generic[T]):
+    """A reference to an actor. ``handle.method.remote(...)`` calls it.
+
+    Calls of one process run in the order of their submission. Handles can be passed to tasks and
+    actors, and compare and hash by the actor. Prints as ``Actor(Name, <32 hex digits>)``.
+
+    Threads: any.
+    """
+
+    def __init__(
+        self, client: ActorClient, interface: ActorInterface, lifetime_ref: ObjectRef[Any] | None
+    ) -> None:
+        self._ray_client = client
+        self._ray_interface = interface
+        # While references to this object exist anywhere, the actor lives. None: this handle does
+        # not count.
+        self._ray_lifetime_ref = lifetime_ref
+
+    def __getattr__(self, name: str) -> ActorMethod:
+        # Runs once a method: the result then is an attribute of the instance. It holds no reference
+        # to the handle, which would be a cycle, and the actor would live until the garbage
+        # collector comes.
+        interface: ActorInterface = self.__dict__["_ray_interface"]
+        if name not in interface.methods:
+            raise AttributeError(f"'ActorHandle' object has no attribute '{name}'")
+        method = ActorMethod(
+            self._ray_client, interface, name, interface.template(name, {}), self._ray_lifetime_ref
+        )
+        self.__dict__[name] = method
+        return method
+
+    @property
+    def _actor_id(self) -> ActorID:
+        return ActorID(self._ray_client.actor_id)
+
+    _ray_actor_id = _actor_id
+
+    def __dir__(self) -> list[str]:
+        return sorted(self._ray_interface.methods)
+
+    def __repr__(self) -> str:
+        return f"Actor({self._ray_interface.class_name}, {self._ray_client.actor_id.hex()})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ActorHandle):
+            return NotImplemented
+        return self._ray_client.actor_id == other._ray_client.actor_id
+
+    def __hash__(self) -> int:
+        return hash(self._ray_client.actor_id)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return rebuild_handle, (
+            self._ray_client.actor_id,
+            self._ray_interface.blob,
+            self._ray_lifetime_ref,
+        )
+
+
+def rebuild_handle(
+    actor_id: bytes, handle_blob: bytes, lifetime_ref: ObjectRef[Any] | None
+) -> ActorHandle[Any]:
+    """What a pickled handle becomes: a handle to the same actor, in this process."""
+    client = RUNTIME.require().actor_client(actor_id)
+    return ActorHandle(client, ActorInterface.from_blob(handle_blob), lifetime_ref)
+
+
+class ActorMethod:
+    """A method of an actor, with one set of options."""
+
+    __slots__ = (
+        "_arity",
+        "_client",
+        "_interface",
+        "_lifetime_ref",
+        "_name",
+        "_submit",
+        "_template",
+    )
+
+    def __init__(
+        self,
+        client: ActorClient,
+        interface: ActorInterface,
+        name: str,
+        template: TaskTemplate,
+        lifetime_ref: ObjectRef[Any] | None,
+    ) -> None:
+        self._client = client
+        self._submit = client.submit
+        self._interface = interface
+        self._name = name
+        self._template = template
+        self._arity = interface.methods[name].arity
+        self._lifetime_ref = lifetime_ref  # The actor lives until the call is submitted.
+
+    def remote(self, *args: Any, **kwargs: Any) -> Any:
+        """Submits a call and returns at once.
+
+        Args:
+            *args: arguments of the method, as for a remote function.
+            **kwargs: keyword arguments, in the same way.
+
+        Returns:
+            An ObjectRef, or a list of n of them for ``num_returns=n > 1``, or None for
+            ``num_returns=0``.
+
+        Raises:
+            TypeError: the arguments do not fit the method's signature, or one cannot be serialized.
+            PendingCallsLimitExceeded: more than ``max_pending_calls`` calls of this process wait.
+        """
+        arity = self._arity
+        if kwargs or not arity.positional_min <= len(args) <= arity.positional_max:
+            arity.check(args, kwargs)
+        if RUNTIME.core is None:
+            RUNTIME.refuse_after_fork()
+        return self._submit(self._template, args, kwargs or None)
+
+    def options(self, **method_options: Any) -> ActorMethod:
+        """The same method with other options.
+
+        Args:
+            **method_options: num_returns, concurrency_group, name, max_task_retries (-1: without
+                limit), retry_exceptions, enable_task_events.
+
+        Raises:
+            ValueError: an unknown option (the message lists the valid ones) or a value out of
+                range.
+            TypeError: a value of a wrong type.
+        """
+        check_options(method_options, METHOD_OPTIONS, "actor methods")
+        template = self._interface.template(self._name, method_options)
+        return ActorMethod(self._client, self._interface, self._name, template, self._lifetime_ref)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refuses: methods do not run in the caller.
+
+        Raises:
+            TypeError: always; the message names ``.remote()``.
+        """
+        raise TypeError(
+            f"Actor methods cannot be called directly. Instead of running 'object.{self._name}()',"
+            f" try 'object.{self._name}.remote()'."
+        )
+
+
+# ------------------------------------------------------------------------------------------------
+# In the class and inside the actor
+
+
+def method(*args: Any, **kwargs: Any) -> Any:
+    """Declares options of a method of an actor class.
+
+    >>> import ray
+    >>> class Divider:
+    ...     @ray.method(num_returns=2)
+    ...     def divmod(self, a, b):
+    ...         return divmod(a, b)
+
+    Args:
+        **kwargs: num_returns, concurrency_group, max_task_retries (-1: without limit),
+            retry_exceptions, enable_task_events.
+
+    Raises:
+        ValueError: an unknown option (the message lists the valid ones) or a value out of range.
+        TypeError: a value of a wrong type.
+
+    Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.method.html, conformance
+    actors/test_actor_basics.py::test_ray_method_decorator_num_returns.
+    """
+    check_options(kwargs, METHOD_OPTIONS, "@ray.method")
+
+    def annotate(function: Callable[..., Any]) -> Callable[..., Any]:
+        setattr(function, _METHOD_OPTIONS_ATTRIBUTE, kwargs)
+        return function
+
+    return annotate(args[0]) if args else annotate
+
+
+def exit_actor() -> NoReturn:
+    """Ends the actor that this method runs in, on purpose: it is not restarted, whatever
+    ``max_restarts`` says.
+
+    ``atexit`` handlers run. The call that exits, calls that wait and later ones raise
+    ActorDiedError at their callers.
+
+    Raises:
+        TypeError: outside an actor.
+
+    Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.actor.exit_actor.html, conformance
+    actors/test_actor_failures.py::test_exit_actor.
+    """
+    core, actor = RUNTIME.core, RUNTIME.actor
+    if core is None or actor is None:
+        raise TypeError(
+            "exit_actor() was called in a non-actor process. Call it in a method of an actor, to"
+            " end the actor."
+        )
+    core.exit_actor("The actor is dead because it called exit_actor().")
+    if actor["is_asyncio"]:
+        # SystemExit would tear the event loop down under the other calls.
+        raise AsyncioActorExit("exit_actor()")
+    raise SystemExit(0)

@@ -1,0 +1,163 @@
+"""Remote functions: what ``@ray.remote`` makes of a function."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from ray._definition import Definition
+from ray._options import TASK_OPTIONS, check_options, freeze_options, resource_demand
+from ray._raylet import TaskTemplate
+from ray._runtime import RUNTIME
+from ray._serialization import pickle_definition
+from ray._signature import Arity
+
+if TYPE_CHECKING:
+    from ray._raylet import Core, ObjectRef
+
+R = TypeVar("R")
+
+_MAX_RETRIES_DEFAULT = 3
+
+# Option sets of one function that are remembered: programs that call f.options(...) in a loop use
+# few of them.
+_CALLERS_MAX = 64
+
+
+class TaskCaller(Generic[R]):
+    """A function with one set of options: what can be decided before a call is decided here.
+
+    ``RemoteFunction.options`` returns one; a RemoteFunction is one for its own options.
+    """
+
+    def __init__(self, definition: Definition, arity: Arity, options: Mapping[str, Any]) -> None:
+        self._definition = definition
+        self._arity = arity
+        self._options = options
+        self._template: TaskTemplate
+        self._epoch = -1  # The session that the template was made in.
+
+    def remote(self, *args: Any, **kwargs: Any) -> ObjectRef[R]:
+        """Submits a task and returns at once.
+
+        Args:
+            *args: arguments of the function. An ObjectRef given directly becomes its value before
+                the task starts; one inside a container stays a reference.
+            **kwargs: keyword arguments, in the same way.
+
+        Returns:
+            An ObjectRef, or a list of n of them for ``num_returns=n > 1``, or None for
+            ``num_returns=0``. The caller owns the objects.
+
+        Raises:
+            TypeError: the arguments do not fit the function's signature, or one cannot be
+                serialized (the message names it).
+        """
+        arity = self._arity
+        if kwargs or not arity.positional_min <= len(args) <= arity.positional_max:
+            arity.check(args, kwargs)
+        core = RUNTIME.core
+        if core is None or self._epoch != RUNTIME.epoch:
+            core = self._enter_session()
+        result: ObjectRef[R] = core.submit_task(self._template, args, kwargs or None)
+        return result
+
+    def _enter_session(self) -> Core:
+        core = RUNTIME.require()
+        epoch = RUNTIME.epoch
+        self._template = self._make_template()
+        self._epoch = epoch
+        return core
+
+    def _make_template(self) -> TaskTemplate:
+        function, options = self._definition.value, self._options
+        blob, refs = self._definition.pickled()
+        retries, retry_on = options.get("max_retries"), options.get("retry_exceptions")
+        return TaskTemplate(
+            name=options.get("name") or function.__name__,
+            function=blob,
+            num_returns=1 if options.get("num_returns") is None else options["num_returns"],
+            resources=resource_demand(options, default_cpus=1),
+            max_retries=_MAX_RETRIES_DEFAULT if retries is None else retries,
+            retry_exceptions=bool(retry_on),
+            exception_types=pickle_exception_types(retry_on),
+            contained_refs=refs,
+        )
+
+
+class RemoteFunction(TaskCaller[R]):
+    """A function whose calls run as tasks in worker processes.
+
+    Made by ``@ray.remote``; call it with ``.remote(...)``. It can be passed to tasks and actors
+    like any value.
+
+    Threads: any. The function is pickled at the first call in a session, in the calling thread.
+
+    Source: https://docs.ray.io/en/latest/ray-core/tasks.html, conformance core/test_core_tasks.py.
+    """
+
+    def __init__(self, function: Callable[..., R], options: Mapping[str, Any]) -> None:
+        check_options(options, TASK_OPTIONS, "remote functions")
+        if inspect.iscoroutinefunction(function):
+            raise ValueError(
+                "'async def' should not be used for remote tasks. Use a plain function that calls"
+                " asyncio.run(...), or a method of an actor."
+            )
+        definition = Definition(function, f"the function {function.__name__}")
+        super().__init__(definition, Arity.of_function(function), dict(options))
+        self._callers: dict[Any, TaskCaller[R]] = {}
+        self.__doc__ = function.__doc__
+        self.__wrapped__ = function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Refuses: a remote function does not run in its caller.
+
+        Raises:
+            TypeError: always; the message names ``.remote()``.
+        """
+        name = self._definition.value.__name__
+        raise TypeError(
+            f"Remote functions cannot be called directly. Instead of running '{name}()', try"
+            f" '{name}.remote()'."
+        )
+
+    def options(self, **task_options: Any) -> TaskCaller[R]:
+        """The same function with other options, for one or more calls. This object does not change.
+
+        Args:
+            **task_options: num_cpus, num_gpus, memory (bytes), resources (by name),
+                accelerator_type, num_returns, max_retries (-1: without limit), retry_exceptions
+                (bool, or a list of exception types), name, scheduling_strategy, enable_task_events.
+                Those not given stay as declared.
+
+        Returns:
+            An object whose ``.remote(...)`` submits tasks with these options.
+
+        Raises:
+            ValueError: an unknown option (the message lists the valid ones) or a value out of
+                range.
+            TypeError: a value of a wrong type.
+        """
+        check_options(task_options, TASK_OPTIONS, "remote functions")
+        key = freeze_options(task_options)
+        caller = self._callers.get(key)
+        if caller is None:
+            caller = TaskCaller(self._definition, self._arity, {**self._options, **task_options})
+            if len(self._callers) < _CALLERS_MAX:
+                self._callers[key] = caller
+        return caller
+
+    def __getstate__(self) -> tuple[Callable[..., R], Mapping[str, Any]]:
+        return self._definition.value, self._options
+
+    def __setstate__(self, state: tuple[Callable[..., R], Mapping[str, Any]]) -> None:
+        self.__init__(*state)  # type: ignore[misc]
+
+
+def pickle_exception_types(retry_exceptions: bool | list[Any] | tuple[Any, ...] | None) -> bytes:
+    """The ``exception_types`` of a TaskTemplate: which exceptions are retried, b"" for all of
+    them."""
+    if not retry_exceptions or isinstance(retry_exceptions, bool):
+        return b""
+    return pickle_definition(tuple(retry_exceptions), "the option retry_exceptions")[0]

@@ -1,0 +1,189 @@
+// One suite for every backend, and what only SQLite promises.
+#include "ray/gcs/storage.h"
+
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+
+#include "ray/gcs/sqlite_storage.h"
+
+namespace ray::gcs {
+namespace {
+
+class TempFolder {
+ public:
+  TempFolder() {
+    std::string name = (std::filesystem::temp_directory_path() / "manta_gcs_XXXXXX").string();
+    path_ = mkdtemp(name.data());
+  }
+  ~TempFolder() { std::filesystem::remove_all(path_); }
+  std::string File(const std::string& name) const { return (path_ / name).string(); }
+
+ private:
+  std::filesystem::path path_;
+};
+
+class StorageTest : public testing::TestWithParam<std::string> {
+ protected:
+  StorageTest() {
+    auto opened = OpenStorage(GetParam() == "sqlite" ? "sqlite:" + folder_.File("gcs.db")
+                                                     : GetParam());
+    EXPECT_TRUE(opened.ok()) << opened.status();
+    storage_ = *std::move(opened);
+  }
+
+  std::vector<std::string> Keys(std::string_view table, std::string_view prefix) {
+    std::vector<std::string> keys;
+    EXPECT_TRUE(storage_
+                    ->Scan(table, prefix,
+                           [&](std::string_view key, std::string_view) {
+                             keys.emplace_back(key);
+                             return true;
+                           })
+                    .ok());
+    return keys;
+  }
+
+  TempFolder folder_;
+  std::unique_ptr<Storage> storage_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Backends, StorageTest, testing::Values("memory", "sqlite"),
+                         [](const auto& backend) { return backend.param; });
+
+TEST_P(StorageTest, GetsWhatWasPut) {
+  ASSERT_TRUE(storage_->Put("t", "k", "v").ok());
+  EXPECT_EQ(*storage_->Get("t", "k"), "v");
+  ASSERT_TRUE(storage_->Put("t", "k", "w").ok());
+  EXPECT_EQ(*storage_->Get("t", "k"), "w");
+}
+
+TEST_P(StorageTest, KeepsTablesApart) {
+  ASSERT_TRUE(storage_->Put("a", "k", "1").ok());
+  ASSERT_TRUE(storage_->Put("b", "k", "2").ok());
+  ASSERT_TRUE(storage_->Delete("a", "k").ok());
+  EXPECT_TRUE(absl::IsNotFound(storage_->Get("a", "k").status()));
+  EXPECT_EQ(*storage_->Get("b", "k"), "2");
+}
+
+TEST_P(StorageTest, SaysNotFoundForAMissingKey) {
+  EXPECT_TRUE(absl::IsNotFound(storage_->Get("t", "k").status()));
+  EXPECT_TRUE(storage_->Delete("t", "k").ok());
+}
+
+TEST_P(StorageTest, KeepsAnyBytes) {
+  const std::string key("\0\xff k", 4);
+  const std::string value(1 << 20, '\0');
+  ASSERT_TRUE(storage_->Put(key, key, value).ok());
+  ASSERT_TRUE(storage_->Put("t", "", "").ok());
+  EXPECT_EQ(*storage_->Get(key, key), value);
+  EXPECT_EQ(*storage_->Get("t", ""), "");
+}
+
+TEST_P(StorageTest, ScansAPrefixInByteOrder) {
+  for (const char* key : {"b", "ab", "a\xff", "aa", "a"}) {
+    ASSERT_TRUE(storage_->Put("t", key, "").ok());
+  }
+  EXPECT_EQ(Keys("t", "a"), (std::vector<std::string>{"a", "aa", "ab", "a\xff"}));
+  EXPECT_EQ(Keys("t", "").size(), 5);
+  EXPECT_TRUE(Keys("t", "c").empty());
+  EXPECT_TRUE(Keys("u", "").empty());
+}
+
+TEST_P(StorageTest, EndsAScanWhenTheVisitorHasEnough) {
+  for (const char* key : {"a", "b", "c"}) ASSERT_TRUE(storage_->Put("t", key, "").ok());
+  int seen = 0;
+  ASSERT_TRUE(storage_->Scan("t", "", [&](std::string_view, std::string_view) {
+    return ++seen < 2;
+  }).ok());
+  EXPECT_EQ(seen, 2);
+}
+
+TEST_P(StorageTest, AppliesABatchInOrder) {
+  ASSERT_TRUE(storage_->Put("t", "gone", "").ok());
+  WriteBatch batch;
+  batch.Delete("t", "gone");
+  batch.Put("t", "k", "1");
+  batch.Put("t", "k", "2");
+  batch.Put("u", "k", "3");
+  ASSERT_TRUE(storage_->Write(batch).ok());
+  EXPECT_EQ(Keys("t", ""), std::vector<std::string>{"k"});
+  EXPECT_EQ(*storage_->Get("t", "k"), "2");
+  EXPECT_EQ(*storage_->Get("u", "k"), "3");
+}
+
+TEST(SqliteStorage, KeepsWhatWasWrittenWhenOpenedAgain) {
+  TempFolder folder;
+  const std::string path = folder.File("gcs.db");
+  ASSERT_TRUE((*SqliteStorage::Open(path))->Put("t", "k", "v").ok());
+  auto again = SqliteStorage::Open(path);
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(*(*again)->Get("t", "k"), "v");
+}
+
+// The child writes until it is killed, and says over a pipe what has been accepted.
+TEST(SqliteStorage, LosesNothingAcceptedWhenTheProcessIsKilled) {
+  TempFolder folder;
+  const std::string path = folder.File("gcs.db");
+  int accepted_pipe[2];
+  ASSERT_EQ(pipe(accepted_pipe), 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    auto storage = SqliteStorage::Open(path);
+    for (int i = 0; storage.ok(); ++i) {
+      if (!(*storage)->Put("t", std::to_string(i), std::string(100, 'x')).ok()) break;
+      if (write(accepted_pipe[1], &i, sizeof i) != sizeof i) break;
+    }
+    _exit(1);
+  }
+  close(accepted_pipe[1]);
+  constexpr int kEnough = 2000;
+  int last = -1;
+  while (last < kEnough && read(accepted_pipe[0], &last, sizeof last) == sizeof last) {
+  }
+  kill(child, SIGKILL);
+  while (read(accepted_pipe[0], &last, sizeof last) == sizeof last) {
+  }
+  close(accepted_pipe[0]);
+  int how = 0;
+  waitpid(child, &how, 0);
+  ASSERT_TRUE(WIFSIGNALED(how));
+  ASSERT_GE(last, kEnough);
+
+  auto storage = SqliteStorage::Open(path);
+  ASSERT_TRUE(storage.ok()) << storage.status();
+  for (int i = 0; i <= last; ++i) ASSERT_TRUE((*storage)->Get("t", std::to_string(i)).ok()) << i;
+}
+
+TEST(SqliteStorage, RefusesAFileThatAnotherHolds) {
+  TempFolder folder;
+  auto first = SqliteStorage::Open(folder.File("gcs.db"));
+  ASSERT_TRUE(first.ok());
+  auto second = SqliteStorage::Open(folder.File("gcs.db"));
+  EXPECT_TRUE(absl::IsUnavailable(second.status())) << second.status();
+}
+
+TEST(SqliteStorage, RefusesWhatIsNoDatabase) {
+  TempFolder folder;
+  std::ofstream(folder.File("gcs.db")) << std::string(4096, 'x');
+  auto opened = SqliteStorage::Open(folder.File("gcs.db"));
+  EXPECT_TRUE(absl::IsInvalidArgument(opened.status())) << opened.status();
+  EXPECT_NE(opened.status().message().find("gcs.db"), absl::string_view::npos);
+}
+
+TEST(SqliteStorage, RefusesAFolderThatIsNotThere) {
+  EXPECT_TRUE(absl::IsUnavailable(SqliteStorage::Open("/nonexistent/gcs.db").status()));
+}
+
+TEST(OpenStorage, RefusesAnUnknownBackend) {
+  for (const char* name : {"", "redis", "sqlite:", "Memory"}) {
+    EXPECT_TRUE(absl::IsInvalidArgument(OpenStorage(name).status())) << name;
+  }
+}
+
+}  // namespace
+}  // namespace ray::gcs

@@ -1,0 +1,25 @@
+#include "ray/raylet/worker_death.h"
+
+#include <gtest/gtest.h>
+
+namespace ray::raylet {
+namespace {
+
+TEST(ExplainDeath, NamesTheSignal) {
+  EXPECT_EQ(ExplainDeath({.pid = 7, .status = ExitStatus{.signal = 11}}, ""),
+            "its process (pid=7) was killed by signal 11 (SIGSEGV)");
+}
+
+TEST(ExplainDeath, NamesTheExitCodeAndQuotesStderr) {
+  EXPECT_EQ(ExplainDeath({.pid = 7, .status = ExitStatus{.exit_code = 3}}, "boom\n"),
+            "its process (pid=7) exited with code 3. The last lines of its stderr:\nboom\n");
+}
+
+TEST(ExplainDeath, BeginsWithTheReasonIfThereIsOne) {
+  EXPECT_EQ(ExplainDeath({.pid = 7, .reason = "its job finished"}, ""),
+            "its job finished; its process (pid=7) ended; how is not known, the zygote did not "
+            "tell");
+}
+
+}  // namespace
+}  // namespace ray::raylet

@@ -1,0 +1,197 @@
+"""Processes that die, and signals."""
+
+import os
+import pathlib
+import signal
+import stat
+import time
+
+import pytest
+
+import ray
+from integration.programs import is_running, state, wait_until
+from ray.exceptions import RayTaskError, WorkerCrashedError
+
+
+@ray.remote
+def record_and_wait(path, gate):
+    """Adds a line with the process id to the file; goes on once the gate exists."""
+    with open(path, "a") as file:
+        file.write(f"{os.getpid()}\n")
+    wait_until(lambda: os.path.exists(gate), timeout_s=30)
+    return "done"
+
+
+def recorded_pids(path):
+    return [int(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def test_killed_worker_fails_a_task_without_retries(cluster, tmp_path):
+    path = tmp_path / "pids"
+    ref = record_and_wait.options(max_retries=0).remote(path, tmp_path / "gate")
+    (pid,) = wait_until(lambda: recorded_pids(path))
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(WorkerCrashedError):
+        ray.get(ref, timeout=20)
+
+
+def test_killed_worker_is_replaced_for_the_retry(cluster, tmp_path):
+    path, gate = tmp_path / "pids", tmp_path / "gate"
+    ref = record_and_wait.options(max_retries=1).remote(path, gate)
+    (first,) = wait_until(lambda: recorded_pids(path))
+    os.kill(first, signal.SIGKILL)
+    wait_until(lambda: len(recorded_pids(path)) == 2, timeout_s=20)
+    gate.touch()
+    assert ray.get(ref, timeout=20) == "done"
+    assert first not in recorded_pids(path)[1:]
+
+
+def test_death_of_one_worker_leaves_the_others_alone(cluster, tmp_path):
+    @ray.remote(max_retries=0)
+    def exit_at_once():
+        os._exit(7)
+
+    gate = tmp_path / "gate"
+    steady = record_and_wait.remote(tmp_path / "pids", gate)
+    with pytest.raises(WorkerCrashedError):
+        ray.get(exit_at_once.remote())
+    gate.touch()
+    assert ray.get(steady, timeout=20) == "done"
+
+
+def test_exception_keeps_type_message_and_traceback(cluster):
+    class Shortage(Exception):
+        def __init__(self, what):
+            super().__init__(f"no {what} left")
+            self.what = what
+
+        def __reduce__(self):
+            return Shortage, (self.what,)
+
+    @ray.remote
+    def run_out():
+        raise Shortage("tea")
+
+    with pytest.raises(Shortage) as raised:
+        ray.get(run_out.remote())
+    assert isinstance(raised.value, RayTaskError)
+    assert raised.value.cause.what == "tea"
+    for text in ("no tea left", "run_out", 'raise Shortage("tea")'):
+        assert text in str(raised.value)
+
+
+def test_retry_exceptions_runs_again_until_it_succeeds(cluster, tmp_path):
+    path = tmp_path / "attempts"
+
+    @ray.remote(max_retries=5, retry_exceptions=[OSError])
+    def third_time():
+        with open(path, "a") as file:
+            file.write("x")
+        if path.stat().st_size < 3:
+            raise OSError("not yet")
+        return path.stat().st_size
+
+    assert ray.get(third_time.remote()) == 3
+
+
+@pytest.mark.ours_only  # the reference takes a second
+def test_interrupt_in_get_returns_at_once(run_program):
+    program = run_program("""
+import ray, signal, time
+ray.init(address="local", num_cpus=1)
+
+@ray.remote(num_cpus=8)
+def never():
+    pass
+
+ref = never.remote()
+try:
+    print("waiting", flush=True)
+    ray.get(ref)
+except KeyboardInterrupt:
+    print("interrupted", time.monotonic(), flush=True)
+""")
+    program.line_with("waiting")
+    wait_until(lambda: state(program.process.pid) == "S")  # inside get
+    sent = time.monotonic()
+    program.send(signal.SIGINT)
+    line = program.line_with("interrupted")
+    assert float(line.split()[1]) - sent < 0.3
+    program.finish()
+
+
+BUSY_DRIVER = """
+import numpy as np, os, ray, signal, time
+context = ray.init(address="local", num_cpus=2)
+
+@ray.remote(num_cpus=0)
+class Holder:
+    def __init__(self, ref):
+        self.array = ref
+
+    def ready(self):
+        return True
+
+    def block(self):
+        time.sleep(1000)
+
+@ray.remote
+def block():
+    time.sleep(1000)
+
+ref = ray.put(np.ones(20_000_000, np.uint8))
+holder = Holder.remote(ref)
+blocked = [block.remote(), holder.block.remote(), block.remote(), block.remote()]
+detached = Holder.options(name="detached", lifetime="detached").remote(ref)
+ray.get(detached.ready.remote())
+print("session", context.address_info["session_dir"], flush=True)
+time.sleep(1000)
+"""
+
+
+def sockets_below(folder):
+    return [path for path in pathlib.Path(folder).rglob("*") if stat.S_ISSOCK(path.stat().st_mode)]
+
+
+@pytest.mark.ours_only
+def test_killed_driver_leaves_nothing_behind(run_program):
+    shared_before = set(os.listdir("/dev/shm"))
+    program = run_program(BUSY_DRIVER)
+    session_dir = program.line_with("session").split()[1]
+    processes = program.processes()
+    assert len(processes) > 3, "driver, gcs_server, raylet and workers"
+
+    program.send(signal.SIGKILL)
+    wait_until(lambda: not any(map(is_running, processes)), timeout_s=5)
+    assert program.processes() == []
+    assert sockets_below(session_dir) == []
+    assert session_dir not in pathlib.Path("/proc/net/unix").read_text()
+    assert set(os.listdir("/dev/shm")) <= shared_before
+
+
+@pytest.mark.ours_only
+@pytest.mark.parametrize("daemon", ["raylet", "gcs_server"])
+def test_killed_daemon_leaves_nothing_behind_its_driver(run_program, daemon):
+    program = run_program(BUSY_DRIVER)
+    program.line_with("session")
+    (pid,) = [
+        pid
+        for pid in program.processes()
+        if os.path.basename(os.readlink(f"/proc/{pid}/exe")) == daemon
+    ]
+    os.kill(pid, signal.SIGKILL)
+    program.send(signal.SIGTERM)
+    wait_until(lambda: program.processes() == [], timeout_s=10)
+
+
+def test_shutdown_leaves_no_process(run_program):
+    program = run_program("""
+import ray, time
+ray.init(address="local", num_cpus=2)
+print(ray.get(ray.remote(lambda: 1).remote()))
+ray.shutdown()
+print("down", flush=True)
+time.sleep(1000)
+""")
+    program.line_with("down")
+    wait_until(lambda: program.processes() == [program.process.pid], timeout_s=5)
