@@ -109,5 +109,5 @@ function(manta_test name)
   add_test(NAME ${name} COMMAND ${name} --gtest_brief=1)
   set_tests_properties(${name} PROPERTIES
     TIMEOUT 300
-    ENVIRONMENT "MANTA_SOURCE_DIR=${CMAKE_SOURCE_DIR};MANTA_BUILD_DIR=${CMAKE_BINARY_DIR}")
+    ENVIRONMENT "MANTA_SOURCE_DIR=${CMAKE_SOURCE_DIR};MANTA_BUILD_DIR=${CMAKE_BINARY_DIR};TSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/cmake/tsan_suppressions.txt")
 endfunction()

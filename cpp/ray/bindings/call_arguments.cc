@@ -156,7 +156,7 @@ core::CallArguments BuildArguments(const std::shared_ptr<core::CoreWorker>& sess
     Encode(session, name, payload, &arguments);
   } catch (py::error_already_set& failure) {
     if (!failure.matches(PyExc_TypeError)) throw;
-    py::object error = failure.value();
+    py::object error = ExceptionOf(failure);
     BlameArgument(name, args, kwargs, error);
   }
   return arguments;

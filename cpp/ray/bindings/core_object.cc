@@ -86,12 +86,12 @@ class Core {
       : session_(std::move(session)), execution_(session_), is_driver_(is_driver) {}
 
   static std::unique_ptr<Core> Connect(const CoreWorker::Options& options) {
-    absl::StatusOr<std::unique_ptr<CoreWorker>> worker = absl::InternalError("");
+    absl::StatusOr<Session> worker = absl::InternalError("");
     {
       GilRelease release;
       worker = CoreWorker::Connect(options);
     }
-    return std::make_unique<Core>(Session(ValueOrRaise(std::move(worker))), options.is_driver);
+    return std::make_unique<Core>(ValueOrRaise(std::move(worker)), options.is_driver);
   }
 
   const Session& session() const { return session_; }

@@ -48,6 +48,12 @@ void RaisePython(const py::object& exception) {
   throw py::error_already_set();
 }
 
+py::object ExceptionOf(const py::error_already_set& failure) {
+  py::object exception = failure.value();
+  if (failure.trace()) PyException_SetTraceback(exception.ptr(), failure.trace().ptr());
+  return exception;
+}
+
 py::object MakeSystemError(const core::SystemError& error) {
   py::dict details;
   for (const auto& [key, value] : error.details) details[py::str(key)] = value;

@@ -28,6 +28,9 @@ py::object MakeSystemError(const core::SystemError& error);
 // Sets `exception` as the pending Python error and throws.
 [[noreturn]] void RaisePython(const py::object& exception);
 
+// The exception that was raised, with its traceback.
+py::object ExceptionOf(const py::error_already_set& failure);
+
 template <typename T>
 T ValueOrRaise(absl::StatusOr<T> result) {
   if (!result.ok()) Raise(result.status());

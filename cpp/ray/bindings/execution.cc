@@ -145,7 +145,7 @@ bool Execution::RunToReply(const IncomingCallPtr& call) {
     ReplyValue(call, value);
     return true;
   } catch (py::error_already_set& failure) {
-    exception = failure.value();
+    exception = ExceptionOf(failure);
   }
   if (LeaveOnSystemExit(call, exception)) return false;
   ReplyException(call, std::move(exception));
@@ -316,7 +316,7 @@ void Execution::Create(const IncomingCallPtr& call) {
     ok = true;
   } catch (py::error_already_set& failure) {
     py::object error =
-        State().hooks.attr("task_error")(failure.value(), description->name, py::none());
+        State().hooks.attr("task_error")(ExceptionOf(failure), description->name, py::none());
     EncodedValue encoded = EncodedValue::Error(error);
     creation_error = std::string(core::Serialize(encoded.parts())->view());
   }
@@ -349,7 +349,7 @@ struct Execution::AsyncCall {
     try {
       execution->ReplyValue(call, value);
     } catch (py::error_already_set& failure) {
-      execution->ReplyException(call, failure.value());
+      execution->ReplyException(call, ExceptionOf(failure));
     }
   }
   void Fail(const py::object& error) {
@@ -395,7 +395,7 @@ py::object Execution::TakeCalls(int limit) {
       async_calls_[call->task_id] = wrapped;
       taken.append(wrapped);
     } catch (py::error_already_set& failure) {
-      ReplyException(call, failure.value());
+      ReplyException(call, ExceptionOf(failure));
     }
   }
   if (session_->exit_requested()) {

@@ -22,10 +22,7 @@ class ObjectRef {
             std::shared_ptr<core::CoreWorker> session)
       : id_(id), owner_(std::move(owner)), session_(std::move(session)) {}
   ~ObjectRef() {
-    if (session_ == nullptr) return;
-    if (session_->release_queue()->Push(core::ReleaseQueue::Kind::kReference, id_)) {
-      session_->ScheduleDrain();
-    }
+    if (session_ != nullptr) session_->ReleaseLater(core::ReleaseQueue::Kind::kReference, id_);
   }
   ObjectRef(const ObjectRef&) = delete;
   ObjectRef& operator=(const ObjectRef&) = delete;

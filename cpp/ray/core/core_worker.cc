@@ -45,8 +45,8 @@ net::Connection::Options ConnectionOptions(const base::Config& config) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<CoreWorker>> CoreWorker::Connect(const Options& options) {
-  std::unique_ptr<CoreWorker> worker(new CoreWorker(options));
+absl::StatusOr<std::shared_ptr<CoreWorker>> CoreWorker::Connect(const Options& options) {
+  std::shared_ptr<CoreWorker> worker(new CoreWorker(options));
   MANTA_RETURN_IF_ERROR(worker->Start());
   return worker;
 }
@@ -84,8 +84,9 @@ absl::Status CoreWorker::Start() {
   raylet_ = net::Connection::Create(&loop_, std::move(fd), ConnectionOptions(config_));
   raylet_->set_description("raylet");
   if (store_memory_ != nullptr) {
-    auto on_release = [queue = release_queue_](const base::ObjectId& id) {
-      queue->Push(ReleaseQueue::Kind::kStorePin, id);
+    // A view into the store may outlive the session; its pin ended with the connection.
+    auto on_release = [weak = weak_from_this()](const base::ObjectId& id) {
+      if (auto self = weak.lock()) self->ReleaseLater(ReleaseQueue::Kind::kStorePin, id);
     };
     store_ = std::make_unique<StoreClient>(raylet_, store_memory_, on_release);
   }

@@ -56,7 +56,8 @@ struct ResultValue {
   std::vector<ContainedObject> contained;
 };
 
-class CoreWorker final : private ObjectTable::Actions,
+class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
+                         private ObjectTable::Actions,
                          private TaskSubmitter::Actions,
                          private ActorSubmitter::Actions {
  public:
@@ -84,7 +85,7 @@ class CoreWorker final : private ObjectTable::Actions,
   static constexpr int64_t kNoDeadline = INT64_MAX;  // deadlines are MonotonicNanos
 
   // Blocks until the raylet has answered. kUnavailable, or the raylet's reason for refusing.
-  static absl::StatusOr<std::unique_ptr<CoreWorker>> Connect(const Options& options);
+  static absl::StatusOr<std::shared_ptr<CoreWorker>> Connect(const Options& options);
   ~CoreWorker() override;
   // Ends the session: waits in progress return kCancelled. Blocks until the background thread is gone. Idempotent.
   void Shutdown();
@@ -98,8 +99,9 @@ class CoreWorker final : private ObjectTable::Actions,
   // -- references (core_worker_objects.cc)
   void AddLocalReference(const base::ObjectId& id, const AddressPtr& owner);
   // From any thread at any time, even inside an allocation.
-  const std::shared_ptr<ReleaseQueue>& release_queue() const { return release_queue_; }
-  void ScheduleDrain();
+  void ReleaseLater(ReleaseQueue::Kind kind, const base::ObjectId& id) {
+    if (release_queue_.Push(kind, id)) ScheduleDrain();
+  }
   AddressPtr OwnerOf(const base::ObjectId& id);
   struct ReferenceCounts {
     base::ObjectId id;
@@ -239,6 +241,7 @@ class CoreWorker final : private ObjectTable::Actions,
   bool IsConnected(const base::WorkerId& worker) override;
 
   // Objects.
+  void ScheduleDrain();
   void Drain() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnObjectRequest(const PeerPtr& peer, const net::Frame& frame)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -345,7 +348,7 @@ class CoreWorker final : private ObjectTable::Actions,
   AddressPtr self_;                          // constant after Start
   Identity identity_ ABSL_GUARDED_BY(mutex_);
 
-  std::shared_ptr<ReleaseQueue> release_queue_ = std::make_shared<ReleaseQueue>();
+  ReleaseQueue release_queue_;
   std::atomic<bool> drain_scheduled_{false};
   std::atomic<bool> shut_down_{false};
   std::atomic<bool> raylet_lost_{false};

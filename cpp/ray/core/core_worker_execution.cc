@@ -51,6 +51,10 @@ void CoreWorker::OnTemplate(const PeerPtr& peer, const net::Frame& frame) {
   auto job = base::JobId::FromBinary(message->job_id());
   if (!job.ok()) return peer->connection->Close(job.status());
   received->job_id = *job;
+  // An actor keeps the namespace that it was created in; a worker takes its tasks'.
+  if (creation_request_ == nullptr && !options_.is_driver) {
+    identity_.job_namespace = message->job_namespace();
+  }
   peer->received_templates[message->template_id()] = std::move(received);
 }
 
@@ -66,7 +70,7 @@ void CoreWorker::OnPushTask(const PeerPtr& peer, const net::Frame& frame) {
   call->caller = peer;
   call->correlation_id = frame.correlation_id;
   call->task_template = found->second;
-  if (worker_job_ != found->second->job_id) worker_job_ = found->second->job_id;
+  worker_job_ = found->second->job_id;
   AcceptCall(call, *std::move(task));
 }
 

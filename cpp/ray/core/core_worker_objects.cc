@@ -60,8 +60,8 @@ std::vector<CoreWorker::ReferenceCounts> CoreWorker::CountReferences() {
 
 void CoreWorker::Drain() {
   drain_scheduled_.store(false, std::memory_order_relaxed);
-  if (release_queue_->empty()) return;
-  release_queue_->Drain([this](ReleaseQueue::Kind kind, const ObjectId& id) {
+  if (release_queue_.empty()) return;
+  release_queue_.Drain([this](ReleaseQueue::Kind kind, const ObjectId& id) {
     mutex_.AssertHeld();
     if (kind == ReleaseQueue::Kind::kReference) {
       objects_.RemoveLocal(id);
@@ -157,6 +157,7 @@ CoreWorker::GetResult CoreWorker::Get(absl::Span<const ObjectId> ids, int64_t de
     }
     AskStore(state);
     if (AdvanceGet(state)) return {LoopDriver::Outcome::kDone, std::move(state->values)};
+    if (store_ != nullptr) store_->Flush();
     peers_->FlushAll();
   }
   auto outcome = WaitBlocked(

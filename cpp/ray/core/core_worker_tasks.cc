@@ -245,6 +245,7 @@ uint32_t CoreWorker::TemplateNumber(const PeerPtr& peer, const Task& task) {
   if (!task.actor_id.IsNil()) message.set_actor_id(task.actor_id.BinaryString());
   message.set_concurrency_group(of.concurrency_group);
   message.set_job_id(worker_job_.BinaryString());
+  message.set_job_namespace(identity_.job_namespace);
   message.set_retry_exceptions(of.retry_exceptions);
   message.set_exception_types(of.exception_types);
   for (const auto& [name, quantity] : of.resources) {

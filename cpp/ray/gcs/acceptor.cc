@@ -25,8 +25,7 @@ absl::StatusOr<std::unique_ptr<Acceptor>> Acceptor::Create(net::EventLoop* loop,
                                                            const std::string& endpoint,
                                                            OnAccept on_accept) {
   MANTA_ASSIGN_OR_RETURN(net::Listening listening, net::Listen(endpoint));
-  return std::unique_ptr<Acceptor>(
-      new Acceptor(loop, std::move(listening), std::move(on_accept)));
+  return std::unique_ptr<Acceptor>(new Acceptor(loop, std::move(listening), std::move(on_accept)));
 }
 
 Acceptor::Acceptor(net::EventLoop* loop, net::Listening listening, OnAccept on_accept)
@@ -46,8 +45,7 @@ void Acceptor::Resume() {
 
 void Acceptor::AcceptAvailable() {
   while (true) {
-    net::UniqueFd fd(
-        accept4(listening_.fd.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    net::UniqueFd fd(accept4(listening_.fd.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (fd.valid()) {
       int on = 1;
       setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);  // refused by Unix sockets

@@ -1,7 +1,10 @@
-// Listens on one endpoint and hands over the accepted descriptors: what net::Listener is for the wire, for gRPC.
+// Listens on one endpoint and hands over the accepted descriptors: what net::Listener is for the
+// wire, for gRPC.
 //
-// Owner: GcsServer.   Threads: loop-bound.   Never blocks. A Unix socket's file goes when the acceptor does.
-// Errors: Create reports what net::Listen reports. When no descriptor is left, accepting pauses and is tried again.
+// Owner: GcsServer.   Threads: loop-bound.   Never blocks. A Unix socket's file goes when the
+// acceptor does.
+// Errors: Create reports what net::Listen reports. When no descriptor is left, accepting pauses and
+// is tried again.
 #pragma once
 
 #include <functional>

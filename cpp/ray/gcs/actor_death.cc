@@ -46,9 +46,8 @@ ActorEnd NodeLost(const base::NodeId& node) {
 }
 
 ActorEnd OwnerLost(const base::WorkerId& owner) {
-  return {wire::v1::OWNER_DIED,
-          absl::StrCat("its owner, the process ", owner.Hex(),
-                       " that created it, died, and it is not detached")};
+  return {wire::v1::OWNER_DIED, absl::StrCat("its owner, the process ", owner.Hex(),
+                                             " that created it, died, and it is not detached")};
 }
 
 ActorEnd JobEnded(const base::JobId& job) {

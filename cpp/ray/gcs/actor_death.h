@@ -28,7 +28,8 @@ ActorEnd OwnerLost(const base::WorkerId& owner);
 ActorEnd JobEnded(const base::JobId& job);
 
 // The whole message of a DEAD actor.
-std::string DeathMessage(const ActorEnd& end, const wire::v1::ActorInfo& info, int32_t restarts_max);
+std::string DeathMessage(const ActorEnd& end, const wire::v1::ActorInfo& info,
+                         int32_t restarts_max);
 // Of one that starts again; `info` already counts the new incarnation.
 std::string RestartMessage(const ActorEnd& end, const wire::v1::ActorInfo& info,
                            int32_t restarts_max);

@@ -26,10 +26,10 @@ absl::Status NoSuchActor(const ActorId& id) {
 
 // For the user: ray.get_actor of a name that is not there.
 absl::Status NoSuchName(const wire::v1::GetNamedActor& request) {
-  return absl::NotFoundError(absl::StrCat(
-      "there is no actor named '", request.name(), "' in the namespace '",
-      request.actor_namespace(),
-      "'; it was never created there, it is dead, or its namespace is another one"));
+  return absl::NotFoundError(
+      absl::StrCat("there is no actor named '", request.name(), "' in the namespace '",
+                   request.actor_namespace(),
+                   "'; it was never created there, it is dead, or its namespace is another one"));
 }
 
 absl::Status NameTaken(const Actor& actor) {
@@ -47,8 +47,9 @@ std::string PendingReason(const Actor& actor, bool feasible) {
                         ": every node that has as much is in use.");
   }
   return absl::StrCat("The actor ", actor.info.class_name(), " cannot be created: it asks for ",
-                      asks, ", and no node of the cluster has as much. It stays pending until a "
-                            "node that has joins the cluster.");
+                      asks,
+                      ", and no node of the cluster has as much. It stays pending until a "
+                      "node that has joins the cluster.");
 }
 
 }  // namespace
@@ -277,7 +278,8 @@ void ActorManager::QuestionMissing(const NodeId& node, const NodeActors& actors)
     Actor* actor = table_.Find(id);
     const uint64_t num_restarts = actor->info.num_restarts();
     if (actor->being_created()) {
-      // The node may not have got the order, or its answer may be on the way behind the registration.
+      // The node may not have got the order, or its answer may be on the way behind the
+      // registration.
       deadlines_->After(options_.retry_interval,
                         [=, this] { CreateAgainUnlessCreated(id, num_restarts); });
     } else {
@@ -428,8 +430,8 @@ void ActorManager::PlaceWaiting() {
   }
 }
 
-// The node had less room than we thought. What we hold there stays held for a moment, or the next look would choose the
-// same node again before its report has come.
+// The node had less room than we thought. What we hold there stays held for a moment, or the next
+// look would choose the same node again before its report has come.
 void ActorManager::RetryElsewhere(Actor* actor) {
   const NodeId node = std::exchange(actor->node, NodeId::Nil());
   resources::ResourceSet held = std::exchange(actor->held, {});

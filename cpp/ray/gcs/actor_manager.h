@@ -1,13 +1,16 @@
-// The life of every actor: registered, placed on a node with room, created there, restarted when it is lost, dead. The
-// states and their order are in actor_state.h; why actors end is in actor_death.h.
+// The life of every actor: registered, placed on a node with room, created there, restarted when it
+// is lost, dead. The states and their order are in actor_state.h; why actors end is in
+// actor_death.h.
 //
-// Incarnations are numbered by num_restarts. A message about another incarnation than the present one is out of date
-// and changes nothing (a worker that it proves to be running is ended).
+// Incarnations are numbered by num_restarts. A message about another incarnation than the present
+// one is out of date and changes nothing (a worker that it proves to be running is ended).
 //
 // Owner: ControlPlane.   Threads: loop-bound.   Blocks as the storage does.
-// Errors: in the reply or the returned status. kInvalidArgument: malformed, nothing was changed. kNotFound: no such
-// actor. kAlreadyExists: the name is taken. kFailedPrecondition: the owner is dead.
-//   ACTOR-1  a change is in the storage before anybody hears of it (unless the storage fails, see actor_table.h).
+// Errors: in the reply or the returned status. kInvalidArgument: malformed, nothing was changed.
+// kNotFound: no such actor. kAlreadyExists: the name is taken. kFailedPrecondition: the owner is
+// dead.
+//   ACTOR-1  a change is in the storage before anybody hears of it (unless the storage fails, see
+//            actor_table.h).
 //   ACTOR-2  revision grows with each change that is published; num_restarts never shrinks.
 //   ACTOR-3  an actor has at most one incarnation that the GCS will let live.
 //   ACTOR-4  num_restarts <= restarts_max, unless that is -1.
@@ -45,7 +48,8 @@ struct NodeActors {
 class ActorManager {
  public:
   struct Options {
-    // An ALIVE actor that its node does not name when it registers again is given this long to be explained.
+    // An ALIVE actor that its node does not name when it registers again is given this long to be
+    // explained.
     absl::Duration confirm_timeout = absl::Seconds(5);
     // After a node refused an actor, or came back while it was creating one.
     absl::Duration retry_interval = absl::Milliseconds(100);
@@ -137,7 +141,8 @@ class ActorManager {
   ActorTable table_;
   std::map<std::string, WaitingActors> waiting_;  // by request, as text
   std::map<base::ActorId, std::set<base::NodeId>> watchers_;
-  // Owners that died lately: a registration that was overtaken by its owner's death must not leave an orphan.
+  // Owners that died lately: a registration that was overtaken by its owner's death must not leave
+  // an orphan.
   absl::flat_hash_set<base::WorkerId> dead_owners_;
   std::deque<base::WorkerId> dead_owners_order_;
 };

@@ -1,8 +1,9 @@
 // The life of an actor, as states of wire.proto:
 //
-//   PENDING_CREATION --created--> ALIVE --worker or node lost, restarts left--> RESTARTING --created--> ALIVE
-//   PENDING_CREATION --worker lost in __init__, restarts left--> RESTARTING (and again from RESTARTING)
-//   any but DEAD --killed, out of scope, exit, no restarts left, ...--> DEAD, for good
+//   PENDING_CREATION --created--> ALIVE --worker or node lost, restarts left--> RESTARTING
+//   --created--> ALIVE PENDING_CREATION --worker lost in __init__, restarts left--> RESTARTING (and
+//   again from RESTARTING) any but DEAD --killed, out of scope, exit, no restarts left, ...-->
+//   DEAD, for good
 //
 // Threads: constants.
 #pragma once

@@ -54,6 +54,8 @@ absl::StatusOr<std::unique_ptr<Actor>> Actor::FromSpec(wire::v1::ActorSpec spec)
                          ParseResources(spec.creation_resources(), "creation_resources"));
   MANTA_ASSIGN_OR_RETURN(actor->lifetime,
                          ParseResources(spec.lifetime_resources(), "lifetime_resources"));
+  // The node holds the larger of both while it creates the actor.
+  actor->creation = ResourceSet::Max(actor->creation, actor->lifetime);
   if (spec.restarts_max() < -1) {
     return absl::InvalidArgumentError(absl::StrCat("restarts_max is ", spec.restarts_max()));
   }
@@ -92,10 +94,11 @@ absl::Status ActorTable::Load() {
     }
     return absl::OkStatus();
   };
-  MANTA_RETURN_IF_ERROR(storage_->Scan(kTable, "", [&](std::string_view key, std::string_view value) {
-    damage = load(key, value);
-    return damage.ok();
-  }));
+  MANTA_RETURN_IF_ERROR(
+      storage_->Scan(kTable, "", [&](std::string_view key, std::string_view value) {
+        damage = load(key, value);
+        return damage.ok();
+      }));
   return damage;
 }
 
@@ -135,9 +138,9 @@ absl::StatusOr<Actor*> ActorTable::Add(std::unique_ptr<Actor> actor) {
 void ActorTable::IndexLiving(Actor* actor) {
   by_owner_[actor->owner].insert(actor->id);
   if (!actor->info.name().empty()) {
-    bool free = names_.emplace(std::pair(actor->info.actor_namespace(), actor->info.name()),
-                               actor->id)
-                    .second;
+    bool free =
+        names_.emplace(std::pair(actor->info.actor_namespace(), actor->info.name()), actor->id)
+            .second;
     MANTA_CHECK_MSG(free, actor->info.name());
   }
 }
@@ -161,8 +164,8 @@ void ActorTable::Save(Actor* actor) {
     unsaved_.erase(actor->id);
     return;
   }
-  MANTA_LOG(kError, "cannot store actor ", actor->id.Hex(), ", will try again: ",
-            status.ToString());
+  MANTA_LOG(kError, "cannot store actor ", actor->id.Hex(),
+            ", will try again: ", status.ToString());
   if (unsaved_.empty()) deadlines_->After(kSaveRetry, [this] { RetryUnsaved(); });
   unsaved_.insert(actor->id);
 }

@@ -1,11 +1,14 @@
 // The actors, by every key that somebody asks with, and their copy in the storage.
 //
 // Owner: ActorManager.   Threads: loop-bound.   Blocks as the storage does.
-// Errors: Add and Load report the storage's; then nothing was changed. Save keeps going without the storage: a full disk
-// must not stop a cluster. It logs, and writes the record again each kSaveRetry until that succeeds.
+// Errors: Add and Load report the storage's; then nothing was changed. Save keeps going without the
+// storage: a full disk must not stop a cluster. It logs, and writes the record again each
+// kSaveRetry until that succeeds.
 //   ACTORS-1  a name belongs to at most one actor that is not DEAD, per namespace.
-//   ACTORS-2  at most dead_actors_max DEAD actors are remembered, the latest ones; all others always are.
-//   ACTORS-3  an actor stays where it is in memory until it is forgotten; only Save() of a DEAD one forgets, another.
+//   ACTORS-2  at most dead_actors_max DEAD actors are remembered, the latest ones; all others
+//             always are.
+//   ACTORS-3  an actor stays where it is in memory until it is forgotten; only Save() of a DEAD one
+//             forgets, another.
 #pragma once
 
 #include <map>
@@ -35,14 +38,14 @@ struct Actor {
   bool dead() const { return info.state() == wire::v1::DEAD; }
   bool placed() const { return !node.IsNil(); }
   bool being_created() const {
-    return placed() && (info.state() == wire::v1::PENDING_CREATION ||
-                        info.state() == wire::v1::RESTARTING);
+    return placed() &&
+           (info.state() == wire::v1::PENDING_CREATION || info.state() == wire::v1::RESTARTING);
   }
 
   base::ActorId id;
   wire::v1::ActorSpec spec;  // empty once DEAD
   wire::v1::ActorInfo info;
-  base::NodeId node;         // where it runs or is being created; nil while it waits for room
+  base::NodeId node;  // where it runs or is being created; nil while it waits for room
   std::string job_namespace;
   uint64_t death_number = 0;
 
@@ -100,7 +103,7 @@ class ActorTable {
   std::map<base::ActorId, std::unique_ptr<Actor>> actors_;
   std::map<std::pair<std::string, std::string>, base::ActorId> names_;
   std::map<base::WorkerId, std::set<base::ActorId>> by_owner_;  // not DEAD ones
-  std::map<uint64_t, base::ActorId> dead_;  // by death number
+  std::map<uint64_t, base::ActorId> dead_;                      // by death number
   std::set<base::ActorId> unsaved_;
 };
 

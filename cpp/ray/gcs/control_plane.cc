@@ -156,8 +156,7 @@ absl::StatusOr<v1::ListActorsReply> ControlPlane::ListActors(const v1::ListActor
   return actors_.List();
 }
 
-absl::StatusOr<wire::v1::StatusReply> ControlPlane::KillActor(
-    const wire::v1::KillActor& request) {
+absl::StatusOr<wire::v1::StatusReply> ControlPlane::KillActor(const wire::v1::KillActor& request) {
   return ToReply(actors_.Kill(request));
 }
 
@@ -170,8 +169,7 @@ absl::StatusOr<v1::AddJobReply> ControlPlane::AddJob(const v1::AddJobRequest& re
   return jobs_.Add(request);
 }
 
-absl::StatusOr<wire::v1::StatusReply> ControlPlane::FinishJob(
-    const v1::FinishJobRequest& request) {
+absl::StatusOr<wire::v1::StatusReply> ControlPlane::FinishJob(const v1::FinishJobRequest& request) {
   auto job = ParseId<base::JobId>(request.job_id(), "job_id");
   return ToReply(job.ok() ? Finish(*job) : job.status());
 }

@@ -1,9 +1,11 @@
-// The GCS without its sockets: every manager, and who tells whom what has happened. The server (or a simulation) feeds it
-// requests, the messages of the nodes' channels and the time; it answers, and sends through the NodeSender.
+// The GCS without its sockets: every manager, and who tells whom what has happened. The server (or
+// a simulation) feeds it requests, the messages of the nodes' channels and the time; it answers,
+// and sends through the NodeSender.
 //
 // Owner: GcsServer.   Threads: loop-bound.   Blocks as the storage does.
-// Errors: a unary call fails as a whole only where its reply has no status of its own. An error from a channel's message
-// means that the channel must be closed with it: its peer is malformed (kInvalidArgument) or dead (kFailedPrecondition).
+// Errors: a unary call fails as a whole only where its reply has no status of its own. An error
+// from a channel's message means that the channel must be closed with it: its peer is malformed
+// (kInvalidArgument) or dead (kFailedPrecondition).
 #pragma once
 
 #include <functional>
@@ -44,7 +46,8 @@ class ControlPlane {
   absl::Time NextDeadline() const { return deadlines_.Next(); }
   void RunDeadlines() { deadlines_.RunDue(); }
 
-  // -- the nodes' channels. RegisterNode answers through the sender: the channel must be able to send by then.
+  // -- the nodes' channels. RegisterNode answers through the sender: the channel must be able to
+  // send by then.
   absl::Status RegisterNode(const base::NodeId& node, const v1::RegisterNode& request);
   absl::Status HandleNodeMessage(const base::NodeId& node, const v1::NodeMessage& message);
   void NodeDisconnected(const base::NodeId& node) { nodes_.Disconnect(node); }

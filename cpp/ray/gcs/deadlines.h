@@ -1,9 +1,10 @@
-// What the managers will do later, on whatever clock they were given. Nothing here waits: the owner of the real time
-// (the server's loop, or a test) calls RunDue().
+// What the managers will do later, on whatever clock they were given. Nothing here waits: the owner
+// of the real time (the server's loop, or a test) calls RunDue().
 //
 // A task cannot be cancelled; it looks, when it runs, whether there is still something to do.
 // Owner: ControlPlane.   Threads: loop-bound.   Errors: none.
-//   DEADLINES-1  tasks run in the order of their times, those of one time in the order they were added.
+//   DEADLINES-1  tasks run in the order of their times, those of one time in the order they were
+//                added.
 #pragma once
 
 #include <map>

@@ -64,7 +64,8 @@ class Operations {
   }
   void WaitUntilNone() {
     absl::MutexLock lock(&mutex_);
-    mutex_.Await(absl::Condition(+[](int* running) { return *running == 0; }, &running_));
+    mutex_.Await(absl::Condition(
+        +[](int* running) { return *running == 0; }, &running_));
   }
 
  private:
@@ -93,8 +94,8 @@ class LoopGuard {
   const std::shared_ptr<int> alive_ = std::make_shared<int>(0);
 };
 
-// One attempt at the node's channel, from its opening to its end. gRPC's threads enter by the On... methods, which only
-// post; everything else is loop-bound.
+// One attempt at the node's channel, from its opening to its end. gRPC's threads enter by the On...
+// methods, which only post; everything else is loop-bound.
 class NodeChannel final : public grpc::ClientBidiReactor<NodeMessage, GcsMessage> {
  public:
   struct Handlers {
@@ -181,7 +182,7 @@ class NodeChannel final : public grpc::ClientBidiReactor<NodeMessage, GcsMessage
   Operations* const operations_;
   const Handlers handlers_;
   std::unique_ptr<grpc::ClientContext> context_;
-  GcsMessage incoming_;  // of the read in progress
+  GcsMessage incoming_;   // of the read in progress
   NodeMessage outgoing_;  // of the write in progress
   std::deque<NodeMessage> queue_;
   NodeMessage report_;
@@ -190,8 +191,8 @@ class NodeChannel final : public grpc::ClientBidiReactor<NodeMessage, GcsMessage
   bool holding_ = true;
 };
 
-// One unary call through all its attempts. Destroyed on the loop only: a context may hold the last reference to the
-// channel, whose end waits for gRPC's threads.
+// One unary call through all its attempts. Destroyed on the loop only: a context may hold the last
+// reference to the channel, whose end waits for gRPC's threads.
 struct AnyCall {
   virtual ~AnyCall() = default;
   std::unique_ptr<grpc::ClientContext> context;  // of the present attempt
@@ -360,13 +361,12 @@ class GcsClient::Impl {
                                 absl::ToChronoNanoseconds(call->deadline - Now()));
     operations_.Begin();
     Async* async = stub_->async();
-    (async->*call->method)(call->context.get(), &call->request, &call->reply,
-                           [this, call](const grpc::Status& status) {
-                             loop_.Post([this, call, status = ToAbsl(status)] {
-                               OnAttemptDone(call, status);
-                             });
-                             operations_.End();
-                           });
+    (async->*call->method)(
+        call->context.get(), &call->request, &call->reply,
+        [this, call](const grpc::Status& status) {
+          loop_.Post([this, call, status = ToAbsl(status)] { OnAttemptDone(call, status); });
+          operations_.End();
+        });
   }
 
   template <typename Request, typename Reply>
@@ -487,8 +487,7 @@ void GcsClient::FinishJob(const v1::FinishJobRequest& request,
   impl_->Call(&Async::FinishJob, request, std::move(callback));
 }
 
-void GcsClient::ListJobs(const v1::ListJobsRequest& request,
-                         Callback<v1::ListJobsReply> callback) {
+void GcsClient::ListJobs(const v1::ListJobsRequest& request, Callback<v1::ListJobsReply> callback) {
   impl_->Call(&Async::ListJobs, request, std::move(callback));
 }
 

@@ -1,17 +1,23 @@
-// The raylet's client of the GCS: the node's channel, kept alive across restarts of the GCS, and the unary calls.
+// The raylet's client of the GCS: the node's channel, kept alive across restarts of the GCS, and
+// the unary calls.
 //
-// Delivery on the channel: what the GCS must not miss (ActorCreated, WorkerDied) is kept until the GCS says that it
-// has stored it, and sent again after a reconnect, in order. A report is replaced by a newer one while it waits. What
-// the registration says anyway (resources, live and watched actors) is not queued while there is no connection.
+// Delivery on the channel: what the GCS must not miss (ActorCreated, WorkerDied) is kept until the
+// GCS says that it has stored it, and sent again after a reconnect, in order. A report is replaced
+// by a newer one while it waits. What the registration says anyway (resources, live and watched
+// actors) is not queued while there is no connection.
 //
-// Owner: the raylet; not destroyed inside an event or callback.   Threads: loop-bound; gRPC's threads only post to the
-// loop.   Never blocks, save the destructor (a moment, until gRPC has let go of cancelled calls).
-// Errors: a lost connection is retried each reconnect_interval for as long as the client lives. Three answers are final
-// and end the attempts: kUnauthenticated (wrong token), kFailedPrecondition (the GCS has declared this node dead: the
-// raylet must exit) and kInvalidArgument (our registration is malformed). on_disconnected tells them apart.
-//   CLIENT-1  events and callbacks run on the loop, never inside a method of the client, and never after ~GcsClient.
+// Owner: the raylet; not destroyed inside an event or callback.   Threads: loop-bound; gRPC's
+// threads only post to the loop.   Never blocks, save the destructor (a moment, until gRPC has let
+// go of cancelled calls).
+// Errors: a lost connection is retried each reconnect_interval for as long as the client lives.
+// Three answers are final and end the attempts: kUnauthenticated (wrong token), kFailedPrecondition
+// (the GCS has declared this node dead: the raylet must exit) and kInvalidArgument (our
+// registration is malformed). on_disconnected tells them apart.
+//   CLIENT-1  events and callbacks run on the loop, never inside a method of the client, and never
+//             after ~GcsClient.
 //   CLIENT-2  each unary callback runs exactly once while the client lives.
-//   CLIENT-3  on_disconnected runs once for all attempts that fail in a row, and once more for a final answer.
+//   CLIENT-3  on_disconnected runs once for all attempts that fail in a row, and once more for a
+//             final answer.
 #pragma once
 
 #include <functional>
@@ -40,8 +46,8 @@ class GcsClient {
   struct Events {
     std::function<void(const v1::NodeRegistered&)> on_registered;
     std::function<void(const wire::v1::ActorInfo&)> on_actor_changed;
-    // After a reconnect the GCS may ask again for an incarnation (actor_id, num_restarts) that is already being created
-    // or runs here: ignore that one.
+    // After a reconnect the GCS may ask again for an incarnation (actor_id, num_restarts) that is
+    // already being created or runs here: ignore that one.
     std::function<void(const wire::v1::CreateActor&)> on_create_actor;
     // May name an incarnation that is gone: ignore it then.
     std::function<void(const v1::KillWorker&)> on_kill_worker;
@@ -50,7 +56,8 @@ class GcsClient {
     std::function<void(const absl::Status& why)> on_disconnected;
   };
 
-  // Builds the registration: called on the loop for each attempt to connect, so that it says what is true then.
+  // Builds the registration: called on the loop for each attempt to connect, so that it says what
+  // is true then.
   using Registration = std::function<v1::RegisterNode()>;
 
   template <typename Reply>
@@ -69,12 +76,13 @@ class GcsClient {
   void Report(const v1::NodeReport& report);
   void ActorCreated(const v1::ActorCreated& created);
   void WorkerDied(const v1::WorkerDied& died);
-  // The GCS answers with the actor's present state as on_actor_changed, and with each change from then on. The next
-  // registration must name the actor in watched_actors.
+  // The GCS answers with the actor's present state as on_actor_changed, and with each change from
+  // then on. The next registration must name the actor in watched_actors.
   void WatchActor(const std::string& actor_id);
 
-  // Unary calls: all idempotent, retried on UNAVAILABLE until rpc_timeout (then kDeadlineExceeded or kUnavailable). An
-  // outcome of the operation itself (a name that is taken, an unknown actor) is in the reply's status field.
+  // Unary calls: all idempotent, retried on UNAVAILABLE until rpc_timeout (then kDeadlineExceeded
+  // or kUnavailable). An outcome of the operation itself (a name that is taken, an unknown actor)
+  // is in the reply's status field.
   void RegisterActor(const wire::v1::RegisterActor& request,
                      Callback<wire::v1::RegisterActorReply> callback);
   void GetActor(const wire::v1::SubscribeActor& request,

@@ -34,9 +34,9 @@ absl::StatusOr<GrpcTarget> UnixTarget(const std::string& path) {
 absl::StatusOr<GrpcTarget> ToGrpcTarget(std::string_view endpoint) {
   if (endpoint.starts_with(kUnix)) return UnixTarget(std::string(endpoint.substr(kUnix.size())));
   if (endpoint.starts_with(kTcp)) return GrpcTarget{std::string(endpoint.substr(kTcp.size()))};
-  return absl::InvalidArgumentError(absl::StrCat(
-      "'", absl::string_view(endpoint.data(), endpoint.size()),
-      "' is neither unix:PATH nor tcp:HOST:PORT"));
+  return absl::InvalidArgumentError(
+      absl::StrCat("'", absl::string_view(endpoint.data(), endpoint.size()),
+                   "' is neither unix:PATH nor tcp:HOST:PORT"));
 }
 
 }  // namespace ray::gcs

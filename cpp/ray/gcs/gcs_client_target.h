@@ -16,7 +16,8 @@ struct GrpcTarget {
   net::UniqueFd directory;  // of a socket whose path is too long for the kernel
 };
 
-// kInvalidArgument for what is neither "unix:PATH" nor "tcp:HOST:PORT", kUnavailable if the socket's folder is not there.
+// kInvalidArgument for what is neither "unix:PATH" nor "tcp:HOST:PORT", kUnavailable if the
+// socket's folder is not there.
 absl::StatusOr<GrpcTarget> ToGrpcTarget(std::string_view endpoint);
 
 }  // namespace ray::gcs

@@ -86,18 +86,17 @@ class GcsServer::Impl final : public v1::GcsService::CallbackService,
   absl::Status Start() {
     for (const std::string& endpoint : options_.listen) {
       if (options_.token.empty() && IsReachableFromOutside(endpoint)) {
-        return absl::InvalidArgumentError(absl::StrCat(
-            "listening on ", endpoint, " needs a token: other machines can reach it"));
+        return absl::InvalidArgumentError(
+            absl::StrCat("listening on ", endpoint, " needs a token: other machines can reach it"));
       }
     }
     MANTA_RETURN_IF_ERROR(control_.Load());
     StartGrpc();
     for (const std::string& endpoint : options_.listen) {
-      MANTA_ASSIGN_OR_RETURN(
-          std::unique_ptr<Acceptor> acceptor,
-          Acceptor::Create(loop_, endpoint, [this](net::UniqueFd fd) {
-            grpc::AddInsecureChannelFromFd(server_.get(), fd.Release());
-          }));
+      MANTA_ASSIGN_OR_RETURN(std::unique_ptr<Acceptor> acceptor,
+                             Acceptor::Create(loop_, endpoint, [this](net::UniqueFd fd) {
+                               grpc::AddInsecureChannelFromFd(server_.get(), fd.Release());
+                             }));
       endpoints_.push_back(acceptor->endpoint());
       acceptors_.push_back(std::move(acceptor));
     }
@@ -216,15 +215,15 @@ class GcsServer::Impl final : public v1::GcsService::CallbackService,
     grpc::EnableDefaultHealthCheckService(false);
     grpc::ServerBuilder builder;
     builder.RegisterService(this);
-    builder.SetMaxReceiveMessageSize(static_cast<int>(
-        std::min<int64_t>(options_.config.kv_value_max_bytes + kMessageSlackBytes,
-                          std::numeric_limits<int>::max())));
+    builder.SetMaxReceiveMessageSize(static_cast<int>(std::min<int64_t>(
+        options_.config.kv_value_max_bytes + kMessageSlackBytes, std::numeric_limits<int>::max())));
     builder.SetMaxSendMessageSize(-1);
     if (std::any_of(options_.listen.begin(), options_.listen.end(), IsTcp)) ProbePeers(&builder);
     server_ = builder.BuildAndStart();
   }
 
-  // A machine that is cut off sends no end of stream; only probes find that. A Unix socket always breaks by itself.
+  // A machine that is cut off sends no end of stream; only probes find that. A Unix socket always
+  // breaks by itself.
   void ProbePeers(grpc::ServerBuilder* builder) const {
     const int half = static_cast<int>(options_.config.node_dead_timeout_ms / 2);
     builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, half);
@@ -292,7 +291,8 @@ class GcsServer::Impl final : public v1::GcsService::CallbackService,
     });
   }
 
-  // gRPC waits for its calls and those wait for the loop: it ends on a thread of its own while the loop goes on here.
+  // gRPC waits for its calls and those wait for the loop: it ends on a thread of its own while the
+  // loop goes on here.
   void ShutDown() {
     for (const auto& [node, stream] : streams_) {
       stream->End(absl::UnavailableError("the GCS is shutting down"));

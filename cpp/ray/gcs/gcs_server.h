@@ -1,13 +1,14 @@
-// The GCS on its sockets: gRPC around the ControlPlane. Every decision is made on the loop; gRPC's threads only check
-// the token and post.
+// The GCS on its sockets: gRPC around the ControlPlane. Every decision is made on the loop; gRPC's
+// threads only check the token and post.
 //
-// The sockets are ours (net::Listen), each accepted connection is handed to gRPC: endpoints mean here what they mean
-// everywhere else, and a port that is taken is an error (gRPC would share it).
+// The sockets are ours (net::Listen), each accepted connection is handed to gRPC: endpoints mean
+// here what they mean everywhere else, and a port that is taken is an error (gRPC would share it).
 //
-// Owner: main, or a test.   Threads: loop-bound.   Blocks: Start() reads the storage; the destructor drives the loop until
-// gRPC has ended its calls, so it must run where the loop is driven from, but not inside a handler.
-// Errors: Start() reports a socket that cannot be bound, a storage that cannot be read, and kInvalidArgument for an
-// endpoint that others than this machine can reach without a token.
+// Owner: main, or a test.   Threads: loop-bound.   Blocks: Start() reads the storage; the
+// destructor drives the loop until gRPC has ended its calls, so it must run where the loop is
+// driven from, but not inside a handler.
+// Errors: Start() reports a socket that cannot be bound, a storage that cannot be read, and
+// kInvalidArgument for an endpoint that others than this machine can reach without a token.
 //   SERVER-1  no request without the token has any effect.
 //   SERVER-2  no request of a peer ends the process.
 #pragma once

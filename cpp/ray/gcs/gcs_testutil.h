@@ -1,4 +1,5 @@
-// What the tests of the GCS share: a sender that remembers, a storage that can fail, and short ways to make messages.
+// What the tests of the GCS share: a sender that remembers, a storage that can fail, and short ways
+// to make messages.
 // Threads: thread-compatible.
 #pragma once
 

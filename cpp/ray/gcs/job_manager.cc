@@ -39,20 +39,21 @@ absl::Status JobManager::Load() {
   if (!last.ok() && !absl::IsNotFound(last.status())) return last.status();
 
   absl::Status damage;
-  MANTA_RETURN_IF_ERROR(storage_->Scan(kTable, "", [&](std::string_view key, std::string_view value) {
-    v1::JobRecord record;
-    auto job = ParseId<base::JobId>(key, "key of a job");
-    if (!job.ok() || !record.ParseFromArray(value.data(), static_cast<int>(value.size())) ||
-        record.state().driver_worker_id().size() != base::WorkerId::kSize) {
-      damage = absl::DataLossError(absl::StrCat("unreadable job ", base::BytesToHex(key)));
-      return false;
-    }
-    uint32_t number = base::JobIdToInt(*job);
-    by_driver_[record.state().driver_worker_id()] = number;
-    finished_count_ += record.state().finished() ? 1 : 0;
-    jobs_[number] = std::move(record);
-    return true;
-  }));
+  MANTA_RETURN_IF_ERROR(
+      storage_->Scan(kTable, "", [&](std::string_view key, std::string_view value) {
+        v1::JobRecord record;
+        auto job = ParseId<base::JobId>(key, "key of a job");
+        if (!job.ok() || !record.ParseFromArray(value.data(), static_cast<int>(value.size())) ||
+            record.state().driver_worker_id().size() != base::WorkerId::kSize) {
+          damage = absl::DataLossError(absl::StrCat("unreadable job ", base::BytesToHex(key)));
+          return false;
+        }
+        uint32_t number = base::JobIdToInt(*job);
+        by_driver_[record.state().driver_worker_id()] = number;
+        finished_count_ += record.state().finished() ? 1 : 0;
+        jobs_[number] = std::move(record);
+        return true;
+      }));
   return damage;
 }
 

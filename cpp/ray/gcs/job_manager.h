@@ -1,10 +1,11 @@
 // Jobs: one a driver, numbered from 1 and never twice, each with its namespace.
 //
 // Owner: ControlPlane.   Threads: loop-bound.   Blocks as the storage does.
-// Errors: kInvalidArgument for an id of a wrong length, kNotFound for a job that never was; else what the storage says,
-// and nothing was changed then.
+// Errors: kInvalidArgument for an id of a wrong length, kNotFound for a job that never was; else
+// what the storage says, and nothing was changed then.
 //   JOBS-1  adding the same driver again gives the same job.
-//   JOBS-2  at most finished_jobs_max finished jobs are remembered, the latest ones; running ones always are.
+//   JOBS-2  at most finished_jobs_max finished jobs are remembered, the latest ones; running ones
+//           always are.
 #pragma once
 
 #include <functional>

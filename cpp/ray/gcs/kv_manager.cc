@@ -51,9 +51,9 @@ absl::Status KvManager::Exists(std::string_view table, const Request& request, R
 
 absl::Status KvManager::Put(std::string_view table, const Request& request, Reply* reply) {
   if (static_cast<int64_t>(request.value().size()) > options_.value_max_bytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("a value of ", request.value().size(), " bytes; kv_value_max_bytes allows ",
-                     options_.value_max_bytes));
+    return absl::InvalidArgumentError(absl::StrCat("a value of ", request.value().size(),
+                                                   " bytes; kv_value_max_bytes allows ",
+                                                   options_.value_max_bytes));
   }
   MANTA_RETURN_IF_ERROR(Exists(table, request, reply));
   if (reply->found() && !request.overwrite()) return absl::OkStatus();

@@ -1,8 +1,8 @@
 // The cluster's key-value table: namespaces of byte strings, straight in the storage.
 //
 // Owner: ControlPlane.   Threads: loop-bound.   Blocks as the storage does.
-// Errors: in the reply's status. kInvalidArgument: no operation, or a value over the limit; else what the storage says.
-// A key that is not there is no error: `found` says so.
+// Errors: in the reply's status. kInvalidArgument: no operation, or a value over the limit; else
+// what the storage says. A key that is not there is no error: `found` says so.
 #pragma once
 
 #include <string_view>

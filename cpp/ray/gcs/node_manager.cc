@@ -42,18 +42,19 @@ double LoadWith(const ResourceSet& request, const ResourceSet& total, const Reso
 
 absl::Status NodeManager::Load() {
   absl::Status damage;
-  MANTA_RETURN_IF_ERROR(storage_->Scan(kTable, "", [&](std::string_view key, std::string_view value) {
-    v1::NodeRecord record;
-    auto id = ParseId<NodeId>(key, "key of a node");
-    if (!id.ok() || !record.ParseFromArray(value.data(), static_cast<int>(value.size()))) {
-      damage = absl::DataLossError(absl::StrCat("unreadable node ", base::BytesToHex(key)));
-      return false;
-    }
-    Node& node = nodes_[*id];
-    node.state = std::move(*record.mutable_state());
-    node.death_number = record.death_number();
-    return true;
-  }));
+  MANTA_RETURN_IF_ERROR(
+      storage_->Scan(kTable, "", [&](std::string_view key, std::string_view value) {
+        v1::NodeRecord record;
+        auto id = ParseId<NodeId>(key, "key of a node");
+        if (!id.ok() || !record.ParseFromArray(value.data(), static_cast<int>(value.size()))) {
+          damage = absl::DataLossError(absl::StrCat("unreadable node ", base::BytesToHex(key)));
+          return false;
+        }
+        Node& node = nodes_[*id];
+        node.state = std::move(*record.mutable_state());
+        node.death_number = record.death_number();
+        return true;
+      }));
   MANTA_RETURN_IF_ERROR(damage);
   for (const auto& [id, node] : nodes_) {
     if (node.death_number > 0) {
@@ -130,7 +131,8 @@ void NodeManager::Die(const NodeId& id) {
   node.state.clear_available();
   node.death_number = dead_.empty() ? 1 : dead_.rbegin()->first + 1;
   dead_[node.death_number] = id;
-  // Death stands even if it cannot be written: after a restart the node would be watched and found dead again.
+  // Death stands even if it cannot be written: after a restart the node would be watched and found
+  // dead again.
   if (absl::Status status = Save(node); !status.ok()) {
     MANTA_LOG(kError, "cannot store the death of node ", id.Hex(), ": ", status.ToString());
   }

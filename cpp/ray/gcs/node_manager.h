@@ -1,14 +1,15 @@
 // Nodes: who is there, with what, since when not; and which of them has room.
 //
-// A node is known from its registration until well after its death. It stays alive through a break of its channel that
-// is shorter than dead_timeout; meanwhile nothing is placed on it. After a restart of the GCS every node of the storage
-// counts as one whose channel has just broken.
+// A node is known from its registration until well after its death. It stays alive through a break
+// of its channel that is shorter than dead_timeout; meanwhile nothing is placed on it. After a
+// restart of the GCS every node of the storage counts as one whose channel has just broken.
 //
-// Room is a guess that the raylet may refute: what the node reported last, less what has been placed there since.
+// Room is a guess that the raylet may refute: what the node reported last, less what has been
+// placed there since.
 //
 // Owner: ControlPlane.   Threads: loop-bound.   Blocks as the storage does.
-// Errors: kInvalidArgument for a malformed message; kFailedPrecondition for a node that was declared dead (it must not
-// come back under its old id: its actors were restarted elsewhere).
+// Errors: kInvalidArgument for a malformed message; kFailedPrecondition for a node that was
+// declared dead (it must not come back under its old id: its actors were restarted elsewhere).
 //   NODES-1  a node that is dead stays dead, and on_dead has been called once for it.
 //   NODES-2  at most dead_nodes_max dead nodes are remembered, the latest ones.
 #pragma once
@@ -61,12 +62,14 @@ class NodeManager {
   // Alive and remembered dead nodes.
   wire::v1::ClusterStateReply ClusterState() const;
 
-  // A connected node with room for the request: `preferred` if it has, else the one that it loads the least.
+  // A connected node with room for the request: `preferred` if it has, else the one that it loads
+  // the least.
   std::optional<base::NodeId> FindRoom(const resources::ResourceSet& request,
                                        const base::NodeId& preferred) const;
   // Whether some node could satisfy the request, were nothing else running there.
   bool IsFeasible(const resources::ResourceSet& request) const;
-  // Changes the guess of a node's room: `before` is no longer held there, `after` is. Harmless for an unknown node.
+  // Changes the guess of a node's room: `before` is no longer held there, `after` is. Harmless for
+  // an unknown node.
   void ChangeHold(const base::NodeId& node, const resources::ResourceSet& before,
                   const resources::ResourceSet& after);
 
@@ -76,7 +79,7 @@ class NodeManager {
     resources::ResourceSet total;
     resources::ResourceSet room;
     bool connected = false;
-    uint64_t channel = 0;       // counts registrations, so that an old break does not end a new channel
+    uint64_t channel = 0;  // counts registrations, so that an old break does not end a new channel
     uint64_t report_sequence = 0;
     uint64_t death_number = 0;
   };

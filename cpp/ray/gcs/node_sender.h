@@ -1,6 +1,6 @@
 // The managers' way to the raylets.
-// Threads: loop-bound.   Never blocks. A message to a node that has no channel now is dropped: what it must know is
-// said again when it registers.
+// Threads: loop-bound.   Never blocks. A message to a node that has no channel now is dropped: what
+// it must know is said again when it registers.
 #pragma once
 
 #include "ray/base/ids.h"

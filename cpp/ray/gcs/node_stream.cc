@@ -7,8 +7,8 @@
 
 namespace ray::gcs {
 
-NodeStream::NodeStream(net::EventLoop* loop, StreamHost* host,
-                       grpc::CallbackServerContext* context, size_t queue_max)
+NodeStream::NodeStream(net::EventLoop* loop, StreamHost* host, grpc::CallbackServerContext* context,
+                       size_t queue_max)
     : loop_(loop), host_(host), context_(context), queue_max_(queue_max) {
   StartRead(&incoming_);
 }
@@ -55,8 +55,9 @@ void NodeStream::OnDone() {
 void NodeStream::Send(const v1::GcsMessage& message) {
   if (ended_) return;
   if (queue_.size() >= queue_max_) {
-    MANTA_LOG(kError, "node ", node_.has_value() ? node_->Hex() : "", " does not read: ",
-              queue_.size(), " messages wait (gcs_node_queue_max); its channel is cut");
+    MANTA_LOG(kError, "node ", node_.has_value() ? node_->Hex() : "",
+              " does not read: ", queue_.size(),
+              " messages wait (gcs_node_queue_max); its channel is cut");
     context_->TryCancel();
     return;
   }

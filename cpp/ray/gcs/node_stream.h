@@ -1,10 +1,14 @@
-// The server's end of one node's channel. gRPC's threads enter by the On... methods, which only post to the loop.
+// The server's end of one node's channel. gRPC's threads enter by the On... methods, which only
+// post to the loop.
 //
-// Owner: itself; it ends its life on the loop once gRPC is done with it (StreamHost::OnStreamGone is the last call).
-// Threads: loop-bound, save the On... methods.   Errors: a broken channel ends in OnStreamEnd.   Never blocks.
-//   STREAM-1  messages are handed over one at a time: the next is read when the last was dealt with, so that a node that
-//             talks too fast is slowed down by its own socket.
-//   STREAM-2  a node that does not read lets at most queue_max messages pile up, then its channel is cut.
+// Owner: itself; it ends its life on the loop once gRPC is done with it (StreamHost::OnStreamGone
+// is the last call).
+// Threads: loop-bound, save the On... methods.   Errors: a broken channel ends in
+// OnStreamEnd.   Never blocks.
+//   STREAM-1  messages are handed over one at a time: the next is read when the last was dealt
+//             with, so that a node that talks too fast is slowed down by its own socket.
+//   STREAM-2  a node that does not read lets at most queue_max messages pile up, then its channel
+//             is cut.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
@@ -59,7 +63,7 @@ class NodeStream final : public grpc::ServerBidiReactor<v1::NodeMessage, v1::Gcs
   grpc::CallbackServerContext* const context_;
   const size_t queue_max_;
   std::optional<base::NodeId> node_;
-  v1::NodeMessage incoming_;  // of the read in progress
+  v1::NodeMessage incoming_;          // of the read in progress
   std::deque<v1::GcsMessage> queue_;  // the first is being written, if writing_
   bool writing_ = false;
   bool ended_ = false;

@@ -10,7 +10,8 @@ namespace {
 // A process that is just being replaced may hold the file for a moment longer.
 constexpr int kLockWaitMillis = 2000;
 
-// EXCLUSIVE locking keeps a second gcs_server out and spares the shared-memory file of the log's index.
+// EXCLUSIVE locking keeps a second gcs_server out and spares the shared-memory file of the log's
+// index.
 constexpr char kSettings[] =
     "PRAGMA locking_mode=EXCLUSIVE;"
     "PRAGMA journal_mode=WAL;"
@@ -27,7 +28,8 @@ constexpr char kPut[] =
     " ON CONFLICT (\"table\", key) DO UPDATE SET value = excluded.value";
 constexpr char kDelete[] = "DELETE FROM kv WHERE \"table\" = ?1 AND key = ?2";
 
-// The bytes outlive the statement's run: the callers' arguments do. A null pointer would bind NULL, hence "".
+// The bytes outlive the statement's run: the callers' arguments do. A null pointer would bind NULL,
+// hence "".
 int Bind(sqlite3_stmt* statement, int index, std::string_view bytes) {
   return sqlite3_bind_blob64(statement, index, bytes.empty() ? "" : bytes.data(), bytes.size(),
                              SQLITE_STATIC);
@@ -99,8 +101,8 @@ absl::Status SqliteStorage::Prepare() {
   } const statements[] = {{kGet, &get_}, {kScan, &scan_}, {kPut, &put_}, {kDelete, &delete_}};
   for (auto [sql, statement] : statements) {
     sqlite3_stmt* prepared = nullptr;
-    int error = sqlite3_prepare_v3(database_.get(), sql, -1, SQLITE_PREPARE_PERSISTENT, &prepared,
-                                   nullptr);
+    int error =
+        sqlite3_prepare_v3(database_.get(), sql, -1, SQLITE_PREPARE_PERSISTENT, &prepared, nullptr);
     if (error != SQLITE_OK) return Failure("cannot prepare a statement");
     statement->reset(prepared);
   }
@@ -165,7 +167,8 @@ absl::Status SqliteStorage::Write(const WriteBatch& batch) {
   }
   if (status.ok()) status = Execute("COMMIT");
   if (status.ok()) return status;
-  // SQLite may have rolled back by itself (disk full); a second rollback is an error that says nothing new.
+  // SQLite may have rolled back by itself (disk full); a second rollback is an error that says
+  // nothing new.
   sqlite3_exec(database_.get(), "ROLLBACK", nullptr, nullptr, nullptr);
   return status;
 }

@@ -1,13 +1,15 @@
 // Storage in one SQLite file, opened by one process at a time.
 //
-// The file is in WAL mode with synchronous=NORMAL: a commit hands its bytes to the kernel and returns without fsync. So
-// whatever happens to the process, SIGKILL included, a committed change is there at the next start; only a crash of the
-// whole machine can lose the last changes (the file stays consistent), and then the cluster's processes are gone too.
+// The file is in WAL mode with synchronous=NORMAL: a commit hands its bytes to the kernel and
+// returns without fsync. So whatever happens to the process, SIGKILL included, a committed change
+// is there at the next start; only a crash of the whole machine can lose the last changes (the file
+// stays consistent), and then the cluster's processes are gone too.
 //
-// Threads: thread-compatible.   Blocks: a write system call or two a commit (~20 us), an fsync now and then when SQLite
-// folds the log into the file.
-// Errors: Open: kUnavailable when another process holds the file, kInvalidArgument when it is no database of ours.
-//         Write: kResourceExhausted on a full disk.  Anything else of SQLite is kInternal.
+// Threads: thread-compatible.   Blocks: a write system call or two a commit (~20 us), an fsync now
+// and then when SQLite folds the log into the file.
+// Errors: Open: kUnavailable when another process holds the file, kInvalidArgument when it is no
+// database of ours. Write: kResourceExhausted on a full disk.  Anything else of SQLite is
+// kInternal.
 #pragma once
 
 #include <memory>

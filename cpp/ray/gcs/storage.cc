@@ -12,8 +12,9 @@ absl::StatusOr<std::unique_ptr<Storage>> OpenStorage(std::string_view name) {
   if (name.starts_with(kSqlite) && name.size() > kSqlite.size()) {
     return SqliteStorage::Open(std::string(name.substr(kSqlite.size())));
   }
-  return absl::InvalidArgumentError(absl::StrCat(
-      "storage '", absl::string_view(name.data(), name.size()), "' is neither memory nor sqlite:PATH"));
+  return absl::InvalidArgumentError(absl::StrCat("storage '",
+                                                 absl::string_view(name.data(), name.size()),
+                                                 "' is neither memory nor sqlite:PATH"));
 }
 
 }  // namespace ray::gcs

@@ -1,10 +1,12 @@
 // Where the GCS keeps what must survive its restart: named tables of byte strings.
 //
-// Owner: GcsServer.   Threads: loop-bound (the GCS's loop).   Blocks for as long as the backend's medium does.
-// Errors: kNotFound from Get only; kInternal or kResourceExhausted when the medium fails (nothing was changed then).
+// Owner: GcsServer.   Threads: loop-bound (the GCS's loop).   Blocks for as long as the backend's
+// medium does.
+// Errors: kNotFound from Get only; kInternal or kResourceExhausted when the medium fails (nothing
+// was changed then).
 //   STORAGE-1  a batch is written as a whole or not at all.
-//   STORAGE-2  what Write() has accepted is read by every later call, and survives a SIGKILL of the process if the
-//              backend survives the process at all.
+//   STORAGE-2  what Write() has accepted is read by every later call, and survives a SIGKILL of the
+//              process if the backend survives the process at all.
 #pragma once
 
 #include <memory>

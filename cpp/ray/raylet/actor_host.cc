@@ -100,12 +100,11 @@ void ActorHost::StartCreation(Hosted* actor, const WorkerId& worker) {
   actor->worker = worker;
   actor->address = client->address;
   actor->pid = client->pid;
-  client->connection->Call(
-      wire::v1::CREATE_ACTOR, actor->message,
-      [this, alive = std::weak_ptr<bool>(alive_),
-       incarnation = actor->incarnation](absl::StatusOr<net::Frame> frame) {
-        if (!alive.expired()) OnCreateReply(incarnation, std::move(frame));
-      });
+  client->connection->Call(wire::v1::CREATE_ACTOR, actor->message,
+                           [this, alive = std::weak_ptr<bool>(alive_),
+                            incarnation = actor->incarnation](absl::StatusOr<net::Frame> frame) {
+                             if (!alive.expired()) OnCreateReply(incarnation, std::move(frame));
+                           });
 }
 
 void ActorHost::OnCreateReply(const Incarnation& incarnation, absl::StatusOr<net::Frame> frame) {

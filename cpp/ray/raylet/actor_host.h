@@ -1,10 +1,12 @@
-// The actors that run on this node: takes their resources, gives each a worker of its own, has it created there, ends
-// it when the GCS says so, and tells the GCS what became of it. The GCS decides all else.
+// The actors that run on this node: takes their resources, gives each a worker of its own, has it
+// created there, ends it when the GCS says so, and tells the GCS what became of it. The GCS decides
+// all else.
 //
 // Owner: Raylet.   Threads: loop-bound.
-//   HOST-1  each CreateActor is answered by one ActorCreated, and an incarnation that was CREATED by one WorkerDied.
-//   HOST-2  while its __init__ runs an actor holds the larger of its creation and lifetime resources, name by name;
-//           then its lifetime resources.
+//   HOST-1  each CreateActor is answered by one ActorCreated, and if that says CREATED, one
+//           WorkerDied follows at the end.
+//   HOST-2  while its __init__ runs an actor holds the larger of its creation and lifetime
+//           resources, name by name; then its lifetime resources.
 #pragma once
 
 #include <functional>
@@ -37,7 +39,8 @@ class ActorHost {
             Events events);
   ~ActorHost();
 
-  // -- From the GCS. A malformed message is logged and dropped; so is a repetition, and an incarnation that is gone.
+  // -- From the GCS. A malformed message is logged and dropped; so is a repetition, and an
+  // incarnation that is gone.
   void Create(const wire::v1::CreateActor& message);
   void Kill(const gcs::v1::KillWorker& message);
 

@@ -13,8 +13,7 @@ using wire::v1::ActorInfoReply;
 ActorRelay::ActorRelay(FrameRouter* router, const ClientRegistry* clients, gcs::GcsClient* gcs)
     : clients_(clients), gcs_(gcs) {
   router->On<wire::v1::RegisterActor>(
-      wire::v1::REGISTER_ACTOR,
-      [this](Client&, const auto& message, const Responder& responder) {
+      wire::v1::REGISTER_ACTOR, [this](Client&, const auto& message, const Responder& responder) {
         return OnRegister(message, responder);
       });
   router->On<wire::v1::SubscribeActor>(
@@ -22,10 +21,10 @@ ActorRelay::ActorRelay(FrameRouter* router, const ClientRegistry* clients, gcs::
       [this](Client& client, const auto& message, const Responder& responder) {
         return OnSubscribe(client, message, responder);
       });
-  router->On<wire::v1::KillActor>(
-      wire::v1::KILL_ACTOR, [this](Client&, const auto& message, const Responder& responder) {
-        return OnKill(message, responder);
-      });
+  router->On<wire::v1::KillActor>(wire::v1::KILL_ACTOR,
+                                  [this](Client&, const auto& message, const Responder& responder) {
+                                    return OnKill(message, responder);
+                                  });
   router->On<wire::v1::ActorOutOfScope>(
       wire::v1::ACTOR_OUT_OF_SCOPE,
       [this](Client&, const auto& message, const Responder&) { return OnOutOfScope(message); });
@@ -34,8 +33,7 @@ ActorRelay::ActorRelay(FrameRouter* router, const ClientRegistry* clients, gcs::
 
 void ActorRelay::RelayNames(FrameRouter* router) {
   router->On<wire::v1::GetNamedActor>(
-      wire::v1::GET_NAMED_ACTOR,
-      [this](Client&, const auto& message, const Responder& responder) {
+      wire::v1::GET_NAMED_ACTOR, [this](Client&, const auto& message, const Responder& responder) {
         gcs_->GetNamedActor(message, RelayTo<ActorInfoReply>(responder));
         return absl::OkStatus();
       });
@@ -100,9 +98,8 @@ absl::Status ActorRelay::OnOutOfScope(const wire::v1::ActorOutOfScope& message) 
 absl::Status ActorRelay::OnSubscribe(const Client& client, const wire::v1::SubscribeActor& message,
                                      const Responder& responder) {
   MANTA_ASSIGN_OR_RETURN(const ActorId actor, ActorId::FromBinary(message.actor_id()));
-  AfterRegistration(actor, [this, id = client.id, actor, responder] {
-    Subscribe(id, actor, responder);
-  });
+  AfterRegistration(actor,
+                    [this, id = client.id, actor, responder] { Subscribe(id, actor, responder); });
   return absl::OkStatus();
 }
 
@@ -119,8 +116,8 @@ void ActorRelay::Subscribe(scheduling::ClientId client, const ActorId& actor,
   }
   watched.waiting.emplace_back(client, responder);
   if (!is_new) return;
-  // The watch first, so that no change falls between the two. The question is for actors that do not exist, of which
-  // the watch says nothing.
+  // The watch first, so that no change falls between the two. The question is for actors that do
+  // not exist, of which the watch says nothing.
   gcs_->WatchActor(actor.BinaryString());
   wire::v1::SubscribeActor question;
   question.set_actor_id(actor.BinaryString());
@@ -165,7 +162,8 @@ void ActorRelay::ActorChanged(const ActorInfo& info) {
   if (info.state() == wire::v1::DEAD) watched_.erase(it);
 }
 
-// An actor without subscribers stays watched until it is dead: the GCS knows no unwatch, and others may ask soon.
+// An actor without subscribers stays watched until it is dead: the GCS knows no unwatch, and others
+// may ask soon.
 void ActorRelay::ClientGone(const Client& client) {
   for (auto& [actor, watched] : watched_) {
     watched.subscribers.erase(client.id);

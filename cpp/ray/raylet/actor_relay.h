@@ -1,12 +1,13 @@
-// What clients ask about actors: relayed to the GCS, with one watch a node and actor however many clients subscribe.
+// What clients ask about actors: relayed to the GCS, with one watch a node and actor however many
+// clients subscribe.
 //
-// A client may name an actor right after it sent REGISTER_ACTOR, without waiting for the answer: what it asks then is
-// held back until the GCS knows the actor.
+// A client may name an actor right after it sent REGISTER_ACTOR, without waiting for the answer:
+// what it asks then is held back until the GCS knows the actor.
 //
 // Owner: Raylet.   Threads: loop-bound.   Errors: those of the GCS travel in the replies.
-// Frames: REGISTER_ACTOR, GET_NAMED_ACTOR, LIST_NAMED_ACTORS, KILL_ACTOR, SUBSCRIBE_ACTOR, ACTOR_OUT_OF_SCOPE in;
-// ACTOR_CHANGED out.
-//   RELAY-1  a subscriber hears of each state that this node hears of, until DEAD, in order of revision.
+// Frames: REGISTER_ACTOR, GET_NAMED_ACTOR, LIST_NAMED_ACTORS, KILL_ACTOR, SUBSCRIBE_ACTOR,
+// ACTOR_OUT_OF_SCOPE in; ACTOR_CHANGED out.
+//   RELAY-1  a subscriber hears of each state that this node hears of, by revision, until DEAD.
 #pragma once
 
 #include <string>

@@ -49,7 +49,8 @@ constexpr int kPassedFd = 3;
   _exit(127);
 }
 
-// In the child: between fork and exec only calls that are safe while other threads' locks stay locked for ever.
+// In the child: between fork and exec only calls that are safe while other threads' locks stay
+// locked for ever.
 [[noreturn]] void Become(char** argv, char** env, const ChildProcess& child, int error_fd,
                          pid_t parent) {
   sigset_t none;
@@ -61,7 +62,8 @@ constexpr int kPassedFd = 3;
   if (null_fd >= 0) dup2(null_fd, STDIN_FILENO);
   Redirect(child.stdout_file.c_str(), STDOUT_FILENO);
   Redirect(child.stderr_file.c_str(), STDERR_FILENO);
-  // A descriptor of ours that is not close-on-exec (it was given to this process that way) is not for the child.
+  // A descriptor of ours that is not close-on-exec (it was given to this process that way) is not
+  // for the child.
   close_range(kPassedFd + 1, ~0U, CLOSE_RANGE_CLOEXEC);
   // dup2 would leave the close-on-exec flag set where it is number 3 already.
   if (child.fd3 == kPassedFd) {
@@ -82,8 +84,8 @@ absl::StatusOr<pid_t> StartChild(const ChildProcess& child) {
   std::vector<char*> argv = Pointers(words);
   std::vector<char*> env = Pointers(environment);
 
-  // exec closes the writing end; what comes out before that is the errno of a failure. Both ends are moved away from
-  // descriptor 3, which the child overwrites.
+  // exec closes the writing end; what comes out before that is the errno of a failure. Both ends
+  // are moved away from descriptor 3, which the child overwrites.
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) {
     return absl::InternalError(absl::StrCat("pipe: ", std::strerror(errno)));

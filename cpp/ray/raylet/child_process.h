@@ -1,5 +1,6 @@
 // Starts a child process that dies with this one.
-// Threads: call it from a thread that lives as long as the process: the parent-death signal is bound to the thread.
+// Threads: call it from a thread that lives as long as the process: the parent-death signal is
+// bound to the thread.
 #pragma once
 
 #include <sys/types.h>
@@ -13,11 +14,11 @@
 namespace ray::raylet {
 
 struct ChildProcess {
-  std::vector<std::string> command;              // not empty; the program is looked up in PATH
-  std::map<std::string, std::string> env;        // added to ours
-  std::string stdout_file;                       // appended to
+  std::vector<std::string> command;        // not empty; the program is looked up in PATH
+  std::map<std::string, std::string> env;  // added to ours
+  std::string stdout_file;                 // appended to
   std::string stderr_file;
-  int fd3 = -1;                                  // becomes descriptor 3; no other of ours is passed on
+  int fd3 = -1;  // becomes descriptor 3; no other of ours is passed on
 };
 
 // Blocks until the child runs the program or has failed to: kInternal then, with the reason.

@@ -44,15 +44,14 @@ void ClientRegistry::Accept(std::shared_ptr<Connection> connection) {
       });
   joining_.emplace(connection.get(), std::move(peer));
   std::weak_ptr<bool> alive = alive_;
-  connection->Start(
-      {.on_frame =
-           [this, alive](const auto& from, const net::Frame& frame) {
-             if (!alive.expired()) OnFrame(from, frame);
-           },
-       .on_close =
-           [this, alive](const auto& closed, const absl::Status& why) {
-             if (!alive.expired()) OnClose(closed, why);
-           }});
+  connection->Start({.on_frame =
+                         [this, alive](const auto& from, const net::Frame& frame) {
+                           if (!alive.expired()) OnFrame(from, frame);
+                         },
+                     .on_close =
+                         [this, alive](const auto& closed, const absl::Status& why) {
+                           if (!alive.expired()) OnClose(closed, why);
+                         }});
 }
 
 void ClientRegistry::OnFrame(const std::shared_ptr<Connection>& connection,
@@ -65,8 +64,7 @@ void ClientRegistry::OnFrame(const std::shared_ptr<Connection>& connection,
 
 void ClientRegistry::Refuse(const std::shared_ptr<Connection>& connection,
                             const absl::Status& why) {
-  MANTA_LOG(kWarning, "closing the connection of ", connection->description(), ": ",
-            why.message());
+  MANTA_LOG(kWarning, "closing the connection of ", connection->description(), ": ", why.message());
   wire::v1::ErrorFrame error;
   error.set_reason(std::string(why.message()));
   connection->Send(wire::v1::ERROR, error);
@@ -86,6 +84,7 @@ absl::Status ClientRegistry::OnHello(const std::shared_ptr<Connection>& connecti
   }
   MANTA_RETURN_IF_ERROR(CheckHello(hello));
   peer.said_hello = true;
+  loop_->Cancel(peer.timer);  // what takes time from here on is not the peer's doing
   connection->set_description(
       absl::StrCat(hello.kind() == wire::v1::DRIVER ? "driver " : "worker ", hello.pid()));
   if (hello.kind() == wire::v1::WORKER) {
@@ -144,9 +143,7 @@ void ClientRegistry::JoinDriver(const std::shared_ptr<Connection>& connection,
 
 void ClientRegistry::Join(const std::shared_ptr<Connection>& connection, uint64_t correlation_id,
                           const Hello& hello, const Job& job) {
-  loop_->Cancel(joining_.at(connection.get())->timer);
   joining_.erase(connection.get());
-
   const NodeIdentity& node = *options_.identity;
   auto client = std::make_shared<Client>();
   client->id = next_id_++;

@@ -1,8 +1,9 @@
-// Who is connected: takes connections through their HELLO, keeps the clients, tells of their end, and closes those that
-// break the protocol (with an ERROR frame and a logged reason).
+// Who is connected: takes connections through their HELLO, keeps the clients, tells of their end,
+// and closes those that break the protocol (with an ERROR frame and a logged reason).
 //
-// Owner: Raylet.   Threads: loop-bound.   Errors: a peer's fault ends its own connection and nothing else.
-//   CLIENTS-1  on_gone runs once for each client for which on_joined ran, after which it is found no more.
+// Owner: Raylet.   Threads: loop-bound.   Errors: a peer's fault ends its own connection and
+// nothing else.
+//   CLIENTS-1  on_gone runs once for each client that joined, which is found no more then.
 //   CLIENTS-2  no two clients share a worker id.
 #pragma once
 
@@ -67,8 +68,7 @@ class ClientRegistry {
 
   void OnFrame(const std::shared_ptr<net::Connection>& connection, const net::Frame& frame);
   void OnClose(const std::shared_ptr<net::Connection>& connection, const absl::Status& why);
-  absl::Status OnHello(const std::shared_ptr<net::Connection>& connection,
-                       const net::Frame& frame);
+  absl::Status OnHello(const std::shared_ptr<net::Connection>& connection, const net::Frame& frame);
   absl::Status CheckHello(const wire::v1::Hello& hello) const;
   void JoinDriver(const std::shared_ptr<net::Connection>& connection, uint64_t correlation_id,
                   const wire::v1::Hello& hello, absl::StatusOr<Job> job);

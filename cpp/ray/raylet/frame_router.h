@@ -1,9 +1,9 @@
 // Hands each frame of a client to the service that registered for its type.
 //
 // Owner: Raylet.   Threads: loop-bound; handlers are registered before the first frame.
-// Errors: Route and handlers return a status that is not ok for what no well-behaved peer sends (an unknown type, bytes
-// that do not parse, an id of a wrong length): the caller closes that connection. Failures of an operation are told in
-// its reply.
+// Errors: Route and handlers return a status that is not ok for what no well-behaved peer sends (an
+// unknown type, bytes that do not parse, an id of a wrong length): the caller closes that
+// connection. Failures of an operation are told in its reply.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +20,8 @@
 
 namespace ray::raylet {
 
-// The way back to whoever sent a request; outlives the frame. Harmless once the connection is closed.
+// The way back to whoever sent a request; outlives the frame. Harmless once the connection is
+// closed.
 class Responder {
  public:
   Responder(std::shared_ptr<net::Connection> connection, const net::Frame& request)

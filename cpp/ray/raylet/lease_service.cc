@@ -27,19 +27,16 @@ LeaseService::LeaseService(net::EventLoop* loop, const base::Clock* clock, Frame
       [this](Client& client, const auto& message, const Responder& responder) {
         return OnRequest(client, message, responder);
       });
-  router->On<wire::v1::CancelLease>(
-      wire::v1::CANCEL_LEASE,
-      [this](Client& client, const auto& message, const Responder&) {
-        return OnCancel(client, message);
-      });
-  router->On<wire::v1::ReturnLease>(
-      wire::v1::RETURN_LEASE,
-      [this](Client& client, const auto& message, const Responder&) {
-        return OnReturn(client, message);
-      });
+  router->On<wire::v1::CancelLease>(wire::v1::CANCEL_LEASE,
+                                    [this](Client& client, const auto& message, const Responder&) {
+                                      return OnCancel(client, message);
+                                    });
+  router->On<wire::v1::ReturnLease>(wire::v1::RETURN_LEASE,
+                                    [this](Client& client, const auto& message, const Responder&) {
+                                      return OnReturn(client, message);
+                                    });
   router->On<wire::v1::WorkerBlocked>(
-      wire::v1::WORKER_BLOCKED,
-      [this](Client& client, const auto& message, const Responder&) {
+      wire::v1::WORKER_BLOCKED, [this](Client& client, const auto& message, const Responder&) {
         queue_.SetBlocked(client.worker_id, message.blocked());
         Changed();
         return absl::OkStatus();
@@ -56,8 +53,7 @@ absl::Status LeaseService::OnRequest(Client& client, const wire::v1::RequestLeas
   scheduling::LeaseRequest request;
   request.client = client.id;
   request.request_id = message.request_id();
-  MANTA_ASSIGN_OR_RETURN(request.resources,
-                         resources::ResourceSet::FromWire(message.resources()));
+  MANTA_ASSIGN_OR_RETURN(request.resources, resources::ResourceSet::FromWire(message.resources()));
   MANTA_ASSIGN_OR_RETURN(request.job, base::JobId::FromBinary(message.job_id()));
   request.env_hash = message.runtime_env_hash();
   request.task_name = message.task_name();
@@ -114,8 +110,18 @@ std::optional<WorkerId> LeaseService::AcquireWorker(const LeaseId& lease, const 
 
 void LeaseService::AbandonWorker(const LeaseId& lease) { pool_->Abandon(lease); }
 
-void LeaseService::ReleaseWorker(const WorkerId& worker, bool reusable) {
-  pool_->Release(worker, reusable);
+void LeaseService::ReleaseWorker(const WorkerId& worker, scheduling::WorkerAfter after) {
+  switch (after) {
+    case scheduling::WorkerAfter::kReuse:
+      return pool_->Release(worker);
+    case scheduling::WorkerAfter::kRetire:
+      return pool_->AskToExit(worker, "it used devices, which stay bound to its process",
+                              /*patient=*/true);
+    case scheduling::WorkerAfter::kEnd:
+      return pool_->AskToExit(worker, "the holder of its lease lost it", /*patient=*/false);
+    case scheduling::WorkerAfter::kKill:
+      return pool_->Kill(worker, "the holder of its lease is gone");
+  }
 }
 
 void LeaseService::GrantLease(const scheduling::LeaseGrant& grant) {

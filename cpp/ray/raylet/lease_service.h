@@ -1,7 +1,8 @@
 // Lease frames: between clients and the lease queue.
 //
 // Owner: Raylet.   Threads: loop-bound.
-// Frames: REQUEST_LEASE, CANCEL_LEASE, RETURN_LEASE, WORKER_BLOCKED in; RECLAIM_LEASES, TASK_PENDING_WARNING out.
+// Frames: REQUEST_LEASE, CANCEL_LEASE, RETURN_LEASE, WORKER_BLOCKED in; RECLAIM_LEASES,
+// TASK_PENDING_WARNING out.
 #pragma once
 
 #include <functional>
@@ -29,7 +30,8 @@ class LeaseService final : private scheduling::LeaseQueue::Actions {
                std::function<void()> on_change);
 
   void WorkerReady(const base::LeaseId& lease, const base::WorkerId& worker);
-  // A connection closed: its requests and leases, and the lease or actor of which it was the worker, end.
+  // A connection closed: its requests and leases, and the lease or actor of which it was the
+  // worker, end.
   void ClientGone(const Client& client);
 
   scheduling::LeaseQueue& queue() { return queue_; }
@@ -48,7 +50,7 @@ class LeaseService final : private scheduling::LeaseQueue::Actions {
   std::optional<base::WorkerId> AcquireWorker(const base::LeaseId& lease, const base::JobId& job,
                                               const std::string& env_hash) override;
   void AbandonWorker(const base::LeaseId& lease) override;
-  void ReleaseWorker(const base::WorkerId& worker, bool reusable) override;
+  void ReleaseWorker(const base::WorkerId& worker, scheduling::WorkerAfter after) override;
   void GrantLease(const scheduling::LeaseGrant& grant) override;
   void ReclaimLeases(scheduling::ClientId client) override;
   void Warn(const scheduling::LeaseWarning& warning) override;

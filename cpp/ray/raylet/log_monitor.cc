@@ -48,11 +48,11 @@ std::optional<std::string_view> ParseMarker(std::string_view line) {
 
 struct LogMonitor::File {
   std::string path;
-  uint64_t offset = 0;    // read so far
-  std::string partial;    // of a line without an end yet
-  bool is_cut = false;    // the rest of this line is left out
-  bool has_more = true;   // may have bytes behind the offset
-  LogBatch batch;         // lines that are not given out yet
+  uint64_t offset = 0;   // read so far
+  std::string partial;   // of a line without an end yet
+  bool is_cut = false;   // the rest of this line is left out
+  bool has_more = true;  // may have bytes behind the offset
+  LogBatch batch;        // lines that are not given out yet
 };
 
 absl::StatusOr<std::unique_ptr<LogMonitor>> LogMonitor::Create(net::EventLoop* loop,
@@ -80,7 +80,8 @@ LogMonitor::~LogMonitor() {
   loop_->Unwatch(inotify_.get());
 }
 
-// Does not look again before the round, so that a worker that prints much wakes the raylet once a round.
+// Does not look again before the round, so that a worker that prints much wakes the raylet once a
+// round.
 void LogMonitor::OnReadable() {
   loop_->Modify(inotify_.get(), 0);
   if (timer_.has_value()) return;
@@ -161,8 +162,7 @@ bool LogMonitor::ReadSome(File* file) {
   if (size < file->offset) file->offset = 0;  // somebody truncated it
   SkipBacklog(file, size);
   std::string bytes(std::min<uint64_t>(size - file->offset, options_.round_max_bytes), '\0');
-  const ssize_t n =
-      pread(fd.get(), bytes.data(), bytes.size(), static_cast<off_t>(file->offset));
+  const ssize_t n = pread(fd.get(), bytes.data(), bytes.size(), static_cast<off_t>(file->offset));
   if (n <= 0) return false;
   bytes.resize(static_cast<size_t>(n));
   file->offset += bytes.size();

@@ -1,12 +1,13 @@
-// Follows the output files of workers, <directory>/worker-*-<pid>.out and .err, and gives out each line once it is whole.
-// A line "\x1etask:NAME\x1e" is not given out: it says that the following lines of its file are NAME's.
+// Follows the output files of workers, <directory>/worker-*-<pid>.out and .err, and gives out each
+// line once it is whole. A line "\x1etask:NAME\x1e" is not given out: it says that the following
+// lines of its file are NAME's.
 //
-// Bounded: a line is cut at line_max_bytes; of a file that grows faster than it is read, what exceeds
-// backlog_max_bytes is skipped, and said so in a line.
+// Bounded: a line is cut at line_max_bytes; of a file that grows faster than it is read, what
+// exceeds backlog_max_bytes is skipped, and said so in a line.
 //
-// Owner: LogService.   Threads: loop-bound. Files are read in the loop, round_max_bytes of each at a time.
-// Errors: Create: kUnavailable when the kernel has no more inotify instances to give. A file that cannot be read is
-// left out.
+// Owner: LogService.   Threads: loop-bound; reads files in the loop, round_max_bytes at a time.
+// Errors: Create: kUnavailable when the kernel has no more inotify instances to give. A file that
+// cannot be read is left out.
 #pragma once
 
 #include <sys/types.h>
@@ -42,7 +43,8 @@ class LogMonitor {
 
   struct Options {
     std::string directory;
-    absl::Duration delay = absl::Milliseconds(10);  // from a write to its reading, so that many are read together
+    absl::Duration delay =
+        absl::Milliseconds(10);  // from a write to its reading, so that many are read together
     size_t line_max_bytes = 64 << 10;
     size_t round_max_bytes = 1 << 20;
     size_t backlog_max_bytes = 16 << 20;
@@ -84,8 +86,8 @@ class LogMonitor {
   std::map<Key, File> files_;
 };
 
-// The last lines of a text file, at most `bytes_max` of it, without a line that is cut at the front. "" if it cannot be
-// read. Blocks for a read.
+// The last lines of a text file, at most `bytes_max` of it, without a line that is cut at the
+// front. "" if it cannot be read. Blocks for a read.
 std::string TailOfFile(const std::string& path, size_t bytes_max);
 
 }  // namespace ray::raylet

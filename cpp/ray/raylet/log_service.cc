@@ -27,12 +27,12 @@ LogService::LogService(net::EventLoop* loop, FrameRouter* router, const ClientRe
   } else {
     MANTA_LOG(kWarning, "what workers print is not forwarded: ", monitor.status().message());
   }
-  router->On<wire::v1::FlushLogs>(
-      wire::v1::FLUSH_LOGS, [this](Client&, const auto&, const Responder& responder) {
-        if (monitor_ != nullptr) monitor_->ReadAll();
-        responder.Send(wire::v1::StatusReply());
-        return absl::OkStatus();
-      });
+  router->On<wire::v1::FlushLogs>(wire::v1::FLUSH_LOGS,
+                                  [this](Client&, const auto&, const Responder& responder) {
+                                    if (monitor_ != nullptr) monitor_->ReadAll();
+                                    responder.Send(wire::v1::StatusReply());
+                                    return absl::OkStatus();
+                                  });
 }
 
 void LogService::WorkerDied(const WorkerDeath& death) {

@@ -1,6 +1,7 @@
 // What workers print, on its way to the drivers of their jobs.
 //
-// A driver that does not read loses lines, which it is told, instead of filling the raylet's memory.
+// A driver that does not read loses lines, which it is told, instead of filling the raylet's
+// memory.
 //
 // Owner: Raylet.   Threads: loop-bound.   Frames: FLUSH_LOGS in; LOG_LINES out.
 #pragma once
@@ -23,7 +24,8 @@ namespace ray::raylet {
 
 class LogService {
  public:
-  // All pointers outlive the service. Where the logs cannot be watched nothing is forwarded, and a warning logged.
+  // All pointers outlive the service. Where the logs cannot be watched nothing is forwarded, and a
+  // warning logged.
   LogService(net::EventLoop* loop, FrameRouter* router, const ClientRegistry* clients,
              const WorkerPool* pool, const NodeIdentity* identity);
 

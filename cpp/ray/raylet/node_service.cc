@@ -21,11 +21,11 @@ NodeService::NodeService(net::EventLoop* loop, const base::Clock* clock, FrameRo
       gcs_(gcs),
       options_(options),
       timer_(loop, clock, [this] { ReportIfChanged(); }) {
-  router->On<wire::v1::KvRequest>(
-      wire::v1::KV, [this](Client&, const auto& message, const Responder& responder) {
-        gcs_->Kv(message, RelayTo<wire::v1::KvReply>(responder));
-        return absl::OkStatus();
-      });
+  router->On<wire::v1::KvRequest>(wire::v1::KV,
+                                  [this](Client&, const auto& message, const Responder& responder) {
+                                    gcs_->Kv(message, RelayTo<wire::v1::KvReply>(responder));
+                                    return absl::OkStatus();
+                                  });
   router->On<wire::v1::ClusterStateRequest>(
       wire::v1::CLUSTER_STATE, [this](Client&, const auto&, const Responder& responder) {
         RelayClusterState(responder);
@@ -95,9 +95,8 @@ void NodeService::RelayClusterState(const Responder& responder) {
     ClusterStateReply reply = answer.ok() ? *std::move(answer) : ClusterStateReply();
     NodeState own = State();
     auto* nodes = reply.mutable_nodes();
-    auto it = std::find_if(nodes->begin(), nodes->end(), [&](const NodeState& node) {
-      return node.node_id() == own.node_id();
-    });
+    auto it = std::find_if(nodes->begin(), nodes->end(),
+                           [&](const NodeState& node) { return node.node_id() == own.node_id(); });
     if (it == nodes->end()) {
       *reply.add_nodes() = std::move(own);
     } else {

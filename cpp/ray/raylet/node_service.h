@@ -1,8 +1,8 @@
-// What concerns the node and the cluster as a whole: jobs of drivers, the key-value store, the cluster's state, and the
-// node's reports to the GCS.
+// What concerns the node and the cluster as a whole: jobs of drivers, the key-value store, the
+// cluster's state, and the node's reports to the GCS.
 //
 // Owner: Raylet.   Threads: loop-bound.   Frames: KV, CLUSTER_STATE.
-//   NODE-1  a change of resources is reported at once after a quiet interval, else at its end; nothing unchanged is.
+//   NODE-1  a change of resources is reported at once after a quiet interval, else at its end.
 //   NODE-2  CLUSTER_STATE says of this node what is true now, whatever the GCS has heard.
 #pragma once
 

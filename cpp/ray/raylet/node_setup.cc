@@ -42,8 +42,7 @@ absl::Status AddCustom(const std::string& text, resources::ResourceSet* set) {
       return absl::InvalidArgumentError(
           absl::StrCat("--resources: ", name, " is set by a flag of its own"));
     }
-    MANTA_RETURN_IF_ERROR(
-        CheckQuantity(absl::StrCat("--resources: ", name), value.get<double>()));
+    MANTA_RETURN_IF_ERROR(CheckQuantity(absl::StrCat("--resources: ", name), value.get<double>()));
     set->Set(name, FixedPoint::FromDouble(value.get<double>()));
   }
   return absl::OkStatus();

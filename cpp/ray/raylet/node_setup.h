@@ -1,5 +1,6 @@
 // From what the flags of the raylet say and what the machine has to what the node offers.
-// Threads: free functions, thread-safe.   Errors: kInvalidArgument names the flag and what is wrong with it.
+// Threads: free functions, thread-safe.   Errors: kInvalidArgument names the flag and what is wrong
+// with it.
 #pragma once
 
 #include <cstdint>
@@ -15,12 +16,12 @@
 namespace ray::raylet {
 
 struct NodeFlags {
-  std::optional<double> num_cpus;             // default: those of the machine
+  std::optional<double> num_cpus;  // default: those of the machine
   double num_gpus = 0;
-  std::optional<int64_t> memory;              // bytes; default: of the machine, less the store
-  std::optional<int64_t> object_store_memory; // bytes; default: a fraction of the machine's memory
-  std::string resources = "{}";               // JSON: name to number
-  std::string labels = "{}";                  // JSON: name to text
+  std::optional<int64_t> memory;               // bytes; default: of the machine, less the store
+  std::optional<int64_t> object_store_memory;  // bytes; default: a fraction of the machine's memory
+  std::string resources = "{}";                // JSON: name to number
+  std::string labels = "{}";                   // JSON: name to text
   std::string node_ip;
   bool is_head = false;
 };

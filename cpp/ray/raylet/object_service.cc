@@ -84,9 +84,8 @@ ObjectService::ObjectService(net::EventLoop* loop, const base::Clock* clock,
 
 absl::Status ObjectService::Open(const base::Clock* clock, const Options& options) {
   MANTA_ASSIGN_OR_RETURN(memory_, store::SharedMemory::Create(options.capacity_bytes));
-  MANTA_ASSIGN_OR_RETURN(
-      spill_target_,
-      store::FileSpillTarget::Create(options.spill_dir, memory_.get(), PostToLoop()));
+  MANTA_ASSIGN_OR_RETURN(spill_target_, store::FileSpillTarget::Create(
+                                            options.spill_dir, memory_.get(), PostToLoop()));
   warmer_ = std::make_unique<store::PageWarmer>(
       memory_.get(), static_cast<uint64_t>(options.config->object_store_pretouch_bytes),
       PostToLoop(), [this](store::Extent extent) { store_->MarkWarm(extent); });
@@ -97,13 +96,14 @@ absl::Status ObjectService::Open(const base::Clock* clock, const Options& option
 }
 
 std::function<void(absl::AnyInvocable<void()>)> ObjectService::PostToLoop() {
-  return [this, alive = std::weak_ptr<bool>(alive_), loop = loop_](absl::AnyInvocable<void()> task) {
-    loop->Post([this, alive, task = std::move(task)]() mutable {
-      if (alive.expired()) return;
-      task();
-      Changed();
-    });
-  };
+  return
+      [this, alive = std::weak_ptr<bool>(alive_), loop = loop_](absl::AnyInvocable<void()> task) {
+        loop->Post([this, alive, task = std::move(task)]() mutable {
+          if (alive.expired()) return;
+          task();
+          Changed();
+        });
+      };
 }
 
 void ObjectService::Changed() {

@@ -1,4 +1,5 @@
-// The node's object store with its hands and feet: memory, spill files, page warmer, frames and a timer.
+// The node's object store with its hands and feet: memory, spill files, page warmer, frames and a
+// timer.
 //
 // Owner: Raylet.   Threads: loop-bound (the store's own threads post to the loop).
 // Errors: Create: as SharedMemory::Create and FileSpillTarget::Create.
@@ -49,19 +50,18 @@ class ObjectService {
   absl::Status Open(const base::Clock* clock, const Options& options);
   void RegisterFrames(FrameRouter* router);
   absl::Status OnCreate(Client& client, const wire::v1::StoreCreate& message,
-                 const Responder& responder);
+                        const Responder& responder);
   absl::Status OnSeal(Client& client, const wire::v1::StoreSeal& message,
-                 const Responder& responder);
+                      const Responder& responder);
   absl::Status OnAbort(Client& client, const wire::v1::StoreAbort& message,
-                 const Responder& responder);
-  absl::Status OnGet(Client& client, const wire::v1::StoreGet& message,
-                 const Responder& responder);
+                       const Responder& responder);
+  absl::Status OnGet(Client& client, const wire::v1::StoreGet& message, const Responder& responder);
   absl::Status OnRelease(Client& client, const wire::v1::StoreIds& message,
-                 const Responder& responder);
+                         const Responder& responder);
   absl::Status OnFree(Client& client, const wire::v1::StoreIds& message,
-                 const Responder& responder);
+                      const Responder& responder);
   absl::Status OnStats(Client& client, const wire::v1::StoreStats& message,
-                 const Responder& responder);
+                       const Responder& responder);
   std::function<void(absl::AnyInvocable<void()>)> PostToLoop();
   void Changed();
 

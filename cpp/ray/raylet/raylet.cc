@@ -39,9 +39,8 @@ bool IsFinal(const absl::Status& why) {
 absl::StatusOr<std::unique_ptr<Raylet>> Raylet::Create(net::EventLoop* loop,
                                                        const base::Clock* clock, Options options,
                                                        Events events) {
-  std::unique_ptr<Raylet> raylet(
-      new Raylet(loop, clock, std::move(options.config), std::move(options.identity),
-                 std::move(events)));
+  std::unique_ptr<Raylet> raylet(new Raylet(loop, clock, std::move(options.config),
+                                            std::move(options.identity), std::move(events)));
   MANTA_RETURN_IF_ERROR(raylet->OpenStore(options.object_store_bytes));
   raylet->MakeServices(std::move(options));
   MANTA_RETURN_IF_ERROR(raylet->Listen());
@@ -75,10 +74,8 @@ absl::Status Raylet::OpenStore(uint64_t capacity_bytes) {
 void Raylet::MakeServices(Options options) {
   gcs_ = std::make_unique<gcs::GcsClient>(loop_, GcsOptions(std::move(options.gcs_token)),
                                           GcsEvents());
-  clients_ =
-      std::make_unique<ClientRegistry>(loop_, &router_, RegistryOptions(), RegistryEvents());
-  const auto num_cpus =
-      static_cast<size_t>(options.resources.Get(resources::kCpu).ToDouble());
+  clients_ = std::make_unique<ClientRegistry>(loop_, &router_, RegistryOptions(), RegistryEvents());
+  const auto num_cpus = static_cast<size_t>(options.resources.Get(resources::kCpu).ToDouble());
   workers_ = std::make_unique<WorkerService>(
       loop_, clock_, &router_, clients_.get(),
       WorkerOptions(std::move(options.zygote_command), num_cpus), WorkerEvents());
@@ -90,13 +87,12 @@ void Raylet::MakeServices(Options options) {
   actor_relay_ = std::make_unique<ActorRelay>(&router_, clients_.get(), gcs_.get());
   node_ = std::make_unique<NodeService>(
       loop_, clock_, &router_, gcs_.get(),
-      NodeService::Options{
-          .identity = &identity_,
-          .resources = &leases_->queue().resources(),
-          .store = &objects_->store(),
-          .report_interval = absl::Milliseconds(config_.node_report_interval_ms)});
-  logs_ = std::make_unique<LogService>(loop_, &router_, clients_.get(), &workers_->pool(),
-                                       &identity_);
+      NodeService::Options{.identity = &identity_,
+                           .resources = &leases_->queue().resources(),
+                           .store = &objects_->store(),
+                           .report_interval = absl::Milliseconds(config_.node_report_interval_ms)});
+  logs_ =
+      std::make_unique<LogService>(loop_, &router_, clients_.get(), &workers_->pool(), &identity_);
 }
 
 absl::Status Raylet::Listen() {
@@ -138,8 +134,9 @@ gcs::GcsClient::Options Raylet::GcsOptions(std::string token) const {
 
 ClientRegistry::Events Raylet::RegistryEvents() {
   return {
-      .add_job = [this](const wire::v1::Hello& hello,
-                        ClientRegistry::JobCallback done) { node_->AddJob(hello, std::move(done)); },
+      .add_job = [this](
+                     const wire::v1::Hello& hello,
+                     ClientRegistry::JobCallback done) { node_->AddJob(hello, std::move(done)); },
       .drop_job = [this](const JobId& job) { node_->FinishJob(job); },
       .expects_worker = [this](StartupToken token) { return workers_->pool().Expects(token); },
       .on_joined = [this](Client& client,
@@ -175,8 +172,7 @@ gcs::GcsClient::Events Raylet::GcsEvents() {
       .on_registered = [this](const gcs::v1::NodeRegistered&) { OnRegistered(); },
       .on_actor_changed =
           [this](const wire::v1::ActorInfo& info) { actor_relay_->ActorChanged(info); },
-      .on_create_actor =
-          [this](const wire::v1::CreateActor& message) { actors_->Create(message); },
+      .on_create_actor = [this](const wire::v1::CreateActor& message) { actors_->Create(message); },
       .on_kill_worker = [this](const gcs::v1::KillWorker& message) { actors_->Kill(message); },
       .on_disconnected = [this](const absl::Status& why) { OnDisconnected(why); },
   };

@@ -1,9 +1,10 @@
-// The node's daemon: one object store, one lease queue, one worker pool, one connection to the GCS, and the services
-// that put them on the wire. This class only joins them: which event of one is whose business.
+// The node's daemon: one object store, one lease queue, one worker pool, one connection to the GCS,
+// and the services that put them on the wire. This class only joins them: which event of one is
+// whose business.
 //
-// Owner: raylet_main.cc, or a test.   Threads: loop-bound; construct, Start, Stop and destroy it in the loop's thread.
-// Errors: Create says what keeps the node from starting (no memory, a socket that cannot be bound). Later, nothing but
-// on_fatal ends it: the GCS refuses this node for good.
+// Owner: raylet_main.cc, or a test.   Threads: loop-bound, construction and destruction too.
+// Errors: Create says what keeps the node from starting (no memory, a socket that cannot be bound).
+// Later, nothing but on_fatal ends it: the GCS refuses this node for good.
 #pragma once
 
 #include <functional>
@@ -56,14 +57,15 @@ class Raylet {
   Raylet& operator=(const Raylet&) = delete;
 
   void Start();
-  // Kills the zygote and all workers, and removes the socket. Takes milliseconds; the GCS notices by its channel.
+  // Kills the zygote and all workers, and removes the socket. Takes milliseconds; the GCS notices
+  // by its channel.
   void Stop();
 
   const NodeIdentity& identity() const { return identity_; }
 
  private:
-  Raylet(net::EventLoop* loop, const base::Clock* clock, base::Config config,
-         NodeIdentity identity, Events events);
+  Raylet(net::EventLoop* loop, const base::Clock* clock, base::Config config, NodeIdentity identity,
+         Events events);
 
   // Parts.
   absl::Status OpenStore(uint64_t capacity_bytes);

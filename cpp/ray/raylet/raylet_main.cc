@@ -8,8 +8,8 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
-// Abseil's library tells a boolean flag (--head without a value) by the address of a variable of this template, which
-// must therefore be the same here and there.
+// Abseil's library tells a boolean flag (--head without a value) by the address of a variable of
+// this template, which must therefore be the same here and there.
 #pragma GCC visibility push(default)
 #include "absl/base/internal/fast_type_id.h"
 #pragma GCC visibility pop
@@ -97,8 +97,7 @@ absl::StatusOr<Raylet::Options> ReadOptions() {
   Raylet::Options options;
   MANTA_ASSIGN_OR_RETURN(options.config, net::ReadConfig(absl::GetFlag(FLAGS_config)));
   MANTA_ASSIGN_OR_RETURN(options.gcs_token, net::ReadToken(absl::GetFlag(FLAGS_token_file)));
-  MANTA_ASSIGN_OR_RETURN(options.zygote_command,
-                         SplitCommand(absl::GetFlag(FLAGS_zygote_command)));
+  MANTA_ASSIGN_OR_RETURN(options.zygote_command, SplitCommand(absl::GetFlag(FLAGS_zygote_command)));
   const Machine machine = InspectMachine();
   MANTA_ASSIGN_OR_RETURN(
       NodeSetup setup,
@@ -132,7 +131,8 @@ void StartLogging(const base::Config& config) {
                      .rotate_bytes = static_cast<size_t>(config.log_rotate_bytes)});
 }
 
-// The node's life: from the start until a signal, the broken lifeline or the GCS ends it. OK: it was told to end.
+// The node's life: from the start until a signal, the broken lifeline or the GCS ends it. OK: it
+// was told to end.
 class Node {
  public:
   absl::Status Run() {
@@ -148,8 +148,7 @@ class Node {
                                 {.on_ready = [this] { OnReady(); },
                                  .on_fatal = [this](const absl::Status& why) { End(why); }}));
     start_timer_ = loop_.RunAfter(start_timeout, [this, gcs_address] {
-      End(absl::DeadlineExceededError(absl::StrCat("the GCS at ", gcs_address,
-                                                   " did not answer")));
+      End(absl::DeadlineExceededError(absl::StrCat("the GCS at ", gcs_address, " did not answer")));
     });
     raylet_->Start();
     loop_.Run();
@@ -181,7 +180,8 @@ class Node {
 };
 
 int Main() {
-  // Not destroyed: what matters is gone after Run, and the process ends without waiting for threads of libraries.
+  // Not destroyed: what matters is gone after Run, and the process ends without waiting for threads
+  // of libraries.
   auto* node = new Node();
   const absl::Status status = node->Run();
   if (!status.ok()) {

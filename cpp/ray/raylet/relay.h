@@ -26,7 +26,8 @@ void SetStatus(Reply* reply, const absl::Status& status) {
   *reply->mutable_status() = ToStatusReply(status);
 }
 
-// A callback for GcsClient that answers `responder`: with the reply, or with one that carries why there is none.
+// A callback for GcsClient that answers `responder`: with the reply, or with one that carries why
+// there is none.
 template <typename Reply>
 auto RelayTo(const Responder& responder) {
   return [responder](absl::StatusOr<Reply> reply) {

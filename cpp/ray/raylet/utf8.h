@@ -1,4 +1,5 @@
-// What processes print may be any bytes; `string` fields of protobuf must be UTF-8, or the receiver refuses the frame.
+// What processes print may be any bytes; `string` fields of protobuf must be UTF-8, or the receiver
+// refuses the frame.
 // Threads: free functions, thread-safe.
 #pragma once
 

@@ -9,8 +9,8 @@
 
 namespace ray::raylet {
 
-// What completes "died unexpectedly: ...": why it was ended if the raylet ended it, exit code or signal, and the last
-// lines of its stderr (`stderr_tail`, may be empty).
+// What completes "died unexpectedly: ...": why it was ended if the raylet ended it, exit code or
+// signal, and the last lines of its stderr (`stderr_tail`, may be empty).
 std::string ExplainDeath(const WorkerDeath& death, std::string_view stderr_tail);
 
 }  // namespace ray::raylet

@@ -79,20 +79,16 @@ void WorkerPool::Abandon(const LeaseId& lease) {
   TakeWaiting(key, waiting);
 }
 
-void WorkerPool::Release(const WorkerId& worker, bool reusable) {
+void WorkerPool::Release(const WorkerId& worker) {
   Worker* released = FindById(worker);
   if (released == nullptr || released->state == WorkerState::kExiting) return;
-  if (reusable) {
-    BecomeIdle(released);
-    ServeWaiting(released);
-  } else {
-    BeginExit(released, "its lease ended while it may have run a task");
-    KillNow(released);
-  }
+  BecomeIdle(released);
+  ServeWaiting(released);
   Settle();
 }
 
-// A task goes to a worker that is warm for its job; an actor, which ends the worker's other use, to a fresh one.
+// A task goes to a worker that is warm for its job; an actor, which ends the worker's other use, to
+// a fresh one.
 WorkerPool::Worker* WorkerPool::PickIdle(Use use, const std::string& env_hash, const JobId& job) {
   const Key of_job{env_hash, job};
   const Key fresh{env_hash, JobId::Nil()};
@@ -140,8 +136,8 @@ std::optional<WorkerPool::Key> WorkerPool::KeyOfOldestWaiting(const Worker& work
   std::optional<Key> oldest;
   uint64_t oldest_order = UINT64_MAX;
   for (const auto& [key, list] : waiting_lists_) {
-    const bool fits = key.first == worker.env_hash &&
-                      (worker.job.IsNil() || key.second == worker.job);
+    const bool fits =
+        key.first == worker.env_hash && (worker.job.IsNil() || key.second == worker.job);
     if (!fits || list.front().order >= oldest_order) continue;
     oldest = key;
     oldest_order = list.front().order;
@@ -181,11 +177,12 @@ void WorkerPool::Fork(const std::string& env_hash) {
   actions_->Fork(raw->token, env_hash);
 }
 
-// Workers that end before they register would else be forked in a tight loop. Several that fail together count once.
+// Workers that end before they register would else be forked in a tight loop. Several that fail
+// together count once.
 void WorkerPool::DelayForks() {
   if (clock_->Now() < fork_not_before_) return;
-  const absl::Duration delay =
-      std::min(options_.restart_delay * (int64_t{1} << std::min(start_failures_, 10)), kForkDelayMax);
+  const absl::Duration delay = std::min(
+      options_.restart_delay * (int64_t{1} << std::min(start_failures_, 10)), kForkDelayMax);
   ++start_failures_;
   deadlines_.erase({fork_not_before_, 0});
   fork_not_before_ = clock_->Now() + delay;
@@ -266,12 +263,13 @@ void WorkerPool::AskToExit(const WorkerId& id, std::string reason, bool patient)
 }
 
 void WorkerPool::JobFinished(const JobId& job) {
-  std::vector<Worker*> idle;
-  for (const auto& [key, entries] : idle_) {
-    if (key.second != job) continue;
-    for (const auto& [since, token] : entries) idle.push_back(FindByToken(token));
+  std::vector<Worker*> unused;
+  for (const auto& [token, worker] : workers_) {
+    const bool serves =
+        worker->state == WorkerState::kLeased || worker->state == WorkerState::kActor;
+    if (worker->job == job && !serves) unused.push_back(worker.get());
   }
-  for (Worker* worker : idle) {
+  for (Worker* worker : unused) {
     BeginExit(worker, "its job finished");
     KillNow(worker);
   }
@@ -462,8 +460,8 @@ void WorkerPool::CheckInvariants() const {
     MANTA_CHECK_MSG(!in_use || !worker->job.IsNil(), "POOL-1");
     if (worker->state == WorkerState::kIdle) {
       MANTA_CHECK_MSG(!KeyOfOldestWaiting(*worker).has_value(), "POOL-3");
-      MANTA_CHECK(idle_.at({worker->env_hash, worker->job})
-                      .contains({worker->idle_since, worker->token}));
+      MANTA_CHECK(
+          idle_.at({worker->env_hash, worker->job}).contains({worker->idle_since, worker->token}));
     }
   }
   MANTA_CHECK(idle == idle_count_);

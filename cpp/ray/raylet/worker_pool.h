@@ -1,18 +1,18 @@
-// The worker processes of a node: how many to fork, which one serves whom, when one has ended and why. Sans-I/O: a fork
-// is asked for through Actions and answered by Forked, Register and Exited.
+// The worker processes of a node: how many to fork, which one serves whom, when one has ended and
+// why. Sans-I/O: a fork is asked for through Actions and answered by Forked, Register and Exited.
 //
-// A worker runs the code of one job only: from its first use on it belongs to that job. Whoever needs a worker names a
-// lease (of a task or an actor), gets an idle worker at once or is queued, and one fork is under way for each that
-// waits, starting_max at a time.
+// A worker runs the code of one job only: from its first use on it belongs to that job. Whoever
+// needs a worker names a lease (of a task or an actor), gets an idle worker at once or is queued,
+// and one fork is under way for each that waits, starting_max at a time.
 //
-// A worker's end has two halves, its broken connection and its exit status, which come in either order. The death is
-// reported once both are there, or report_delay after the first.
+// A worker's end has two halves, its broken connection and its exit status, which come in either
+// order. The death is reported once both are there, or report_delay after the first.
 //
 // Owner: WorkerService.   Threads: thread-compatible (the raylet's loop).   Never blocks.
-// Actions are called from inside the methods when the pool's state is consistent: they may call the pool again, except
-// that Acquire must not be called from WorkerReady.
+// Actions are called from inside the methods when the pool's state is consistent: they may call the
+// pool again, except that Acquire must not be called from WorkerReady.
 //   POOL-1  a worker serves at most one lease at a time, and leases of one job only.
-//   POOL-2  WorkerDied is called once for each worker that was forked, after which the pool knows nothing of it.
+//   POOL-2  WorkerDied is called once for each worker that was forked, which is unknown then.
 //   POOL-3  after every method, no lease waits for a worker while an idle one fits.
 #pragma once
 
@@ -66,14 +66,15 @@ class WorkerPool {
   enum class Use { kTask, kActor };
 
   struct Options {
-    size_t num_cpus = 1;        // idle workers up to this number are kept for ever
-    size_t prestart = 1;        // forked by Start()
-    size_t starting_max = 16;   // forks under way at a time
+    size_t num_cpus = 1;       // idle workers up to this number are kept for ever
+    size_t prestart = 1;       // forked by Start()
+    size_t starting_max = 16;  // forks under way at a time
     absl::Duration idle_age_max = absl::Seconds(60);
     absl::Duration register_timeout = absl::Seconds(30);
     absl::Duration exit_grace = absl::Seconds(2);
     absl::Duration report_delay = absl::Milliseconds(200);
-    absl::Duration restart_delay = absl::Milliseconds(100);  // after a failed start; doubles up to 5 s
+    absl::Duration restart_delay =
+        absl::Milliseconds(100);  // after a failed start; doubles up to 5 s
 
     static Options FromConfig(const base::Config& config, size_t num_cpus);
   };
@@ -106,8 +107,8 @@ class WorkerPool {
   std::optional<base::WorkerId> Acquire(Use use, const base::LeaseId& lease, const base::JobId& job,
                                         const std::string& env_hash);
   void Abandon(const base::LeaseId& lease);
-  // Its lease ended. Not reusable: it may still run something, and is killed. Harmless for an unknown worker.
-  void Release(const base::WorkerId& worker, bool reusable);
+  // Its lease ended and it runs nothing. Harmless for a worker that is unknown or leaves.
+  void Release(const base::WorkerId& worker);
 
   // -- From the zygote.
   void Forked(StartupToken token, pid_t pid);
@@ -128,14 +129,14 @@ class WorkerPool {
   void Kill(const base::WorkerId& worker, std::string reason);
   // Asks, and kills after exit_grace when `patient` is false.
   void AskToExit(const base::WorkerId& worker, std::string reason, bool patient);
-  // Kills the idle workers of the job; the others end with their leases and actors.
+  // Kills the workers of the job that serve nobody; the others end with their leases and actors.
   void JobFinished(const base::JobId& job);
 
   void Tick();
 
   // -- Questions.
-  std::optional<base::JobId> JobOf(pid_t pid) const;        // nullopt: no worker, or no job yet
-  base::JobId JobOf(const base::WorkerId& worker) const;    // nil: unknown or no job yet
+  std::optional<base::JobId> JobOf(pid_t pid) const;      // nullopt: no worker, or no job yet
+  base::JobId JobOf(const base::WorkerId& worker) const;  // nil: unknown or no job yet
   std::vector<pid_t> Pids() const;
   size_t size() const { return workers_.size(); }
   size_t idle() const { return idle_count_; }

@@ -28,7 +28,7 @@ constexpr bool MayFollow(WorkerState from, WorkerState to) {
       /* kStarting */ {false, true, false, false, true},
       /* kIdle     */ {false, false, true, true, true},
       /* kLeased   */ {false, true, false, false, true},
-      /* kActor    */ {false, true, false, false, true},  // idle again only if nothing ran in it
+      /* kActor    */ {false, false, false, false, true},
       /* kExiting  */ {false, false, false, false, false},
   };
   return kTable[static_cast<int>(from)][static_cast<int>(to)];

@@ -76,8 +76,7 @@ absl::Status Zygote::Spawn() {
 
 void Zygote::Fork(StartupToken token, const std::map<std::string, std::string>& env,
                   std::string_view log_prefix) {
-  const Json request = {
-      {"op", "fork"}, {"token", token}, {"env", env}, {"log_prefix", log_prefix}};
+  const Json request = {{"op", "fork"}, {"token", token}, {"env", env}, {"log_prefix", log_prefix}};
   out_ += request.dump(-1, ' ', false, Json::error_handler_t::replace);
   out_ += '\n';
   WriteSome();
@@ -86,8 +85,7 @@ void Zygote::Fork(StartupToken token, const std::map<std::string, std::string>& 
 void Zygote::WriteSome() {
   if (!socket_.valid()) return;
   while (!out_.empty()) {
-    const ssize_t n =
-        send(socket_.get(), out_.data(), out_.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    const ssize_t n = send(socket_.get(), out_.data(), out_.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
     if (n > 0) {
       out_.erase(0, static_cast<size_t>(n));
     } else if (errno != EINTR) {
@@ -140,8 +138,9 @@ void Zygote::OnLine(std::string_view line) {
 }
 
 void Zygote::Lost(std::string_view why) {
-  MANTA_LOG(kWarning, "the zygote (pid ", pid_, ") is lost: ",
-            absl::string_view(why.data(), why.size()), ". See zygote.err in ", options_.log_dir);
+  MANTA_LOG(kWarning, "the zygote (pid ", pid_,
+            ") is lost: ", absl::string_view(why.data(), why.size()), ". See zygote.err in ",
+            options_.log_dir);
   Stop();
   stopped_ = false;
   RestartLater();

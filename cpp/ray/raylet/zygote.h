@@ -1,16 +1,17 @@
-// The zygote: a Python process that forks workers. Speaks newline-delimited JSON with it over a socket pair, which is
-// descriptor 3 in the zygote:
+// The zygote: a Python process that forks workers. Speaks newline-delimited JSON with it over a
+// socket pair, which is descriptor 3 in the zygote:
 //   raylet -> zygote  {"op":"fork","token":N,"env":{NAME:VALUE,...},"log_prefix":"worker-N"}
 //   zygote -> raylet  {"event":"ready"}   {"event":"forked","token":N,"pid":P}
 //                     {"event":"exited","pid":P,"token":N,"exit_code":C|null,"signal":S|null}
 // Its own output goes to <session_dir>/logs/zygote.out and .err.
 //
-// A zygote that dies is started again after a pause that grows while it keeps failing. It gets SIGKILL when the raylet
-// dies, and its workers when it dies.
+// A zygote that dies is started again after a pause that grows while it keeps failing. It gets
+// SIGKILL when the raylet dies, and its workers when it dies.
 //
-// Owner: WorkerService.   Threads: loop-bound; Start from the thread that lives longest, since the parent-death signal
-// is bound to it.   Errors: a zygote that cannot start, or speaks nonsense, is logged and restarted.
-//   ZYGOTE-1  on_lost runs once for each zygote that ended; forks asked of it and not confirmed will not be.
+// Owner: WorkerService.   Threads: loop-bound; Start from the thread that lives longest, since the
+// parent-death signal is bound to it.   Errors: a zygote that cannot start, or speaks nonsense, is
+// logged and restarted.
+//   ZYGOTE-1  on_lost runs once for each zygote that ended. What it owed will not come.
 #pragma once
 
 #include <sys/types.h>
@@ -35,9 +36,11 @@ class Zygote {
  public:
   struct Options {
     std::vector<std::string> command;
-    std::map<std::string, std::string> env;  // added to the raylet's own, for the zygote and so its workers
+    std::map<std::string, std::string>
+        env;  // added to the raylet's own, for the zygote and so its workers
     std::string log_dir;
-    absl::Duration restart_delay = absl::Milliseconds(100);  // doubles up to 5 s, until a zygote is ready
+    absl::Duration restart_delay =
+        absl::Milliseconds(100);  // doubles up to 5 s, until a zygote is ready
   };
   struct Events {
     std::function<void(StartupToken, pid_t)> on_forked;
@@ -78,8 +81,8 @@ class Zygote {
   std::optional<net::EventLoop::TimerId> restart_timer_;
 };
 
-// Words of a command line: separated by spaces, with '...' and "..." and \ as in a POSIX shell. kInvalidArgument for an
-// open quote or an empty command.
+// Words of a command line: separated by spaces, with '...' and "..." and \ as in a POSIX shell.
+// kInvalidArgument for an open quote or an empty command.
 absl::StatusOr<std::vector<std::string>> SplitCommand(std::string_view command);
 
 }  // namespace ray::raylet

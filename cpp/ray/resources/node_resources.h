@@ -1,8 +1,11 @@
-// What a node has and what of it is free. Resources that exist as devices (GPU) are counted device by device: a
-// fraction goes on one device (the fullest that still has room), whole units take whole devices.
+// What a node has and what of it is free. Resources that exist as devices (GPU) are counted device
+// by device: a fraction goes on one device (the fullest that still has room), whole units take
+// whole devices.
 //
-// Owner: LeaseQueue.   Threads: thread-compatible.   Errors: none; Allocate says with nullopt that it does not fit.
-//   NRES-1  total() - available() = the sum of the allocations that live. available() is negative only after Retake().
+// Owner: LeaseQueue.   Threads: thread-compatible.   Errors: none; Allocate says with nullopt that
+// it does not fit.
+//   NRES-1  total() - available() = the sum of the allocations that live; negative only after
+//           Retake().
 //   NRES-2  the free shares of the devices of a resource add up to its available quantity.
 #pragma once
 
@@ -49,8 +52,8 @@ class ResourceAllocation {
 
 class NodeResources {
  public:
-  // `device_resources` name those of `total` that exist as devices, numbered from 0. A fractional device in `total`
-  // becomes a last device with less room.
+  // `device_resources` name those of `total` that exist as devices, numbered from 0. A fractional
+  // device in `total` becomes a last device with less room.
   explicit NodeResources(ResourceSet total,
                          absl::Span<const std::string_view> device_resources = {&kGpu, 1});
 
@@ -65,8 +68,8 @@ class NodeResources {
   // Gives back what exceeds `keep`.
   void ShrinkTo(ResourceAllocation* allocation, const ResourceSet& keep);
 
-  // A plain quantity that its holder lends while it blocks and takes back when it runs again, even if that
-  // oversubscribes the node. Not for device resources.
+  // A plain quantity that its holder lends while it blocks and takes back when it runs again, even
+  // if that oversubscribes the node. Not for device resources.
   void Lend(std::string_view name, base::FixedPoint quantity);
   void Retake(std::string_view name, base::FixedPoint quantity);
 
@@ -79,8 +82,7 @@ class NodeResources {
 
   static std::optional<std::vector<InstanceShare>> PickDevices(const Devices& free,
                                                                base::FixedPoint quantity);
-  void GiveBack(ResourceAllocation* allocation, const std::string& name,
-                base::FixedPoint quantity);
+  void GiveBack(ResourceAllocation* allocation, const std::string& name, base::FixedPoint quantity);
 
   const ResourceSet total_;
   ResourceSet available_;

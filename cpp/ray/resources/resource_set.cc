@@ -18,8 +18,7 @@ auto LowerBound(Entries& entries, std::string_view name) {
 
 }  // namespace
 
-ResourceSet::ResourceSet(
-    std::initializer_list<std::pair<std::string_view, double>> quantities) {
+ResourceSet::ResourceSet(std::initializer_list<std::pair<std::string_view, double>> quantities) {
   for (const auto& [name, quantity] : quantities) {
     Set(name, base::FixedPoint::FromDouble(quantity));
   }
@@ -63,9 +62,8 @@ void ResourceSet::Set(std::string_view name, base::FixedPoint quantity) {
 }
 
 bool ResourceSet::FitsIn(const ResourceSet& pool) const {
-  return std::all_of(entries_.begin(), entries_.end(), [&](const Entry& entry) {
-    return entry.second <= pool.Get(entry.first);
-  });
+  return std::all_of(entries_.begin(), entries_.end(),
+                     [&](const Entry& entry) { return entry.second <= pool.Get(entry.first); });
 }
 
 ResourceSet ResourceSet::Max(const ResourceSet& a, const ResourceSet& b) {
@@ -85,11 +83,13 @@ ResourceSet& ResourceSet::operator-=(const ResourceSet& other) {
 }
 
 std::string ResourceSet::ToString() const {
-  return absl::StrCat(
-      "{", absl::StrJoin(entries_, ", ", [](std::string* out, const Entry& entry) {
-        absl::StrAppend(out, entry.first, ": ", entry.second.ToDouble());
-      }),
-      "}");
+  return absl::StrCat("{",
+                      absl::StrJoin(entries_, ", ",
+                                    [](std::string* out, const Entry& entry) {
+                                      absl::StrAppend(out, entry.first, ": ",
+                                                      entry.second.ToDouble());
+                                    }),
+                      "}");
 }
 
 std::string DescribeQuantity(std::string_view name, base::FixedPoint quantity) {

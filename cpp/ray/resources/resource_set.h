@@ -1,6 +1,9 @@
-// Quantities by resource name ("CPU", "GPU", "memory", custom ones): what a task asks for, what a node has.
-// Threads: thread-compatible value.   Errors: FromWire refuses what no well-behaved peer sends.
-//   RSET-1  entries are sorted by name, names are distinct and no quantity is zero; so equal sets are equal.
+// Quantities by resource name ("CPU", "GPU", "memory", custom ones): what a task asks for, what a
+// node has.
+// Threads: thread-compatible value.   Errors: FromWire refuses what no well-behaved peer
+// sends.
+//   RSET-1  entries are sorted by name, names are distinct and no quantity is zero: one form for
+//           one meaning.
 #pragma once
 
 #include <string>

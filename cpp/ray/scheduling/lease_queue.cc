@@ -30,7 +30,7 @@ struct LeaseQueue::Class {
   std::list<Queued> queue;
   std::list<Class*>::iterator in_ring;  // valid while the queue is not empty
   size_t leases = 0;
-  bool warned_busy = false;  // until nothing waits any more
+  bool warned_busy = false;                   // until nothing waits any more
   std::optional<uint64_t> warned_infeasible;  // the request that was warned of
 };
 
@@ -39,9 +39,9 @@ struct LeaseQueue::Shape {
   ResourceSet resources;
   bool feasible = false;
   size_t classes = 0;
-  std::list<Class*> ring;  // classes with requests, next first
+  std::list<Class*> ring;                  // classes with requests, next first
   std::list<Shape*>::iterator in_waiting;  // valid while the ring is not empty
-  absl::Time waits_since;  // the last grant, or when the ring filled
+  absl::Time waits_since;                  // the last grant, or when the ring filled
 };
 
 struct LeaseQueue::Lease {
@@ -123,10 +123,9 @@ void LeaseQueue::Enqueue(Class* in_class, LeaseRequest request) {
   if (in_class->queue.empty()) {
     in_class->in_ring = shape->ring.insert(shape->ring.end(), in_class);
   }
-  auto queued = in_class->queue.insert(
-      in_class->queue.end(), {request.request_id, std::move(request.task_name), now});
-  queued_.emplace(RequestKey{request.client, request.request_id},
-                  std::make_pair(queued, in_class));
+  auto queued = in_class->queue.insert(in_class->queue.end(),
+                                       {request.request_id, std::move(request.task_name), now});
+  queued_.emplace(RequestKey{request.client, request.request_id}, std::make_pair(queued, in_class));
 }
 
 void LeaseQueue::Unqueue(std::list<Queued>::iterator queued, Class* in_class) {
@@ -156,7 +155,7 @@ bool LeaseQueue::Cancel(ClientId client, uint64_t request_id) {
     Unqueue(queued, in_class);
     RemoveIfUnused(in_class);
   } else if (auto awaiting = awaiting_.find(key); awaiting != awaiting_.end()) {
-    EndLease(awaiting->second, WorkerFate::kGone);
+    EndLease(awaiting->second, std::nullopt);
   } else {
     return false;
   }
@@ -174,7 +173,7 @@ void LeaseQueue::ClientGone(ClientId client) {
     while (!in_class->queue.empty()) Unqueue(in_class->queue.begin(), in_class);
     RemoveIfUnused(in_class);
   }
-  for (Lease* lease : leases) EndLease(lease, WorkerFate::kSpent);
+  for (Lease* lease : leases) EndLease(lease, WorkerAfter::kKill);
   Schedule();
 }
 
@@ -219,9 +218,10 @@ bool LeaseQueue::StartNext(Shape* shape) {
   return true;
 }
 
-// The shape that has waited longest, if it has waited for longer than its patience, is not infeasible and does not
-// wait for what actors hold: leases end, actors may never.
+// The shape that has waited longest, if it has waited for longer than its patience, is not
+// infeasible and does not wait for what actors hold: leases end, actors may never.
 LeaseQueue::Shape* LeaseQueue::PatientShape() const {
+  if (waiting_shapes_.size() < 2) return nullptr;  // nobody to hold back
   ResourceSet leasable = resources_.total();
   leasable -= held_by_actors_;
   Shape* oldest = nullptr;
@@ -237,12 +237,12 @@ LeaseQueue::Shape* LeaseQueue::PatientShape() const {
 
 bool LeaseQueue::IsHeldBack(const Shape& shape, const Shape* patient) const {
   if (patient == nullptr || patient == &shape) return false;
-  return std::any_of(
-      patient->resources.begin(), patient->resources.end(), [&](const ResourceSet::Entry& entry) {
-        const auto& [name, needed] = entry;
-        const bool lacks = resources_.available().Get(name) < needed;
-        return lacks && !shape.resources.Get(name).IsZero();
-      });
+  return std::any_of(patient->resources.begin(), patient->resources.end(),
+                     [&](const ResourceSet::Entry& entry) {
+                       const auto& [name, needed] = entry;
+                       const bool lacks = resources_.available().Get(name) < needed;
+                       return lacks && !shape.resources.Get(name).IsZero();
+                     });
 }
 
 LeaseQueue::Lease* LeaseQueue::NewLease(ResourceAllocation allocation) {
@@ -305,9 +305,12 @@ absl::Status LeaseQueue::Return(ClientId client, const LeaseId& lease, bool work
                          held->in_class->key.client == client &&
                          held->state != LeaseState::kAwaitingWorker;
   if (!is_theirs) return absl::NotFoundError(absl::StrCat("no lease ", lease.Hex()));
-  // A blocked worker still runs something.
-  const bool reusable = !worker_broken && held->state == LeaseState::kRunning;
-  EndLease(held, reusable ? WorkerFate::kReusable : WorkerFate::kSpent);
+  // That its worker is blocked means nothing: it runs again, but its own word comes another way and
+  // may still be under way.
+  const bool used_devices = !held->allocation.instances().empty();
+  EndLease(held, worker_broken  ? WorkerAfter::kEnd
+                 : used_devices ? WorkerAfter::kRetire
+                                : WorkerAfter::kReuse);
   Schedule();
   return absl::OkStatus();
 }
@@ -315,11 +318,12 @@ absl::Status LeaseQueue::Return(ClientId client, const LeaseId& lease, bool work
 void LeaseQueue::WorkerGone(const WorkerId& worker) {
   auto it = by_worker_.find(worker);
   if (it == by_worker_.end()) return;
-  EndLease(it->second, WorkerFate::kGone);
+  EndLease(it->second, std::nullopt);
   Schedule();
 }
 
-void LeaseQueue::EndLease(Lease* lease, WorkerFate fate) {
+// Without `after`, there is no worker to release.
+void LeaseQueue::EndLease(Lease* lease, std::optional<WorkerAfter> after) {
   const LeaseId id = lease->id;
   const WorkerId worker = lease->worker;
   const bool is_actor = lease->IsActor();
@@ -343,8 +347,8 @@ void LeaseQueue::EndLease(Lease* lease, WorkerFate fate) {
   if (is_actor) return;
   if (awaited_worker) {
     actions_->AbandonWorker(id);
-  } else if (fate != WorkerFate::kGone) {
-    actions_->ReleaseWorker(worker, fate == WorkerFate::kReusable);
+  } else if (after.has_value()) {
+    actions_->ReleaseWorker(worker, *after);
   }
 }
 
@@ -388,7 +392,7 @@ void LeaseQueue::ReleaseActor(const LeaseId& lease) {
   Lease* actor = FindLease(lease);
   if (actor == nullptr) return;
   MANTA_CHECK(actor->IsActor());
-  EndLease(actor, WorkerFate::kGone);
+  EndLease(actor, std::nullopt);
   Schedule();
 }
 
@@ -401,9 +405,9 @@ const ResourceAllocation* LeaseQueue::AllocationOf(const LeaseId& lease) const {
 
 absl::Time LeaseQueue::NextTick() const {
   if (queued_.empty() && awaiting_.empty()) return absl::InfiniteFuture();
-  const absl::Duration interval = SomebodyWaitsForResources()
-                                      ? options_.reclaim_interval
-                                      : std::max(options_.reclaim_interval, options_.warn_after / 8);
+  const absl::Duration interval =
+      SomebodyWaitsForResources() ? options_.reclaim_interval
+                                  : std::max(options_.reclaim_interval, options_.warn_after / 8);
   return last_tick_ + interval;
 }
 
@@ -419,8 +423,8 @@ bool LeaseQueue::SomebodyWaitsForResources() const {
                      [](const Shape* shape) { return shape->feasible; });
 }
 
-// Asks the holders of leases for those they do not use. A client whose leases are all of the one class that waits uses
-// them, or it would not wait.
+// Asks the holders of leases for those they do not use. A client whose leases are all of the one
+// class that waits uses them, or it would not wait.
 void LeaseQueue::ReclaimIfDue() {
   const absl::Time now = clock_->Now();
   if (!SomebodyWaitsForResources() || now - last_reclaim_ < options_.reclaim_interval) return;

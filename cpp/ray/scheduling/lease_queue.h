@@ -1,18 +1,20 @@
-// Who may use this node's resources: queues lease requests, gives resources and a worker to each in fair order, and
-// takes them back. Actors hold their resources here too, so that one book is kept. Sans-I/O: messages go in through the
-// methods, decisions come out through Actions.
+// Who may use this node's resources: queues lease requests, gives resources and a worker to each in
+// fair order, and takes them back. Actors hold their resources here too, so that one book is kept.
+// Sans-I/O: messages go in through the methods, decisions come out through Actions.
 //
-// Order: FIFO within a class (same client, job, environment and resources), round robin over the classes of one
-// resource shape, round robin over shapes. A decision looks at shapes, never at the requests behind a class's head, so
-// that its cost does not grow with the queue. A large request is not starved by a stream of small ones: once it has
-// waited longer than `patience` it holds younger requests back that want what it lacks, in every other period of that
-// length. (Only every other one: what it waits for may itself wait for one of the younger.)
+// Order: FIFO within a class (same client, job, environment and resources), round robin over the
+// classes of one resource shape, round robin over shapes. A decision looks at shapes, never at the
+// requests behind a class's head, so that its cost does not grow with the queue. A large request is
+// not starved by a stream of small ones: once it has waited longer than `patience` it holds younger
+// requests back that want what it lacks, in every other period of that length. (Only every other
+// one: what it waits for may itself wait for one of the younger.)
 //
-// Owner: LeaseService.   Threads: thread-compatible (the raylet's loop).   Never blocks. Actions are called from inside
-// the methods and must not call back into the queue, save that ReleaseWorker may call WorkerReady for another lease.
+// Owner: LeaseService.   Threads: thread-compatible (the raylet's loop).   Never blocks. Actions
+// are called from inside the methods and must not call back into the queue, save that ReleaseWorker
+// may call WorkerReady for another lease.
 //   LEASE-1  the quantities of all leases (less what blocked ones lent) + available = total.
 //   LEASE-2  a worker has at most one lease, and a request is granted at most once.
-//   LEASE-3  after every method, no request waits at the head of its class that fits, unless it is held back.
+//   LEASE-3  after every method, no request at the head of its class fits, unless it is held back.
 #pragma once
 
 #include <cstdint>
@@ -36,6 +38,14 @@ namespace ray::scheduling {
 
 // A connected process that asks for leases; chosen by the caller, never reused.
 using ClientId = uint64_t;
+
+// What becomes of a worker when its lease ends.
+enum class WorkerAfter {
+  kReuse,   // it runs nothing and may serve its job again
+  kRetire,  // it runs nothing, but is bound to devices: it should exit in its own time
+  kEnd,     // it broke, and may just be exiting: it gets a moment for that
+  kKill,    // nobody wants what it runs
+};
 
 struct LeaseRequest {
   ClientId client = 0;
@@ -73,15 +83,15 @@ class LeaseQueue {
   class Actions {
    public:
     virtual ~Actions() = default;
-    // A worker for this job and environment that belongs to `lease` from now on; or nullopt when none is idle, and
-    // WorkerReady(lease, worker) follows once there is one.
+    // A worker for this job and environment that belongs to `lease` from now on; or nullopt when
+    // none is idle, and WorkerReady(lease, worker) follows once there is one.
     virtual std::optional<base::WorkerId> AcquireWorker(const base::LeaseId& lease,
                                                         const base::JobId& job,
                                                         const std::string& env_hash) = 0;
     // The lease that waits for a worker needs none any more.
     virtual void AbandonWorker(const base::LeaseId& lease) = 0;
-    // The lease of this worker ended. Reusable: it runs nothing and may serve its job again.
-    virtual void ReleaseWorker(const base::WorkerId& worker, bool reusable) = 0;
+    // The lease of this worker ended.
+    virtual void ReleaseWorker(const base::WorkerId& worker, WorkerAfter after) = 0;
     virtual void GrantLease(const LeaseGrant& grant) = 0;
     // Others wait: the client should return the leases it does not use. Repeated while they wait.
     virtual void ReclaimLeases(ClientId client) = 0;
@@ -98,9 +108,10 @@ class LeaseQueue {
   absl::Status Request(LeaseRequest request);
   // Whether the request was still open; it will then never be granted.
   bool Cancel(ClientId client, uint64_t request_id);
-  // kNotFound when the client has no such lease (any more): it may have ended with its worker a moment ago.
+  // kNotFound when the client has no such lease (any more): it may have ended with its worker a
+  // moment ago.
   absl::Status Return(ClientId client, const base::LeaseId& lease, bool worker_broken);
-  // Drops its requests and ends its leases; their workers are not reusable, they may still run its tasks.
+  // Drops its requests and ends its leases; their workers may still run its tasks, and are killed.
   void ClientGone(ClientId client);
 
   // -- From the worker pool.
@@ -108,8 +119,8 @@ class LeaseQueue {
   void WorkerReady(const base::LeaseId& lease, const base::WorkerId& worker);
   // Ends the worker's lease or actor, if it has one.
   void WorkerGone(const base::WorkerId& worker);
-  // The worker waits in get (its CPUs go back) or runs again (it takes them, oversubscribing if need be). Harmless for
-  // a worker without a lease or when nothing changes.
+  // The worker waits in get (its CPUs go back) or runs again (it takes them, oversubscribing if
+  // need be). Harmless for a worker without a lease or when nothing changes.
   void SetBlocked(const base::WorkerId& worker, bool blocked);
 
   // -- Actors: resources now or never; the caller finds the worker.
@@ -117,7 +128,8 @@ class LeaseQueue {
   // Requires a lease of AllocateActor without a worker.
   void AttachActorWorker(const base::LeaseId& lease, const base::WorkerId& worker);
   void ShrinkActor(const base::LeaseId& lease, const resources::ResourceSet& keep);
-  // Gives the resources back; the worker, if any, stays the caller's. Harmless for an unknown lease.
+  // Gives the resources back; the worker, if any, stays the caller's. Harmless for an unknown
+  // lease.
   void ReleaseActor(const base::LeaseId& lease);
   // nullptr for an unknown lease.
   const resources::ResourceAllocation* AllocationOf(const base::LeaseId& lease) const;
@@ -152,8 +164,6 @@ class LeaseQueue {
       return H::combine(std::move(h), key.client, key.job, key.env_hash, key.resources);
     }
   };
-  // What becomes of the worker when its lease ends.
-  enum class WorkerFate { kReusable, kSpent, kGone };
 
   // Queueing.
   Class* ClassOf(const LeaseRequest& request);
@@ -174,7 +184,7 @@ class LeaseQueue {
   void SetWorker(Lease* lease, const base::WorkerId& worker);
   void LendCpus(Lease* lease);
   void RetakeCpus(Lease* lease);
-  void EndLease(Lease* lease, WorkerFate fate);
+  void EndLease(Lease* lease, std::optional<WorkerAfter> after);
   void Transition(Lease* lease, LeaseState to);
   Lease* FindLease(const base::LeaseId& lease) const;
 

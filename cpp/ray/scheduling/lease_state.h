@@ -1,4 +1,5 @@
-// The life of a lease, from the moment it holds resources. (A request that still waits for resources is no lease.)
+// The life of a lease, from the moment it holds resources. (A request that still waits for
+// resources is no lease.)
 //
 //   kAwaitingWorker --worker ready--> kRunning <--runs again / blocks--> kBlocked
 //          |                             |                                  |

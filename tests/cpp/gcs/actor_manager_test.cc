@@ -32,9 +32,9 @@ class ActorManagerTest : public testing::Test {
     actors_.reset();
     nodes_.reset();
     deadlines_ = std::make_unique<Deadlines>(&clock_);
-    nodes_ = std::make_unique<NodeManager>(
-        NodeManager::Options{}, &storage_, deadlines_.get(), &sender_,
-        [this](const NodeId& node) { actors_->OnNodeDead(node); });
+    nodes_ =
+        std::make_unique<NodeManager>(NodeManager::Options{}, &storage_, deadlines_.get(), &sender_,
+                                      [this](const NodeId& node) { actors_->OnNodeDead(node); });
     actors_ = std::make_unique<ActorManager>(ActorManager::Options{.dead_actors_max = 3}, &storage_,
                                              deadlines_.get(), nodes_.get(), &sender_);
     ASSERT_TRUE(nodes_->Load().ok());
@@ -58,8 +58,7 @@ class ActorManagerTest : public testing::Test {
     actors_->OnNodeRegistered(node, *NodeActors::FromRegistration(request));
   }
   void Report(uint64_t sequence, int64_t available) {
-    ASSERT_TRUE(
-        nodes_->Report(node_, ReportOf(sequence, {{"CPU", 4}}, {{"CPU", available}})).ok());
+    ASSERT_TRUE(nodes_->Report(node_, ReportOf(sequence, {{"CPU", 4}}, {{"CPU", available}})).ok());
     actors_->PlaceWaiting();
   }
   void KillNode(const NodeId& node) {
@@ -243,6 +242,15 @@ TEST_F(ActorManagerTest, WaitsForRoomAndTakesItInOrder) {
   EXPECT_EQ(CreatesOn(node_), std::vector<ActorId>{ids[4]});
   Report(1, 1);
   EXPECT_EQ(CreatesOn(node_), std::vector<ActorId>{ids[5]});
+}
+
+TEST_F(ActorManagerTest, WhatItNeedsToLiveMustFitToo) {
+  ActorSpec spec = Spec();
+  *spec.mutable_lifetime_resources() = Resources({{"CPU", 3}});
+  Register(spec);
+  Register(Spec());
+  Register(Spec());
+  EXPECT_EQ(CreatesOn(node_).size(), 2);
 }
 
 TEST_F(ActorManagerTest, ASmallRequestIsNotHeldUpByALargeOne) {
@@ -556,9 +564,10 @@ TEST_F(ActorManagerTest, RemembersTheLatestDeadActorsOnly) {
     Restart();
   }
   int specs = 0;
-  ASSERT_TRUE(storage_.Scan("actor_specs", "", [&](std::string_view, std::string_view) {
-    return ++specs > 0;
-  }).ok());
+  ASSERT_TRUE(
+      storage_
+          .Scan("actor_specs", "", [&](std::string_view, std::string_view) { return ++specs > 0; })
+          .ok());
   EXPECT_EQ(specs, 0);
 }
 

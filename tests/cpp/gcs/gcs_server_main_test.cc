@@ -50,7 +50,8 @@ class Process {
     EXPECT_EQ(pipe2(ready, O_CLOEXEC) + pipe2(lifeline, O_CLOEXEC), 0);
     const char* build = std::getenv("MANTA_BUILD_DIR");
     EXPECT_NE(build, nullptr) << "run by ctest";
-    const std::string program = std::string(build != nullptr ? build : ".") + "/cpp/ray/gcs/gcs_server";
+    const std::string program =
+        std::string(build != nullptr ? build : ".") + "/cpp/ray/gcs/gcs_server";
     arguments.insert(arguments.begin(), {program, "--ready_fd=3", "--lifeline_fd=4"});
     std::vector<char*> argv;
     for (std::string& argument : arguments) argv.push_back(argument.data());

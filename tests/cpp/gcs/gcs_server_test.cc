@@ -120,8 +120,7 @@ class GcsServerTest : public testing::Test {
   std::string Sqlite() const { return "sqlite:" + folder_ + "/gcs.db"; }
 
   // Drives the clients' loop until the condition holds.
-  bool Wait(const std::function<bool()>& condition,
-            absl::Duration timeout = absl::Seconds(10)) {
+  bool Wait(const std::function<bool()>& condition, absl::Duration timeout = absl::Seconds(10)) {
     const absl::Time end = base::RealClock::Get()->Now() + timeout;
     while (!condition()) {
       if (base::RealClock::Get()->Now() >= end) return false;
@@ -177,9 +176,8 @@ class GcsServerTest : public testing::Test {
     created.mutable_address()->set_worker_id(WorkerId::Random().BinaryString());
     node.client->WatchActor(actor.BinaryString());
     node.client->ActorCreated(created);
-    EXPECT_TRUE(Wait([&] {
-      return !node.changes.empty() && node.changes.back().state() == wire::v1::ALIVE;
-    }));
+    EXPECT_TRUE(Wait(
+        [&] { return !node.changes.empty() && node.changes.back().state() == wire::v1::ALIVE; }));
     return actor;
   }
 

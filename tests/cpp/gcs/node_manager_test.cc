@@ -70,8 +70,7 @@ TEST_F(NodeManagerTest, NodeDiesOnceAfterTheTimeoutAndMayNotComeBack) {
   EXPECT_FALSE(IsAlive(node));
   Advance(absl::Seconds(10));
   EXPECT_EQ(died_, std::vector<NodeId>{node});
-  EXPECT_TRUE(
-      absl::IsFailedPrecondition(nodes_->Register(node, NodeWith(node, {{"CPU", 1}}))));
+  EXPECT_TRUE(absl::IsFailedPrecondition(nodes_->Register(node, NodeWith(node, {{"CPU", 1}}))));
 }
 
 TEST_F(NodeManagerTest, EveryStoredNodeGetsTheTimeoutToComeBackAfterARestart) {
@@ -95,8 +94,7 @@ TEST_F(NodeManagerTest, RemembersTheLatestDeadNodesOnly) {
   }
   for (int round = 0; round < 2; ++round) {
     EXPECT_EQ(nodes_->ClusterState().nodes_size(), 2);
-    EXPECT_TRUE(
-        absl::IsFailedPrecondition(nodes_->Register(nodes[3], NodeWith(nodes[3], {}))));
+    EXPECT_TRUE(absl::IsFailedPrecondition(nodes_->Register(nodes[3], NodeWith(nodes[3], {}))));
     Restart();
   }
 }

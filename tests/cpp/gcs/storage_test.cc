@@ -30,8 +30,8 @@ class TempFolder {
 class StorageTest : public testing::TestWithParam<std::string> {
  protected:
   StorageTest() {
-    auto opened = OpenStorage(GetParam() == "sqlite" ? "sqlite:" + folder_.File("gcs.db")
-                                                     : GetParam());
+    auto opened =
+        OpenStorage(GetParam() == "sqlite" ? "sqlite:" + folder_.File("gcs.db") : GetParam());
     EXPECT_TRUE(opened.ok()) << opened.status();
     storage_ = *std::move(opened);
   }
@@ -97,9 +97,8 @@ TEST_P(StorageTest, ScansAPrefixInByteOrder) {
 TEST_P(StorageTest, EndsAScanWhenTheVisitorHasEnough) {
   for (const char* key : {"a", "b", "c"}) ASSERT_TRUE(storage_->Put("t", key, "").ok());
   int seen = 0;
-  ASSERT_TRUE(storage_->Scan("t", "", [&](std::string_view, std::string_view) {
-    return ++seen < 2;
-  }).ok());
+  ASSERT_TRUE(
+      storage_->Scan("t", "", [&](std::string_view, std::string_view) { return ++seen < 2; }).ok());
   EXPECT_EQ(seen, 2);
 }
 

@@ -12,7 +12,10 @@ TEST(ToValidUtf8, KeepsWhatIsValid) {
 }
 
 TEST(ToValidUtf8, ReplacesEachByteThatIsNot) {
-  EXPECT_EQ(ToValidUtf8("a\xff" "b"), "a\xef\xbf\xbd" "b");
+  EXPECT_EQ(ToValidUtf8("a\xff"
+                        "b"),
+            "a\xef\xbf\xbd"
+            "b");
   EXPECT_EQ(ToValidUtf8("\xe6\x97"), "\xef\xbf\xbd\xef\xbf\xbd") << "cut short";
   EXPECT_EQ(ToValidUtf8("\xc0\x80"), "\xef\xbf\xbd\xef\xbf\xbd") << "overlong";
   EXPECT_EQ(ToValidUtf8("\xed\xa0\x80").size(), 9u) << "a surrogate";

@@ -17,6 +17,7 @@ using base::WorkerId;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
+using ::testing::UnorderedElementsAre;
 using Use = WorkerPool::Use;
 
 const JobId kJobA = base::JobIdFromInt(1);
@@ -147,7 +148,7 @@ TEST_F(WorkerPoolTest, LimitsForksUnderWay) {
 TEST_F(WorkerPoolTest, WorkerServesOneJobOnly) {
   Want(kJobA);
   const WorkerId worker = ComeUp();
-  pool_->Release(worker, /*reusable=*/true);
+  pool_->Release(worker);
   Want(kJobB);
   EXPECT_EQ(given_, std::nullopt);
   EXPECT_THAT(actions_.forks, SizeIs(1)) << "a fresh one";
@@ -160,7 +161,7 @@ TEST_F(WorkerPoolTest, ReleasedWorkerGoesToTheLeaseThatWaitsForItsJob) {
   const WorkerId worker = ComeUp();
   const LeaseId of_b = Want(kJobB);
   const LeaseId of_a = Want(kJobA);
-  pool_->Release(worker, true);
+  pool_->Release(worker);
   pool_->CheckInvariants();
   ASSERT_THAT(actions_.ready, SizeIs(2));
   EXPECT_EQ(actions_.ready[1].lease, of_a);
@@ -172,7 +173,7 @@ TEST_F(WorkerPoolTest, TaskPrefersAWarmWorkerAndActorAFreshOne) {
   pool_->Start();
   const WorkerId warm = ComeUp();
   Want(kJobA);
-  pool_->Release(warm, true);
+  pool_->Release(warm);
   const WorkerId fresh = ComeUp();
   Want(kJobA, Use::kActor);
   EXPECT_EQ(given_, fresh);
@@ -189,12 +190,15 @@ TEST_F(WorkerPoolTest, AbandonedLeaseGetsNoWorker) {
   EXPECT_EQ(pool_->idle(), 1u);
 }
 
-TEST_F(WorkerPoolTest, WorkerThatMayStillRunSomethingIsKilled) {
+TEST_F(WorkerPoolTest, KilledWorkerSaysWhyInItsDeath) {
   Want(kJobA);
   const WorkerId worker = ComeUp();
-  pool_->Release(worker, /*reusable=*/false);
+  pool_->Kill(worker, "nobody wants what it runs");
   EXPECT_THAT(actions_.killed, ElementsAre(PidOf(worker)));
-  EXPECT_EQ(pool_->idle(), 0u);
+  pool_->Disconnected(worker);
+  Exit(worker, {.signal = 9});
+  ASSERT_THAT(actions_.deaths, SizeIs(1));
+  EXPECT_EQ(actions_.deaths[0].reason, "nobody wants what it runs");
 }
 
 TEST_F(WorkerPoolTest, DeathNeedsBrokenConnectionAndExitStatusInEitherOrder) {
@@ -254,7 +258,7 @@ TEST_F(WorkerPoolTest, LeavingWorkerIsGivenToNobody) {
   pool_->Leaving(worker, true, "sys.exit");
   Want(kJobA);
   EXPECT_EQ(given_, std::nullopt);
-  pool_->Release(worker, true);  // harmless
+  pool_->Release(worker);  // harmless
   EXPECT_EQ(pool_->idle(), 0u);
 }
 
@@ -312,7 +316,7 @@ TEST_F(WorkerPoolTest, EndsWorkersBeyondTheCpusThatAreIdleForLong) {
   std::vector<WorkerId> workers;
   for (int i = 0; i < 4; ++i) workers.push_back(ComeUp());
   for (const WorkerId& worker : workers) {
-    pool_->Release(worker, true);
+    pool_->Release(worker);
     clock_.Advance(absl::Seconds(1));
   }
   Advance(absl::Seconds(50));
@@ -335,18 +339,17 @@ TEST_F(WorkerPoolTest, WorkerThatDoesNotExitWhenAskedIsKilledAfterTheGrace) {
   EXPECT_THAT(actions_.killed, ElementsAre(PidOf(worker)));
 }
 
-TEST_F(WorkerPoolTest, FinishedJobTakesItsIdleWorkersAlong) {
-  pool_->Start();
-  const WorkerId of_job = ComeUp();
-  const WorkerId fresh = ComeUp();
-  Want(kJobA);
-  EXPECT_EQ(given_, fresh);
-  pool_->Release(fresh, true);
+TEST_F(WorkerPoolTest, FinishedJobTakesWorkersThatServeNobodyAlong) {
+  for (int i = 0; i < 3; ++i) Want(kJobA);
+  const WorkerId idle = ComeUp();
+  const WorkerId leaving = ComeUp();
+  const WorkerId leased = ComeUp();
+  pool_->Release(idle);
+  pool_->AskToExit(leaving, "it was idle for long", /*patient=*/true);
   pool_->JobFinished(kJobA);
   pool_->CheckInvariants();
-  EXPECT_THAT(actions_.killed, ElementsAre(PidOf(fresh)));
-  EXPECT_EQ(pool_->idle(), 1u);
-  EXPECT_TRUE(pool_->JobOf(of_job).IsNil());
+  EXPECT_THAT(actions_.killed, UnorderedElementsAre(PidOf(idle), PidOf(leaving)));
+  EXPECT_EQ(pool_->JobOf(leased), kJobA);
 }
 
 TEST_F(WorkerPoolTest, PidsAreThoseOfProcessesThatMayRun) {
@@ -402,7 +405,11 @@ TEST_F(WorkerPoolTest, KeepsItsInvariantsThroughRandomUse) {
         if (some_used != used.end()) {
           const WorkerId worker = some_used->first;
           used.erase(some_used);
-          pool_->Release(worker, any(5) > 0);
+          if (any(5) > 0) {
+            pool_->Release(worker);
+          } else {
+            pool_->Kill(worker, "by chance");
+          }
         }
         break;
       case 5:

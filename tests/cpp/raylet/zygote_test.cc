@@ -45,13 +45,12 @@ class ZygoteTest : public ::testing::Test {
         Zygote::Options{.command = {"/bin/sh", "-c", script},
                         .env = {{"RAY_SESSION_DIR", directory_}},
                         .log_dir = directory_},
-        Zygote::Events{.on_forked = [this](StartupToken token,
-                                           pid_t pid) { forked_.emplace_back(token, pid); },
-                       .on_exited =
-                           [this](StartupToken token, const ExitStatus& status) {
-                             exited_.emplace_back(token, status);
-                           },
-                       .on_lost = [this] { ++lost_; }});
+        Zygote::Events{
+            .on_forked = [this](StartupToken token,
+                                pid_t pid) { forked_.emplace_back(token, pid); },
+            .on_exited = [this](StartupToken token,
+                                const ExitStatus& status) { exited_.emplace_back(token, status); },
+            .on_lost = [this] { ++lost_; }});
     zygote_->Start();
   }
   template <typename Condition>
@@ -90,8 +89,9 @@ TEST_F(ZygoteTest, AsksForForksAndHearsOfTheirLife) {
   EXPECT_EQ(exited_[0].second.signal, 9);
   EXPECT_EQ(exited_[0].second.exit_code, std::nullopt);
   EXPECT_EQ(exited_[1].second.exit_code, 3);
-  EXPECT_EQ(Read("zygote.err"),
-            "{\"env\":{\"RAY_X\":\"y\"},\"log_prefix\":\"worker-7\",\"op\":\"fork\",\"token\":7}\n");
+  EXPECT_EQ(
+      Read("zygote.err"),
+      "{\"env\":{\"RAY_X\":\"y\"},\"log_prefix\":\"worker-7\",\"op\":\"fork\",\"token\":7}\n");
 }
 
 TEST_F(ZygoteTest, IsStartedAgainAfterItsDeathAndGetsWhatIsAskedThen) {

@@ -20,8 +20,9 @@ TEST(ResourceSet, AddsTenthsExactly) {
 TEST(ResourceSet, DropsZerosSoThatEqualSetsAreEqual) {
   EXPECT_EQ((ResourceSet{{"CPU", 1}, {"GPU", 0}}), (ResourceSet{{"CPU", 1}}));
   EXPECT_EQ((ResourceSet{{"a", 1}, {"b", 2}}), (ResourceSet{{"b", 2}, {"a", 1}}));
-  EXPECT_TRUE(absl::VerifyTypeImplementsAbslHashCorrectly(
-      {ResourceSet{}, ResourceSet{{"a", 1}}, ResourceSet{{"a", 2}}, ResourceSet{{"a", 1}, {"b", 1}}}));
+  EXPECT_TRUE(absl::VerifyTypeImplementsAbslHashCorrectly({ResourceSet{}, ResourceSet{{"a", 1}},
+                                                           ResourceSet{{"a", 2}},
+                                                           ResourceSet{{"a", 1}, {"b", 1}}}));
 }
 
 TEST(ResourceSet, FitsInComparesEachName) {

@@ -34,7 +34,7 @@ class FakePool : public LeaseQueue::Actions {
   bool has_idle = true;
   std::vector<Granted> granted;
   std::deque<LeaseId> awaited;
-  std::vector<std::pair<WorkerId, bool>> released;
+  std::vector<std::pair<WorkerId, WorkerAfter>> released;
   std::vector<ClientId> reclaimed;
   std::vector<LeaseWarning> warnings;
 
@@ -45,8 +45,8 @@ class FakePool : public LeaseQueue::Actions {
     return std::nullopt;
   }
   void AbandonWorker(const LeaseId& lease) override { std::erase(awaited, lease); }
-  void ReleaseWorker(const WorkerId& worker, bool reusable) override {
-    released.emplace_back(worker, reusable);
+  void ReleaseWorker(const WorkerId& worker, WorkerAfter after) override {
+    released.emplace_back(worker, after);
   }
   void GrantLease(const LeaseGrant& grant) override {
     granted.push_back({grant.client, grant.request_id, grant.lease, grant.worker});
@@ -60,8 +60,8 @@ class LeaseQueueTest : public ::testing::Test {
   LeaseQueueTest() { MakeQueue({{"CPU", 2}, {"memory", 1000}}); }
 
   void MakeQueue(const ResourceSet& total) {
-    queue_ = std::make_unique<LeaseQueue>(LeaseQueue::Options(), NodeResources(total), &clock_,
-                                          &pool_);
+    queue_ =
+        std::make_unique<LeaseQueue>(LeaseQueue::Options(), NodeResources(total), &clock_, &pool_);
   }
   // Asks, in order, for requests 1, 2, ... of each client.
   uint64_t Ask(ClientId client, const ResourceSet& resources) {
@@ -108,7 +108,7 @@ TEST_F(LeaseQueueTest, GrantsWhatFitsAndQueuesTheRest) {
   ASSERT_EQ(pool_.granted.size(), 3u);
   EXPECT_EQ(pool_.granted[2].request, 3u);
   EXPECT_EQ(pool_.released.size(), 1u);
-  EXPECT_TRUE(pool_.released[0].second);
+  EXPECT_EQ(pool_.released[0].second, WorkerAfter::kReuse);
 }
 
 TEST_F(LeaseQueueTest, SharesBetweenClientsInTurn) {
@@ -240,7 +240,16 @@ TEST_F(LeaseQueueTest, IgnoresReturnsOfUnknownForeignAndEndedLeases) {
 TEST_F(LeaseQueueTest, BrokenWorkerIsNotReused) {
   Ask(1, kOneCpu);
   EXPECT_TRUE(queue_->Return(1, pool_.granted[0].lease, /*worker_broken=*/true).ok());
-  EXPECT_THAT(pool_.released, ElementsAre(testing::Pair(pool_.granted[0].worker, false)));
+  EXPECT_THAT(pool_.released,
+              ElementsAre(testing::Pair(pool_.granted[0].worker, WorkerAfter::kEnd)));
+}
+
+TEST_F(LeaseQueueTest, WorkerThatUsedADeviceIsNotReused) {
+  MakeQueue({{"CPU", 1}, {"GPU", 1}});
+  Ask(1, {{"GPU", 0.5}});
+  Return(pool_.granted[0]);
+  EXPECT_THAT(pool_.released,
+              ElementsAre(testing::Pair(pool_.granted[0].worker, WorkerAfter::kRetire)));
 }
 
 TEST_F(LeaseQueueTest, ClientsEndDropsItsRequestsAndLeases) {
@@ -252,7 +261,7 @@ TEST_F(LeaseQueueTest, ClientsEndDropsItsRequestsAndLeases) {
   queue_->CheckInvariants();
   EXPECT_THAT(GrantedClients(), ElementsAre(1, 1, 2));
   EXPECT_EQ(queue_->queued(), 0u);
-  for (const auto& [worker, reusable] : pool_.released) EXPECT_FALSE(reusable);
+  for (const auto& [worker, after] : pool_.released) EXPECT_EQ(after, WorkerAfter::kKill);
   EXPECT_EQ(pool_.released.size(), 2u);
 }
 
@@ -292,11 +301,13 @@ TEST_F(LeaseQueueTest, WorkerThatRunsAgainMayOversubscribe) {
   EXPECT_EQ(pool_.granted.size(), 3u);
 }
 
-TEST_F(LeaseQueueTest, LeaseReturnedByABlockedWorkerIsNotReused) {
+// Its word that it runs again comes over another connection than the return, and may come later.
+TEST_F(LeaseQueueTest, ReturnOvertakesTheWordThatTheWorkerRunsAgain) {
   Ask(1, kOneCpu);
   queue_->SetBlocked(pool_.granted[0].worker, true);
   Return(pool_.granted[0]);
-  EXPECT_THAT(pool_.released, ElementsAre(testing::Pair(pool_.granted[0].worker, false)));
+  EXPECT_THAT(pool_.released,
+              ElementsAre(testing::Pair(pool_.granted[0].worker, WorkerAfter::kReuse)));
   EXPECT_EQ(queue_->resources().available(), queue_->resources().total());
 }
 
