@@ -154,21 +154,11 @@ def wait(
     """
     if not isinstance(ray_waitables, list):
         raise TypeError(f"ray.wait takes a list of ObjectRefs, not {type(ray_waitables).__name__}.")
-    for item in ray_waitables:
-        if type(item) is not ObjectRef:
-            raise TypeError(f"ray.wait takes a list of ObjectRefs, but got {item!r} in it.")
     if timeout is not None and timeout < 0:
         raise ValueError(f"The 'timeout' argument must not be negative, but is {timeout}.")
     core = RUNTIME.core or RUNTIME.require()
     if not ray_waitables:
         return [], []
-    if len(set(ray_waitables)) != len(ray_waitables):
-        raise ValueError("ray.wait takes a list of unique ObjectRefs, but one is in it twice.")
-    if not 0 < num_returns <= len(ray_waitables):
-        raise ValueError(
-            f"num_returns must be between 1 and {len(ray_waitables)}, the number of ObjectRefs, but"
-            f" is {num_returns}."
-        )
     return core.wait(ray_waitables, num_returns, timeout, fetch_local)
 
 

@@ -40,7 +40,7 @@ def test_pinned_store_raises_with_a_breakdown(start_cluster):
     with pytest.raises(ray.exceptions.ObjectStoreFullError) as raised:
         ray.put(np.ones(40 * MB, np.uint8))
     text = str(raised.value)
-    assert "pinned" in text and "bytes" in text, text
+    assert "pinned" in text and "MiB" in text, text
     assert all(array[0] == 1 for array in arrays)
 
     del refs, arrays

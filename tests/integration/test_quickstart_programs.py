@@ -90,3 +90,4 @@ def test_quickstart_example(run_program):
     assert "squares of 0..3: [0, 1, 4, 9]" in output
     assert "[10, 10, 10, 10]" in output
     assert "the most frequent: the " in output
+    assert "pid=" not in output, "its workers print nothing"

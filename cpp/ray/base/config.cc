@@ -1,6 +1,7 @@
 #include "ray/base/config.h"
 
 #include <cstdlib>
+#include <utility>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -41,7 +42,11 @@ absl::Status Config::Set(std::string_view name, std::string_view text) {
   absl::string_view value(text.data(), text.size());
 #define MANTA_FLAG(type, flag, default_value, meaning)                                       \
   if (name == #flag) {                                                                       \
-    if (Parse(value, &flag)) return absl::OkStatus();                                        \
+    type parsed; /* Parse writes even when it fails */                                       \
+    if (Parse(value, &parsed)) {                                                             \
+      flag = std::move(parsed);                                                              \
+      return absl::OkStatus();                                                               \
+    }                                                                                        \
     return absl::InvalidArgumentError(absl::StrCat("'", value, "' is no valid value of " #flag \
                                                    " (" #type ")"));                         \
   }

@@ -70,7 +70,8 @@ TaskId MakeTaskId(uint64_t unique, const ActorId& actor) {
   return id;
 }
 
-TaskId DriverTaskId(const JobId& job) { return MakeTaskId(~uint64_t{0}, NilActorOf(job)); }
+// 00, then 7 x ff: what Ray prints for a driver.
+TaskId DriverTaskId(const JobId& job) { return MakeTaskId(~uint64_t{0xff}, NilActorOf(job)); }
 
 ActorId ActorOf(const TaskId& task) { return ActorId::FromTrusted(task.data() + kTaskUniqueBytes); }
 

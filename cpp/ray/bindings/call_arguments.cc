@@ -115,10 +115,8 @@ void Encode(const std::shared_ptr<core::CoreWorker>& session, const std::string&
     stored = session->PutInStore(parts, base::ObjectId::Nil(), session->self_address(),
                                  absl::StrCat("arguments of ", name), {}, interrupted);
   }
-  if (absl::IsResourceExhausted(stored.status())) {
-    RaiseSystemError("OBJECT_STORE_FULL", std::string(stored.status().message()));
-  }
-  arguments->args_object = ValueOrRaise(std::move(stored));
+  StoredOrRaise(stored.status());
+  arguments->args_object = *stored;
 }
 
 std::string SchedulingClass(const core::TaskTemplate& of) {

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "ray/base/fixed_point.h"
 #include "ray/bindings/call_arguments.h"
@@ -121,10 +122,8 @@ class Core {
       stored = session_->PutInStore(parts, base::ObjectId::Nil(), session_->self_address(), "put",
                                     std::move(contained), interrupted);
     }
-    if (absl::IsResourceExhausted(stored.status())) {
-      RaiseSystemError("OBJECT_STORE_FULL", std::string(stored.status().message()));
-    }
-    return WrapReference(session_, ValueOrRaise(std::move(stored)), nullptr);
+    StoredOrRaise(stored.status());
+    return WrapReference(session_, *stored, nullptr);
   }
 
   py::object GetOne(const py::object& ref, const py::object& timeout) {
@@ -145,18 +144,20 @@ class Core {
     return out;
   }
 
-  py::tuple Wait(const py::list& refs, size_t num_returns, const py::object& timeout,
+  py::tuple Wait(const py::list& refs, int64_t num_returns, const py::object& timeout,
                  bool /*fetch_local: every object of one node is local*/) {
-    std::vector<base::ObjectId> ids;
-    ids.reserve(refs.size());
-    for (py::handle ref : refs) ids.push_back(IdOf(ref.ptr()));
+    std::vector<base::ObjectId> ids = UniqueIds(refs);
+    if (num_returns < 1 || static_cast<size_t>(num_returns) > ids.size()) {
+      throw py::value_error(absl::StrCat("num_returns must be between 1 and ", ids.size(),
+                                         ", the number of ObjectRefs, but is ", num_returns, "."));
+    }
     std::vector<bool> ready;
     int64_t deadline = DeadlineAfter(timeout);
     SignalCheck interrupted;
     LoopDriver::Outcome outcome;
     {
       GilRelease release;
-      outcome = session_->Wait(ids, num_returns, deadline, interrupted, &ready);
+      outcome = session_->Wait(ids, static_cast<size_t>(num_returns), deadline, interrupted, &ready);
     }
     if (outcome == LoopDriver::Outcome::kInterrupted) RaiseInterrupted();
     py::list yes, no;
@@ -423,6 +424,16 @@ class Core {
     RequireLive();
     RequireSession(session_, ref);
     return AsObjectRef(ref).id();
+  }
+
+  std::vector<base::ObjectId> UniqueIds(const py::list& refs) const {
+    std::vector<base::ObjectId> ids;
+    ids.reserve(refs.size());
+    for (py::handle ref : refs) ids.push_back(IdOf(ref.ptr()));
+    absl::flat_hash_set<base::ObjectId> unique(ids.begin(), ids.end());
+    if (unique.size() == ids.size()) return ids;
+    throw py::value_error(
+        "ray.wait takes a list of unique ObjectRefs, but one is in it twice.");
   }
 
   std::vector<core::ArgumentBytes> Fetch(absl::Span<const base::ObjectId> ids,

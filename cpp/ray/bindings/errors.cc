@@ -63,6 +63,13 @@ py::object MakeSystemError(const core::SystemError& error) {
   return State().hooks.attr("system_error")(error.code, error.message, details);
 }
 
+void StoredOrRaise(const absl::Status& status) {
+  std::string message(status.message());
+  if (absl::IsResourceExhausted(status)) RaiseSystemError("OBJECT_STORE_FULL", message);
+  if (absl::IsOutOfRange(status)) RaiseSystemError("OUT_OF_DISK", message);
+  OkOrRaise(status);
+}
+
 void RaiseSystemError(const core::SystemError& error) { RaisePython(MakeSystemError(error)); }
 
 void RaiseSystemError(std::string_view code, std::string_view message) {

@@ -81,9 +81,11 @@ py::object Execution::Serve(const py::object& callbacks) {
     if (!Run(call)) break;
     if (mode_ == Mode::kAsyncio) return py::str("asyncio");
   }
-  GilRelease release;
-  if (leaving_.has_value()) session_->AnnounceExit(true, *leaving_);
-  session_->FlushReplies();
+  {
+    GilRelease release;
+    if (leaving_.has_value()) session_->AnnounceExit(true, *leaving_);
+    session_->FlushReplies();
+  }
   return py::none();
 }
 
@@ -227,10 +229,7 @@ core::ResultValue Execution::MakeResult(const IncomingCallPtr& call, size_t inde
                                   absl::StrCat("return of ", call->task_template->name), {},
                                   [] { return false; });
   }
-  if (absl::IsResourceExhausted(stored.status())) {
-    RaiseSystemError("OBJECT_STORE_FULL", std::string(stored.status().message()));
-  }
-  OkOrRaise(stored.status());
+  StoredOrRaise(stored.status());
   return result;
 }
 
@@ -398,13 +397,9 @@ py::object Execution::TakeCalls(int limit) {
       ReplyException(call, ExceptionOf(failure));
     }
   }
-  if (session_->exit_requested()) {
-    GilRelease release;
-    session_->FlushReplies();
-    GilAcquire acquire;
-    return py::none();
-  }
-  return taken;
+  if (!session_->exit_requested()) return taken;
+  session_->FlushReplies();
+  return py::none();
 }
 
 void Execution::InstallCancelHandler() {

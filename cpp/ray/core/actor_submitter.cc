@@ -67,6 +67,8 @@ std::optional<AddressPtr> ActorSubmitter::WorkerRunning(const TaskPtr& task) con
 }
 
 void ActorSubmitter::Flush(Actor& actor) {
+  // An incarnation that is known to end keeps its address while its replies are read, but gets no more calls.
+  if (actor.state != wire::v1::ALIVE) return;
   while (actor.address != nullptr && !actor.queue.empty() &&
          actor.queue.front()->unresolved == 0) {
     TaskPtr task = std::move(actor.queue.front());

@@ -174,6 +174,11 @@ absl::Status CoreWorker::UseHelloReply(const net::HandshakeResult& result) {
 void CoreWorker::Shutdown() {
   if (shut_down_.exchange(true)) return;
   if (driver_ == nullptr) return;  // never started
+  if (getpid() != pid_) {
+    // A fork of the process: its copy has no background thread, and the sockets are the parent's to speak on.
+    static_cast<void>(driver_.release());
+    return;
+  }
   {
     absl::MutexLock lock(&mutex_);
     Drain();
@@ -275,7 +280,7 @@ void CoreWorker::OnPeerFrame(const PeerPtr& peer, const net::Frame& frame) {
       if (!task.ok()) return;
       auto node = handed_over_.extract(*task);
       if (node.empty()) return;
-      for (const base::ObjectId& id : node.mapped()) objects_.Unpin(id);
+      for (const base::ObjectId& id : node.mapped().references) objects_.Unpin(id);
       return;
     }
     default:
@@ -288,6 +293,7 @@ void CoreWorker::OnPeerLost(const PeerPtr& peer) {
   if (shut_down_.load()) return;
   int64_t now = base::MonotonicNanos();
   objects_.BorrowerGone(peer->worker_id);
+  TakeBackHandedOver(peer->worker_id);
   actors_.OnConnectionLost(peer->worker_id);
   SystemError error;
   error.code = "WORKER_CRASHED";
@@ -295,6 +301,19 @@ void CoreWorker::OnPeerLost(const PeerPtr& peer) {
       "the worker process of the task ended unexpectedly (a crash, os._exit, sys.exit or a signal). Its last output "
       "is in the session's logs folder.";
   for (const TaskPtr& task : tasks_->OnWorkerLost(peer->worker_id, now)) RetryOrFail(task, error);
+}
+
+// References inside replies that the caller did not live to register.
+void CoreWorker::TakeBackHandedOver(const WorkerId& caller) {
+  std::vector<base::ObjectId> references;
+  for (auto it = handed_over_.begin(); it != handed_over_.end();) {
+    auto current = it++;
+    if (current->second.caller != caller) continue;
+    references.insert(references.end(), current->second.references.begin(),
+                      current->second.references.end());
+    handed_over_.erase(current);
+  }
+  for (const base::ObjectId& id : references) objects_.Unpin(id);
 }
 
 void CoreWorker::ScheduleDrain() {

@@ -8,6 +8,8 @@
 // Errors: absl::Status where the caller can act; a task's failure is an error value of its return objects.
 #pragma once
 
+#include <unistd.h>
+
 #include <atomic>
 #include <cstdint>
 #include <deque>
@@ -214,6 +216,7 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnPeerLost(const PeerPtr& peer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void PushMessage(Message message);
+  void TakeBackHandedOver(const base::WorkerId& caller) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   template <typename Reply>
   absl::StatusOr<Reply> CallRaylet(wire::v1::FrameType type,
@@ -333,6 +336,7 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   void SendHeldReplies() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const Options options_;
+  const pid_t pid_ = getpid();
   base::Config config_;
 
   // Lock order: mutex_ is the only lock held while calling into the parts below; nothing else is taken under it but
@@ -378,8 +382,11 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   };
   std::vector<HeldReply> held_replies_ ABSL_GUARDED_BY(mutex_);  // wait for borrow registrations (REF-2)
   // References inside results, pinned until the caller has registered them.
-  absl::flat_hash_map<base::TaskId, std::vector<base::ObjectId>> handed_over_
-      ABSL_GUARDED_BY(mutex_);
+  struct HandedOver {
+    base::WorkerId caller;
+    std::vector<base::ObjectId> references;
+  };
+  absl::flat_hash_map<base::TaskId, HandedOver> handed_over_ ABSL_GUARDED_BY(mutex_);
   struct RefsTaken {
     PeerPtr peer;
     base::TaskId task;
@@ -397,6 +404,9 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   std::deque<Message> messages_ ABSL_GUARDED_BY(message_mutex_);
   uint64_t messages_dropped_ ABSL_GUARDED_BY(message_mutex_) = 0;
 };
+
+// The error value of an object that the store did not give.
+BufferPtr AbsenceError(const base::ObjectId& id, const FetchedObject& absent);
 
 // The object whose references are an owned actor's handles.
 base::ObjectId HandleReferenceOf(const base::ActorId& actor);

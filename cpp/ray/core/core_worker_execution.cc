@@ -149,17 +149,11 @@ void CoreWorker::FetchArgument(const IncomingCallPtr& call, const RefArgument& r
 
 void CoreWorker::FetchStored(const IncomingCallPtr& call, const ObjectId& id, int index) {
   ++call->fetching;
-  store_->Fetch({id}, [this, call, id, index](std::vector<PinnedObjectPtr> pins) {
+  store_->Fetch({id}, [this, call, id, index](std::vector<FetchedObject> fetched) {
     mutex_.AssertHeld();
     ArgumentBytes& to = index == kArgsIndex ? call->args : call->references[index].value;
-    to.stored = std::move(pins[0]);
-    if (to.stored == nullptr) {
-      SystemError error;
-      error.code = "OBJECT_LOST";
-      error.message = "an argument's copy in the object store is gone";
-      error.details = {{"object_id", id.Hex()}};
-      call->argument_error = SerializeSystemError(error);
-    }
+    to.stored = std::move(fetched[0].pin);
+    if (to.stored == nullptr) call->argument_error = AbsenceError(id, fetched[0]);
     ArgumentArrived(call);
   });
 }
@@ -256,7 +250,7 @@ void CoreWorker::ProtectContained(const IncomingCallPtr& call,
       }
     }
   }
-  if (!pinned.empty()) handed_over_[call->task_id] = std::move(pinned);
+  if (!pinned.empty()) handed_over_[call->task_id] = {call->caller->worker_id, std::move(pinned)};
 }
 
 void CoreWorker::SendHeldReplies() {

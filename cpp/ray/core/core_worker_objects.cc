@@ -30,6 +30,12 @@ BufferPtr LostError(std::string_view code, const ObjectId& id, std::string_view 
 
 }  // namespace
 
+BufferPtr AbsenceError(const ObjectId& id, const FetchedObject& absent) {
+  if (absent.no_memory) return LostError("OBJECT_STORE_FULL", id, absent.reason);
+  return LostError("OBJECT_LOST", id,
+                   absent.reason.empty() ? "its copy in the object store is gone" : absent.reason);
+}
+
 // ---------------------------------------------------------------------------------------------- references
 
 void CoreWorker::AddLocalReference(const ObjectId& id, const AddressPtr& owner) {
@@ -207,14 +213,12 @@ void CoreWorker::AskStore(const std::shared_ptr<GetState>& state) {
     positions.push_back(i);
   }
   if (ids.empty()) return;
-  store_->Fetch(ids, [state, ids, positions](std::vector<PinnedObjectPtr> pins) {
+  store_->Fetch(ids, [state, ids, positions](std::vector<FetchedObject> fetched) {
     if (state->ids.empty()) return;
     for (size_t i = 0; i < positions.size(); ++i) {
       ArgumentBytes& value = state->values[positions[i]];
-      value.stored = std::move(pins[i]);
-      if (value.stored != nullptr) continue;
-      value.inline_bytes =
-          LostError("OBJECT_LOST", ids[i], "its copy in the object store is gone");
+      value.stored = std::move(fetched[i].pin);
+      if (value.stored == nullptr) value.inline_bytes = AbsenceError(ids[i], fetched[i]);
     }
   });
 }

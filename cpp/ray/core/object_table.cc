@@ -87,7 +87,14 @@ void ObjectTable::SetContains(const ObjectId& id, std::vector<ContainedObject> c
                               const WorkerId& registered_by) {
   if (contains.empty()) return;
   Entry* entry = Find(id);
-  if (entry == nullptr) return;
+  if (entry == nullptr) {  // nobody waits for the value any more: give back what came registered with it
+    for (ContainedObject& inner : contains) {
+      if (inner.owner == nullptr || inner.owner->worker_id != registered_by) continue;
+      held_releases_.push_back({inner.id, std::move(inner.owner), 1});
+    }
+    if (registering_ == 0) FlushReleases();
+    return;
+  }
   for (const ContainedObject& inner : contains) {
     Entry& reference = FindOrAddReference(inner.id, inner.owner);
     ++reference.containers;
@@ -98,6 +105,19 @@ void ObjectTable::SetContains(const ObjectId& id, std::vector<ContainedObject> c
   }
   // FindOrAddReference may have moved nothing (entries are behind pointers), so `entry` is still good.
   for (ContainedObject& inner : contains) entry->contains.push_back(std::move(inner));
+}
+
+// The object that would have contained them is gone already: what was registered in this process's name goes back.
+void ObjectTable::ReleaseUnwanted(const std::vector<ContainedObject>& contains,
+                                  const WorkerId& registered_by) {
+  for (const ContainedObject& inner : contains) {
+    Entry& reference = FindOrAddReference(inner.id, inner.owner);
+    if (!reference.owned && reference.owner->worker_id == registered_by) {
+      ++reference.registrations;
+      unregistered_.erase(inner.id);
+    }
+    MaybeRemove(inner.id);
+  }
 }
 
 void ObjectTable::SetInline(const ObjectId& id, BufferPtr value) {

@@ -132,6 +132,8 @@ class ObjectTable {
  private:
   void MaybeRemove(const base::ObjectId& id);
   void RunWaiters(Entry& entry);
+  void ReleaseUnwanted(const std::vector<ContainedObject>& contains,
+                       const base::WorkerId& registered_by);
   void FlushReleases();
 
   Actions* const actions_;

@@ -27,19 +27,19 @@ PinnedObjectPtr StoreClient::MakePin(const ObjectId& id, uint64_t offset, uint64
 }
 
 void StoreClient::Fetch(const std::vector<ObjectId>& ids, OnFetched done) {
-  std::vector<PinnedObjectPtr> pins;
+  std::vector<FetchedObject> fetched;
   std::vector<size_t> missing;
   wire::v1::StoreGet request;
   request.set_timeout_ms(-1);
   for (const ObjectId& id : ids) {
-    pins.push_back(Held(id));
-    if (pins.back() != nullptr) continue;
-    missing.push_back(pins.size() - 1);
+    fetched.push_back({Held(id), false, {}});
+    if (fetched.back().pin != nullptr) continue;
+    missing.push_back(fetched.size() - 1);
     request.add_object_ids(id.BinaryString());
   }
-  if (missing.empty()) return done(std::move(pins));
+  if (missing.empty()) return done(std::move(fetched));
   raylet_->Call(wire::v1::STORE_GET, request,
-                [this, ids, pins = std::move(pins), missing = std::move(missing),
+                [this, ids, fetched = std::move(fetched), missing = std::move(missing),
                  done = std::move(done)](absl::StatusOr<net::Frame> reply) mutable {
                   wire::v1::StoreGetReply parsed;
                   if (reply.ok()) {
@@ -47,13 +47,17 @@ void StoreClient::Fetch(const std::vector<ObjectId>& ids, OnFetched done) {
                                           static_cast<int>(reply->metadata.size()));
                   }
                   for (size_t i = 0; i < missing.size(); ++i) {
+                    FetchedObject& object = fetched[missing[i]];
                     if (i >= static_cast<size_t>(parsed.entries_size())) break;
                     const auto& entry = parsed.entries(static_cast<int>(i));
-                    if (!entry.present()) continue;
-                    const ObjectId& id = ids[missing[i]];
-                    pins[missing[i]] = MakePin(id, entry.offset(), entry.size_bytes());
+                    if (entry.present()) {
+                      object.pin = MakePin(ids[missing[i]], entry.offset(), entry.size_bytes());
+                    } else {
+                      object.no_memory = entry.absence() == wire::v1::StoreGetReply::Entry::NO_MEMORY;
+                      object.reason = entry.reason();
+                    }
                   }
-                  done(std::move(pins));
+                  done(std::move(fetched));
                 });
 }
 
@@ -78,6 +82,8 @@ void StoreClient::Create(const ObjectId& id, uint64_t size_bytes, const WorkerAd
                       return done(parsed.offset());
                     case wire::v1::StoreCreateReply::EXISTS:
                       return done(absl::AlreadyExistsError("the object is in the store"));
+                    case wire::v1::StoreCreateReply::OUT_OF_DISK:
+                      return done(absl::OutOfRangeError(parsed.message()));
                     default:
                       return done(absl::ResourceExhaustedError(parsed.message()));
                   }

@@ -1,7 +1,8 @@
 // This process's view of the node's object store: objects pinned and mapped, and new ones to write.
 // Threads: StoreClient is thread-compatible (the core worker's mutex). A PinnedObject may be read and dropped anywhere:
 // its end only pushes to the release queue.
-// Errors: a missing object is a null pin; a full store is kResourceExhausted with the raylet's breakdown.
+// Errors: a missing object is a null pin; a full store is kResourceExhausted and a full disk kOutOfRange, with the
+// raylet's breakdown.
 #pragma once
 
 #include <cstdint>
@@ -43,10 +44,17 @@ class PinnedObject {
 };
 using PinnedObjectPtr = std::shared_ptr<const PinnedObject>;
 
+// An object that was asked for: its pin, or why there is none.
+struct FetchedObject {
+  PinnedObjectPtr pin;
+  bool no_memory = false;  // it is spilled, and the store stayed too full to restore it; else it is gone
+  std::string reason;
+};
+
 class StoreClient {
  public:
-  // One pin a requested id, in order; null where the object is not in the store.
-  using OnFetched = absl::AnyInvocable<void(std::vector<PinnedObjectPtr>)>;
+  // One a requested id, in order.
+  using OnFetched = absl::AnyInvocable<void(std::vector<FetchedObject>)>;
   // The offset at which to write; kAlreadyExists when it is there and sealed.
   using OnCreated = absl::AnyInvocable<void(absl::StatusOr<uint64_t> offset)>;
 

@@ -123,7 +123,10 @@ void TaskSubmitter::OnLeaseGranted(uint64_t request_id, const LeaseId& lease, Ad
   worker->granted_at = worker->idle_since = now;
   Worker* raw = worker.get();
   auto [it, inserted] = workers_.try_emplace(raw->address->worker_id, std::move(worker));
-  if (!inserted) return actions_->ReturnLease(lease, false);  // the raylet leased one worker twice: refuse the second
+  if (!inserted) {  // the raylet leased one worker twice: refuse the second
+    actions_->ReturnLease(lease, false);
+    return BalanceRequests(*of);
+  }
   of->workers.push_back(raw);
   Dispatch(*of, now);
   ReturnIfUnwanted(raw, now);
@@ -182,6 +185,7 @@ void TaskSubmitter::OnTasksRecalled(const WorkerId& worker_id, const std::vector
     running_.erase(*task);
   }
   Dispatch(of, now);
+  ReturnIfUnwanted(worker, now);
 }
 
 std::vector<TaskPtr> TaskSubmitter::OnWorkerLost(const WorkerId& worker_id, int64_t now) {

@@ -16,29 +16,24 @@
 
 ABSL_FLAG(std::string, listen, "tcp:127.0.0.1:6379",
           "Where to listen: unix:PATH or tcp:HOST:PORT (port 0: any free one); several, separated "
-          "by commas. "
-          "An address that other machines can reach needs --token_file.");
+          "by commas. An address that other machines can reach needs --token_file.");
 ABSL_FLAG(std::string, storage, "memory",
           "Where the state lives: memory (lost with this process) or sqlite:PATH (a restart "
           "continues from it).");
-ABSL_FLAG(
-    std::string, token_file, "",
-    "File with the cluster's token, which every caller must send. Empty: no token is asked for.");
+ABSL_FLAG(std::string, token_file, "",
+          "File with the cluster's token, which every caller must send. Empty: none is asked for.");
 ABSL_FLAG(std::string, log_file, "", "File to log to; it is rotated. Empty: standard error.");
 ABSL_FLAG(std::string, log_level, "",
           "debug, info, warning or error. Empty: the log_level of the configuration.");
-ABSL_FLAG(
-    int, ready_fd, -1,
-    "Descriptor that gets one line of JSON, {\"endpoints\": [...]} once requests are served or "
-    "{\"error\": \"...\"}, and is closed then.");
+ABSL_FLAG(int, ready_fd, -1,
+          "Descriptor that gets one line of JSON, {\"endpoints\": [...]} once requests are served "
+          "or {\"error\": \"...\"}, and is closed then.");
 ABSL_FLAG(int, lifeline_fd, -1,
           "Descriptor of a pipe or socket: when its other end closes, the process exits. So a "
-          "local cluster ends with "
-          "its driver, however that dies.");
+          "local cluster ends with its driver, however that dies.");
 ABSL_FLAG(std::string, config, "",
           "Settings of the cluster, name=value, separated by commas. They win over the "
-          "environment's RAY_<name>, and "
-          "travel to every node.");
+          "environment's RAY_<name>, and travel to every node.");
 
 namespace ray::gcs {
 namespace {

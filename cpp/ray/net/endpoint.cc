@@ -18,6 +18,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "ray/base/clock.h"
 #include "ray/base/status_macros.h"
 
 namespace ray::net {
@@ -109,12 +110,29 @@ absl::Status FinishConnect(int fd, std::string_view endpoint, absl::Duration tim
   return absl::OkStatus();
 }
 
+// A Unix socket connects at once or, while the listener's backlog is full, not at all: nothing announces room.
+absl::Status ConnectUnix(int fd, const sockaddr* address, socklen_t size, std::string_view endpoint,
+                         absl::Duration timeout) {
+  constexpr int kPauseMs = 1;
+  const int64_t deadline = base::MonotonicNanos() + absl::ToInt64Nanoseconds(timeout);
+  while (connect(fd, address, size) != 0) {
+    if (errno == EINTR) continue;
+    if (errno != EAGAIN || base::MonotonicNanos() >= deadline) {
+      return ErrnoStatus(absl::StatusCode::kUnavailable, endpoint, "cannot connect to");
+    }
+    poll(nullptr, 0, kPauseMs);
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<UniqueFd> ConnectSocket(int family, const sockaddr* address, socklen_t size,
                                        std::string_view endpoint, absl::Duration timeout) {
   UniqueFd fd(socket(family, kSocketFlags, 0));
   if (!fd.valid()) return ErrnoStatus(absl::StatusCode::kResourceExhausted, endpoint, "no socket for");
-  if (connect(fd.get(), address, size) != 0) {
-    if (errno != EINPROGRESS && errno != EAGAIN) {
+  if (family == AF_UNIX) {
+    MANTA_RETURN_IF_ERROR(ConnectUnix(fd.get(), address, size, endpoint, timeout));
+  } else if (connect(fd.get(), address, size) != 0) {
+    if (errno != EINPROGRESS) {
       return ErrnoStatus(absl::StatusCode::kUnavailable, endpoint, "cannot connect to");
     }
     MANTA_RETURN_IF_ERROR(FinishConnect(fd.get(), endpoint, timeout));

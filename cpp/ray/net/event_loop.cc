@@ -48,6 +48,10 @@ EventLoop::EventLoop(absl::Mutex* dispatch_mutex)
 }
 
 EventLoop::~EventLoop() {
+  // A handler may own what unwatches itself as it goes: it must find a whole, empty map.
+  auto watched = std::move(watched_);
+  watched_.clear();
+  watched.clear();
   close(wake_fd_);
   close(epoll_fd_);
 }

@@ -28,10 +28,24 @@ StoreCreateReply::Outcome ToWire(CreateReply::Outcome outcome) {
     case CreateReply::Outcome::kTooLarge:
       return StoreCreateReply::TOO_LARGE;
     case CreateReply::Outcome::kFull:
-    case CreateReply::Outcome::kOutOfDisk:
       return StoreCreateReply::FULL;
+    case CreateReply::Outcome::kOutOfDisk:
+      return StoreCreateReply::OUT_OF_DISK;
   }
   return StoreCreateReply::FULL;
+}
+
+StoreGetReply::Entry::Absence AbsenceOf(GetReply::Outcome outcome) {
+  switch (outcome) {
+    case GetReply::Outcome::kGone:
+      return StoreGetReply::Entry::GONE;
+    case GetReply::Outcome::kNoMemory:
+      return StoreGetReply::Entry::NO_MEMORY;
+    case GetReply::Outcome::kPresent:
+    case GetReply::Outcome::kAbsent:
+      break;
+  }
+  return StoreGetReply::Entry::ABSENCE_UNSPECIFIED;
 }
 
 void SendCreated(const Responder& responder, const CreateReply& created) {
@@ -47,7 +61,11 @@ void SendGot(const Responder& responder, const GetReply& got) {
   for (const GetReply::Entry& entry : got.entries) {
     StoreGetReply::Entry* out = reply.add_entries();
     out->set_present(entry.outcome == GetReply::Outcome::kPresent);
-    if (!out->present()) continue;
+    if (!out->present()) {
+      out->set_absence(AbsenceOf(entry.outcome));
+      out->set_reason(entry.reason);
+      continue;
+    }
     out->set_offset(entry.extent.offset);
     out->set_size_bytes(entry.extent.size);
   }

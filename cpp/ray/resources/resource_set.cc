@@ -1,6 +1,7 @@
 #include "ray/resources/resource_set.h"
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -87,13 +88,19 @@ std::string ResourceSet::ToString() const {
                       absl::StrJoin(entries_, ", ",
                                     [](std::string* out, const Entry& entry) {
                                       absl::StrAppend(out, entry.first, ": ",
-                                                      entry.second.ToDouble());
+                                                      FormatQuantity(entry.second));
                                     }),
                       "}");
 }
 
-std::string DescribeQuantity(std::string_view name, base::FixedPoint quantity) {
-  return absl::StrCat(quantity.ToDouble(), " ", absl::string_view(name.data(), name.size()));
+std::string FormatQuantity(base::FixedPoint quantity) {
+  const int64_t raw = quantity.raw();
+  std::string text = absl::StrCat(raw < 0 ? "-" : "", std::abs(raw / base::FixedPoint::kUnit));
+  if (const int64_t fraction = std::abs(raw % base::FixedPoint::kUnit); fraction != 0) {
+    absl::StrAppend(&text, ".", absl::Dec(fraction, absl::kZeroPad4));
+    text.erase(text.find_last_not_of('0') + 1);
+  }
+  return text;
 }
 
 }  // namespace ray::resources

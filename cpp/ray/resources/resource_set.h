@@ -70,7 +70,7 @@ class ResourceSet {
   std::vector<Entry> entries_;  // a handful: a sorted vector beats a map
 };
 
-// "0.5 GPU", "1 CPU".
-std::string DescribeQuantity(std::string_view name, base::FixedPoint quantity);
+// "0.5", "1", "17693551412": exact, without needless digits.
+std::string FormatQuantity(base::FixedPoint quantity);
 
 }  // namespace ray::resources

@@ -478,8 +478,9 @@ std::string LeaseQueue::ExplainInfeasible(const std::string& task, const Resourc
   std::vector<std::string> missing;
   for (const auto& [name, quantity] : needs) {
     if (quantity <= total.Get(name)) continue;
-    missing.push_back(absl::StrCat(resources::DescribeQuantity(name, quantity), " (this node has ",
-                                   total.Get(name).ToDouble(), ")"));
+    missing.push_back(absl::StrCat(resources::FormatQuantity(quantity), " ", name,
+                                   " (this node has ", resources::FormatQuantity(total.Get(name)),
+                                   ")"));
   }
   return absl::StrCat("No node of the cluster can run the task ", task, ": it needs ",
                       absl::StrJoin(missing, " and "), ". This node has ", total.ToString(),

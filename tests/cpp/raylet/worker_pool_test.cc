@@ -368,7 +368,8 @@ TEST_F(WorkerPoolTest, KeepsItsInvariantsThroughRandomUse) {
   pool_->Start();
   std::set<LeaseId> waiting;
   std::map<WorkerId, JobId> used;
-  std::map<LeaseId, JobId> job_of;
+  std::map<LeaseId, std::pair<JobId, Use>> wanted;
+  std::set<WorkerId> actors;
   size_t forks = 0;
   size_t ready_seen = 0;
   for (int step = 0; step < 20'000; ++step) {
@@ -376,10 +377,12 @@ TEST_F(WorkerPoolTest, KeepsItsInvariantsThroughRandomUse) {
     switch (any(8)) {
       case 0: {
         const JobId job = base::JobIdFromInt(1 + any(3));
-        const LeaseId lease = Want(job, any(4) == 0 ? Use::kActor : Use::kTask);
-        job_of[lease] = job;
+        const Use use = any(4) == 0 ? Use::kActor : Use::kTask;
+        const LeaseId lease = Want(job, use);
+        wanted[lease] = {job, use};
         if (given_.has_value()) {
           ASSERT_TRUE(used.emplace(*given_, job).second) << "POOL-1";
+          if (use == Use::kActor) actors.insert(*given_);
         } else {
           waiting.insert(lease);
         }
@@ -405,7 +408,7 @@ TEST_F(WorkerPoolTest, KeepsItsInvariantsThroughRandomUse) {
         if (some_used != used.end()) {
           const WorkerId worker = some_used->first;
           used.erase(some_used);
-          if (any(5) > 0) {
+          if (any(5) > 0 && !actors.contains(worker)) {
             pool_->Release(worker);
           } else {
             pool_->Kill(worker, "by chance");
@@ -436,7 +439,9 @@ TEST_F(WorkerPoolTest, KeepsItsInvariantsThroughRandomUse) {
     for (; ready_seen < actions_.ready.size(); ++ready_seen) {
       const Ready& ready = actions_.ready[ready_seen];
       ASSERT_EQ(waiting.erase(ready.lease), 1u);
-      ASSERT_TRUE(used.emplace(ready.worker, job_of.at(ready.lease)).second) << "POOL-1";
+      ASSERT_EQ(wanted.at(ready.lease).second, ready.use);
+      ASSERT_TRUE(used.emplace(ready.worker, wanted.at(ready.lease).first).second) << "POOL-1";
+      if (ready.use == Use::kActor) actors.insert(ready.worker);
     }
     for (const auto& [worker, job] : used) ASSERT_EQ(pool_->JobOf(worker), job);
   }

@@ -61,6 +61,9 @@ TEST(ResourceSet, RefusesNegativeQuantitiesAndEmptyNamesOfPeers) {
 
 TEST(ResourceSet, PrintsForPeople) {
   EXPECT_EQ((ResourceSet{{"GPU", 0.5}, {"CPU", 1}}).ToString(), "{CPU: 1, GPU: 0.5}");
+  EXPECT_EQ(FormatQuantity(FixedPoint::FromInt(17'693'551'412)), "17693551412");
+  EXPECT_EQ(FormatQuantity(FixedPoint::FromRaw(-10'203)), "-1.0203");
+  EXPECT_EQ(FormatQuantity(FixedPoint()), "0");
 }
 
 }  // namespace
