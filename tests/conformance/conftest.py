@@ -57,9 +57,10 @@ def pytest_terminal_summary(terminalreporter, config):
     if not tests:
         return
     passed = {report.nodeid for report in terminalreporter.getreports("passed")} & tests
-    missing = len(config.stash[listed])
+    not_collected = sum(map(not_yet.tests_in, not_yet.unimportable_files()))
+    missing = len(config.stash[listed]) + not_collected
     terminalreporter.section("conformance")
     terminalreporter.line(
-        f"{len(passed)} of {len(tests)} tests of the specification pass, {missing} are listed in"
-        f" not_yet.txt, {len(not_yet.unimportable_files())} files of it cannot be imported"
+        f"{len(passed)} of {len(tests) + not_collected} tests of the specification pass,"
+        f" {missing} are listed in not_yet.txt"
     )

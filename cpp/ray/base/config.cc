@@ -9,9 +9,13 @@
 namespace ray::base {
 namespace {
 
-[[maybe_unused]] bool Parse(absl::string_view text, bool* out) { return absl::SimpleAtob(text, out); }
+[[maybe_unused]] bool Parse(absl::string_view text, bool* out) {
+  return absl::SimpleAtob(text, out);
+}
 bool Parse(absl::string_view text, int64_t* out) { return absl::SimpleAtoi(text, out); }
-[[maybe_unused]] bool Parse(absl::string_view text, double* out) { return absl::SimpleAtod(text, out); }
+[[maybe_unused]] bool Parse(absl::string_view text, double* out) {
+  return absl::SimpleAtod(text, out);
+}
 bool Parse(absl::string_view text, std::string* out) {
   *out = std::string(text);
   return true;
@@ -40,15 +44,15 @@ absl::Status Config::LoadEnvironment() {
 
 absl::Status Config::Set(std::string_view name, std::string_view text) {
   absl::string_view value(text.data(), text.size());
-#define MANTA_FLAG(type, flag, default_value, meaning)                                       \
-  if (name == #flag) {                                                                       \
-    type parsed; /* Parse writes even when it fails */                                       \
-    if (Parse(value, &parsed)) {                                                             \
-      flag = std::move(parsed);                                                              \
-      return absl::OkStatus();                                                               \
-    }                                                                                        \
-    return absl::InvalidArgumentError(absl::StrCat("'", value, "' is no valid value of " #flag \
-                                                   " (" #type ")"));                         \
+#define MANTA_FLAG(type, flag, default_value, meaning)                             \
+  if (name == #flag) {                                                             \
+    type parsed; /* Parse writes even when it fails */                             \
+    if (Parse(value, &parsed)) {                                                   \
+      flag = std::move(parsed);                                                    \
+      return absl::OkStatus();                                                     \
+    }                                                                              \
+    return absl::InvalidArgumentError(                                             \
+        absl::StrCat("'", value, "' is no valid value of " #flag " (" #type ")")); \
   }
 #include "ray/base/config_flags.inc"
 #undef MANTA_FLAG
@@ -66,11 +70,10 @@ std::map<std::string, std::string> Config::NonDefault() const {
   return out;
 }
 
-void Config::ForEachFlag(const std::function<void(std::string_view, std::string_view,
-                                                  std::string_view)>& visit) {
+void Config::ForEachFlag(
+    const std::function<void(std::string_view, std::string_view, std::string_view)>& visit) {
   static const Config defaults;
-#define MANTA_FLAG(type, flag, default_value, meaning) \
-  visit(#flag, Print(defaults.flag), meaning);
+#define MANTA_FLAG(type, flag, default_value, meaning) visit(#flag, Print(defaults.flag), meaning);
 #include "ray/base/config_flags.inc"
 #undef MANTA_FLAG
 }

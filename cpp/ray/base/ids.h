@@ -19,7 +19,8 @@
 
 namespace ray::base {
 
-// Random bytes of cryptographic quality are not needed here; distinctness is. Thread-safe, fork-safe.
+// Random bytes of cryptographic quality are not needed here; distinctness is. Thread-safe,
+// fork-safe.
 void FillUniqueBytes(uint8_t* out, size_t size);
 std::string BytesToHex(std::string_view bytes);
 
@@ -51,9 +52,7 @@ class Id {
     return id;
   }
 
-  std::string_view Binary() const {
-    return {reinterpret_cast<const char*>(bytes_.data()), kSize};
-  }
+  std::string_view Binary() const { return {reinterpret_cast<const char*>(bytes_.data()), kSize}; }
   std::string BinaryString() const { return std::string(Binary()); }
   std::string Hex() const { return BytesToHex(Binary()); }
   bool IsNil() const { return *this == Id(); }
@@ -104,8 +103,8 @@ ObjectId PutObjectId(const TaskId& task, uint32_t index);     // index from 1
 TaskId TaskOf(const ObjectId& object);
 uint32_t IndexOf(const ObjectId& object);
 
-// Task ids of one process: a random 64-bit start, then a bijective mix of a counter, so that no id repeats
-// within the process and ids of processes meet only as random ones do. Thread-compatible.
+// Task ids of one process: a random 64-bit start, then a bijective mix of a counter, so that no id
+// repeats within the process and ids of processes meet only as random ones do. Thread-compatible.
 class TaskIdGenerator {
  public:
   TaskIdGenerator();

@@ -25,8 +25,8 @@ spdlog::level::level_enum ToSpdlog(LogLevel level) {
 
 std::shared_ptr<spdlog::logger>& Logger() {
   static auto logger = [] {
-    auto initial = std::make_shared<spdlog::logger>(
-        "ray", std::make_shared<spdlog::sinks::stderr_sink_mt>());
+    auto initial =
+        std::make_shared<spdlog::logger>("ray", std::make_shared<spdlog::sinks::stderr_sink_mt>());
     initial->set_level(spdlog::level::warn);
     return initial;
   }();
@@ -41,8 +41,8 @@ void InitLogging(const LogOptions& options) {
   if (options.file.empty()) {
     sink = std::make_shared<spdlog::sinks::stderr_sink_mt>();
   } else {
-    sink = std::make_shared<spdlog::sinks::rotating_file_sink_mt>(options.file, options.rotate_bytes,
-                                                                  kFilesKept);
+    sink = std::make_shared<spdlog::sinks::rotating_file_sink_mt>(options.file,
+                                                                  options.rotate_bytes, kFilesKept);
   }
   auto logger = std::make_shared<spdlog::logger>(options.process_name, std::move(sink));
   logger->set_level(spdlog::level::from_str(options.level));

@@ -15,22 +15,21 @@ namespace ray::base {
 
 inline absl::Status Annotate(const absl::Status& status, std::string_view context) {
   if (status.ok()) return status;
-  return absl::Status(status.code(),
-                      absl::StrCat(absl::string_view(context.data(), context.size()), ": ",
-                                   status.message()));
+  return absl::Status(status.code(), absl::StrCat(absl::string_view(context.data(), context.size()),
+                                                  ": ", status.message()));
 }
 
 }  // namespace ray::base
 
-#define MANTA_RETURN_IF_ERROR(expr)                            \
-  do {                                                         \
+#define MANTA_RETURN_IF_ERROR(expr)                                                    \
+  do {                                                                                 \
     if (::absl::Status manta_status = (expr); !manta_status.ok()) return manta_status; \
   } while (false)
 
 #define MANTA_CONCAT_INNER(a, b) a##b
 #define MANTA_CONCAT(a, b) MANTA_CONCAT_INNER(a, b)
-#define MANTA_ASSIGN_OR_RETURN(lhs, expr)                                  \
-  auto MANTA_CONCAT(manta_result_, __LINE__) = (expr);                     \
-  if (!MANTA_CONCAT(manta_result_, __LINE__).ok())                         \
-    return MANTA_CONCAT(manta_result_, __LINE__).status();                 \
+#define MANTA_ASSIGN_OR_RETURN(lhs, expr)                  \
+  auto MANTA_CONCAT(manta_result_, __LINE__) = (expr);     \
+  if (!MANTA_CONCAT(manta_result_, __LINE__).ok())         \
+    return MANTA_CONCAT(manta_result_, __LINE__).status(); \
   lhs = std::move(*MANTA_CONCAT(manta_result_, __LINE__))

@@ -82,7 +82,8 @@ bool CanEncode(const py::object& value) {
   }
 }
 
-// Raises the error of the argument that is to blame; `error` is what serializing all of them raised.
+// Raises the error of the argument that is to blame; `error` is what serializing all of them
+// raised.
 [[noreturn]] void BlameArgument(const std::string& name, const py::tuple& args,
                                 const py::object& kwargs, const py::object& error) {
   auto describe = State().hooks.attr("describe_argument_error");
@@ -129,9 +130,9 @@ std::string SchedulingClass(const core::TaskTemplate& of) {
 
 void RequireSession(const std::shared_ptr<core::CoreWorker>& session, PyObject* object) {
   if (AsObjectRef(object).session() == session) return;
-  throw py::value_error(absl::StrCat(
-      "ObjectRef(", AsObjectRef(object).id().Hex(),
-      ") does not belong to this session: it was made before ray.shutdown(), or from bytes alone."));
+  throw py::value_error(absl::StrCat("ObjectRef(", AsObjectRef(object).id().Hex(),
+                                     ") does not belong to this session: it was made before "
+                                     "ray.shutdown(), or from bytes alone."));
 }
 
 core::CallArguments BuildArguments(const std::shared_ptr<core::CoreWorker>& session,

@@ -20,8 +20,9 @@ struct PyTaskTemplate {
 };
 void RegisterTaskTemplate(py::module_& module);
 
-// How arguments travel: a plain tuple when there are no keywords, else the list [args, kwargs]. A reference at top level
-// is replaced by None and listed. Raises TypeError that names the argument which cannot be serialized.
+// How arguments travel: a plain tuple when there are no keywords, else the list [args, kwargs]. A
+// reference at top level is replaced by None and listed. Raises TypeError that names the argument
+// which cannot be serialized.
 core::CallArguments BuildArguments(const std::shared_ptr<core::CoreWorker>& session,
                                    const std::string& name, const py::tuple& args,
                                    const py::object& kwargs);

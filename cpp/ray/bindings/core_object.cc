@@ -68,8 +68,7 @@ struct ActorClient {
   base::ActorId id;
 
   py::object Submit(const PyTaskTemplate& of, const py::tuple& args, const py::object& kwargs) {
-    core::CallArguments arguments =
-        BuildArguments(session, of.task_template->name, args, kwargs);
+    core::CallArguments arguments = BuildArguments(session, of.task_template->name, args, kwargs);
     auto task = session->SubmitActorCall(id, of.task_template, std::move(arguments));
     if (!task.has_value()) {
       RaiseSystemError("PENDING_CALLS_LIMIT",
@@ -157,7 +156,8 @@ class Core {
     LoopDriver::Outcome outcome;
     {
       GilRelease release;
-      outcome = session_->Wait(ids, static_cast<size_t>(num_returns), deadline, interrupted, &ready);
+      outcome =
+          session_->Wait(ids, static_cast<size_t>(num_returns), deadline, interrupted, &ready);
     }
     if (outcome == LoopDriver::Outcome::kInterrupted) RaiseInterrupted();
     py::list yes, no;
@@ -182,8 +182,7 @@ class Core {
 
   py::object SubmitTask(const PyTaskTemplate& of, const py::tuple& args, const py::object& kwargs) {
     RequireLive();
-    core::CallArguments arguments =
-        BuildArguments(session_, of.task_template->name, args, kwargs);
+    core::CallArguments arguments = BuildArguments(session_, of.task_template->name, args, kwargs);
     base::TaskId task = session_->SubmitTask(of.task_template, std::move(arguments));
     return WrapReturns(session_, task, of.task_template->num_returns);
   }
@@ -350,8 +349,8 @@ class Core {
   // -- logs
 
   py::object NextMessages(const py::object& timeout) {
-    absl::Duration limit = timeout.is_none() ? absl::InfiniteDuration()
-                                             : absl::Seconds(timeout.cast<double>());
+    absl::Duration limit =
+        timeout.is_none() ? absl::InfiniteDuration() : absl::Seconds(timeout.cast<double>());
     std::vector<CoreWorker::Message> messages;
     {
       GilRelease release;
@@ -363,8 +362,8 @@ class Core {
       const wire::v1::LogLines& lines = message.lines;
       py::list text;
       for (const std::string& line : lines.lines()) {
-        text.append(py::reinterpret_steal<py::object>(PyUnicode_DecodeUTF8(
-            line.data(), static_cast<Py_ssize_t>(line.size()), "replace")));
+        text.append(py::reinterpret_steal<py::object>(
+            PyUnicode_DecodeUTF8(line.data(), static_cast<Py_ssize_t>(line.size()), "replace")));
       }
       out.append(py::make_tuple(message.is_warning ? "warning" : "log", lines.pid(), lines.name(),
                                 lines.ip(), lines.is_stderr(), text));
@@ -432,8 +431,7 @@ class Core {
     for (py::handle ref : refs) ids.push_back(IdOf(ref.ptr()));
     absl::flat_hash_set<base::ObjectId> unique(ids.begin(), ids.end());
     if (unique.size() == ids.size()) return ids;
-    throw py::value_error(
-        "ray.wait takes a list of unique ObjectRefs, but one is in it twice.");
+    throw py::value_error("ray.wait takes a list of unique ObjectRefs, but one is in it twice.");
   }
 
   std::vector<core::ArgumentBytes> Fetch(absl::Span<const base::ObjectId> ids,
@@ -462,7 +460,8 @@ class Core {
     if (session_->is_shut_down()) {
       RaiseSystemError("NOT_CONNECTED", "ray.shutdown() was called while this thread waited");
     }
-    RaiseSystemError("RAYLET_DIED", "the raylet of this node has ended; see its log in the session's logs folder");
+    RaiseSystemError("RAYLET_DIED",
+                     "the raylet of this node has ended; see its log in the session's logs folder");
   }
 
   const Session session_;
@@ -506,10 +505,9 @@ void RegisterIdentity(py::class_<Core>& type) {
       .def_property_readonly("worker_id", Identity([](const Id& id) {
                                return py::bytes(id.worker_id.BinaryString());
                              }))
-      .def_property_readonly("job_id",
-                             [](const Core& self) {
-                               return py::bytes(self.session()->CurrentJob().BinaryString());
-                             })
+      .def_property_readonly(
+          "job_id",
+          [](const Core& self) { return py::bytes(self.session()->CurrentJob().BinaryString()); })
       .def_property_readonly("node_ip", Identity([](const Id& id) { return id.node_ip; }))
       .def_property_readonly("session_dir", Identity([](const Id& id) { return id.session_dir; }))
       .def_property_readonly("gcs_address", Identity([](const Id& id) { return id.gcs_address; }))
@@ -569,8 +567,8 @@ void RegisterKv(py::class_<Core>& type) {
 }
 
 void RegisterWorkerSide(py::class_<Core>& type) {
-  type.def("serve",
-           [](Core& self, const py::object& callbacks) { return self.execution().Serve(callbacks); })
+  type.def("serve", [](Core& self,
+                       const py::object& callbacks) { return self.execution().Serve(callbacks); })
       .def("serve_thread", [](Core& self) { self.execution().ServeThread(); })
       .def("call_queue_fileno", [](Core& self) { return self.execution().CallQueueFd(); })
       .def("take_calls", [](Core& self, int limit) { return self.execution().TakeCalls(limit); })

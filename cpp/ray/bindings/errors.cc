@@ -39,8 +39,8 @@ class SystemError(Exception):
 
 void Raise(const absl::Status& status) {
   if (PyErr_Occurred() != nullptr) throw py::error_already_set();
-  RaisePython(py::reinterpret_borrow<py::object>(system_error_type)(
-      CodeName(status.code()), std::string(status.message())));
+  RaisePython(py::reinterpret_borrow<py::object>(system_error_type)(CodeName(status.code()),
+                                                                    std::string(status.message())));
 }
 
 void RaisePython(const py::object& exception) {

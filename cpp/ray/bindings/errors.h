@@ -16,13 +16,15 @@ namespace py = pybind11;
 
 void RegisterErrors(py::module_& module);
 
-// Raises `_raylet.SystemError` with the status's code name and message; a pending Python exception (Ctrl-C) goes first.
+// Raises `_raylet.SystemError` with the status's code name and message; a pending Python exception
+// (Ctrl-C) goes first.
 [[noreturn]] void Raise(const absl::Status& status);
 
 // Raises what Hooks.system_error makes of the code.
 [[noreturn]] void RaiseSystemError(const core::SystemError& error);
 [[noreturn]] void RaiseSystemError(std::string_view code, std::string_view message);
-// For a failed write to the store: ObjectStoreFullError or OutOfDiskError, else as Raise. Does nothing if ok.
+// For a failed write to the store: ObjectStoreFullError or OutOfDiskError, else as Raise. Does
+// nothing if ok.
 void StoredOrRaise(const absl::Status& status);
 // The exception object, not raised.
 py::object MakeSystemError(const core::SystemError& error);

@@ -60,7 +60,8 @@ size_t ReturnCount(const core::ReceivedTemplate& of) {
 
 const RunningTask* CurrentTask() { return running_task; }
 
-// ---------------------------------------------------------------------------------------------- loops
+// ----------------------------------------------------------------------------------------------
+// loops
 
 py::object Execution::Serve(const py::object& callbacks) {
   callbacks_ = callbacks;
@@ -76,7 +77,8 @@ py::object Execution::Serve(const py::object& callbacks) {
       GilRelease release;
       call = session_->NextCall(interrupted);
     }
-    if (PyErr_Occurred() != nullptr) PyErr_Clear();  // an interrupt that was meant for a call that has ended
+    if (PyErr_Occurred() != nullptr)
+      PyErr_Clear();  // an interrupt that was meant for a call that has ended
     if (call == nullptr) continue;
     if (!Run(call)) break;
     if (mode_ == Mode::kAsyncio) return py::str("asyncio");
@@ -119,7 +121,8 @@ bool Execution::Run(const IncomingCallPtr& call) {
   RunningScope scope(&context);
   bool go_on = RunToReply(call);
   if (call->cancelled) {
-    // The interrupt may have come when the function had already returned: it must not hit the next one.
+    // The interrupt may have come when the function had already returned: it must not hit the next
+    // one.
     if (PyErr_CheckSignals() != 0) PyErr_Clear();
   }
   return go_on && !leaving_.has_value();
@@ -135,11 +138,7 @@ bool Execution::RunToReply(const IncomingCallPtr& call) {
                  false);
       return true;
     }
-    UnpackedArguments arguments = UnpackArguments(*call);
-    py::object function = CallableOf(*call);
-    PyObject* result = PyObject_Call(function.ptr(), arguments.args.ptr(), arguments.kwargs.ptr());
-    if (result == nullptr) throw py::error_already_set();
-    auto value = py::reinterpret_steal<py::object>(result);
+    py::object value = CallWithArguments(*call);
     if (leaving_.has_value()) {
       session_->Abandon(call);
       return false;
@@ -154,9 +153,21 @@ bool Execution::RunToReply(const IncomingCallPtr& call) {
   return true;
 }
 
-// SystemExit ends the process: on purpose for an actor, as a crash for a task (its caller decides about retries).
+// The arguments end with the call: a reference inside them that nobody kept need not be registered
+// with its owner.
+py::object Execution::CallWithArguments(const core::IncomingCall& call) {
+  UnpackedArguments arguments = UnpackArguments(call);
+  py::object function = CallableOf(call);
+  PyObject* result = PyObject_Call(function.ptr(), arguments.args.ptr(), arguments.kwargs.ptr());
+  if (result == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(result);
+}
+
+// SystemExit ends the process: on purpose for an actor, as a crash for a task (its caller decides
+// about retries).
 bool Execution::LeaveOnSystemExit(const IncomingCallPtr& call, const py::object& exception) {
-  bool system_exit = py::isinstance(exception, py::reinterpret_borrow<py::object>(PyExc_SystemExit));
+  bool system_exit =
+      py::isinstance(exception, py::reinterpret_borrow<py::object>(PyExc_SystemExit));
   if (!system_exit && !leaving_.has_value()) return false;
   session_->Abandon(call);
   bool of_actor = static_cast<bool>(instance_);
@@ -200,8 +211,8 @@ py::object Execution::CallableOf(const core::IncomingCall& call) {
     callable = callbacks_.attr("load_function")(py::bytes(of.function));
   } else {
     if (!of.concurrency_group.empty() && !groups_.contains(of.concurrency_group)) {
-      throw py::value_error(absl::StrCat("the actor has no concurrency group '",
-                                         of.concurrency_group, "'"));
+      throw py::value_error(
+          absl::StrCat("the actor has no concurrency group '", of.concurrency_group, "'"));
     }
     callable = callbacks_.attr("get_method")(instance_, of.function);
   }
@@ -209,7 +220,8 @@ py::object Execution::CallableOf(const core::IncomingCall& call) {
   return callable;
 }
 
-// ---------------------------------------------------------------------------------------------- replies
+// ----------------------------------------------------------------------------------------------
+// replies
 
 core::ResultValue Execution::MakeResult(const IncomingCallPtr& call, size_t index,
                                         const py::object& value) {
@@ -262,7 +274,8 @@ void Execution::ReplyError(const IncomingCallPtr& call, const py::object& except
                   std::move(results));
 }
 
-// ---------------------------------------------------------------------------------------------- actors
+// ----------------------------------------------------------------------------------------------
+// actors
 
 void Execution::Create(const IncomingCallPtr& call) {
   creation_ = session_->creation_request();
@@ -299,8 +312,8 @@ void Execution::Create(const IncomingCallPtr& call) {
     info["is_asyncio"] = spec.is_asyncio();
     info["num_restarts"] = creation_->num_restarts();
     info["handle_blob"] = py::bytes(spec.handle_blob());
-    py::tuple created = callbacks_.attr("create_actor")(
-        py::bytes(spec.class_blob()), arguments.args, arguments.kwargs, info);
+    py::tuple created = callbacks_.attr("create_actor")(py::bytes(spec.class_blob()),
+                                                        arguments.args, arguments.kwargs, info);
     instance_ = created[0];
     is_asyncio = created[1].cast<bool>();
     for (auto [name, limit] : created[2].cast<py::dict>()) {
@@ -327,7 +340,8 @@ void Execution::Create(const IncomingCallPtr& call) {
   session_->ReplyCreation(ok, creation_error, default_limit, limits);
 }
 
-// ---------------------------------------------------------------------------------------------- event loops
+// ----------------------------------------------------------------------------------------------
+// event loops
 
 // A call that an event loop runs; see Call in _raylet.pyi.
 struct Execution::AsyncCall {
@@ -405,7 +419,8 @@ py::object Execution::TakeCalls(int limit) {
 void Execution::InstallCancelHandler() {
   pthread_t main_thread = pthread_self();
   session_->SetCancelHandler([this, main_thread](const core::IncomingCall& call) {
-    // A task on the main thread is interrupted as Ctrl-C would; calls of actors end by themselves or by their loop.
+    // A task on the main thread is interrupted as Ctrl-C would; calls of actors end by themselves
+    // or by their loop.
     bool interruptible = mode_ == Mode::kMainThread && call.caller != nullptr &&
                          call.task_template->actor_id.IsNil();
     if (interruptible) pthread_kill(main_thread, SIGINT);

@@ -1,6 +1,6 @@
-// The executing side in Python: runs calls that the core worker hands out, and turns results and exceptions into replies.
-// One a worker process.
-// Threads: with the GIL, which is released while waiting for calls. Serve on the main thread.
+// The executing side in Python: runs calls that the core worker hands out, and turns results and
+// exceptions into replies. One a worker process. Threads: with the GIL, which is released while
+// waiting for calls. Serve on the main thread.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -37,7 +37,8 @@ class Execution {
   void ServeThread();
   void ExitActor(const std::string& reason);
 
-  // For event loops: takes calls that may start. A call that is cancelled while it runs is handed out once more.
+  // For event loops: takes calls that may start. A call that is cancelled while it runs is handed
+  // out once more.
   struct AsyncCall;
   int CallQueueFd();
   py::object TakeCalls(int limit);
@@ -50,6 +51,7 @@ class Execution {
   // False: the process must end.
   bool Run(const core::IncomingCallPtr& call);
   bool RunToReply(const core::IncomingCallPtr& call);
+  py::object CallWithArguments(const core::IncomingCall& call);
   void Create(const core::IncomingCallPtr& call);
   py::object CallableOf(const core::IncomingCall& call);
   void ReplyValue(const core::IncomingCallPtr& call, const py::object& value);

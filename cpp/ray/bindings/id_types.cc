@@ -30,20 +30,21 @@ void Register(py::module_& module, const char* name, size_t size) {
   type.def(py::init([size, name](const py::bytes& binary) {
              std::string bytes(binary);
              if (bytes.size() != size) {
-               throw py::value_error(absl::StrCat(name, " takes ", size, " bytes, not ",
-                                                  bytes.size()));
+               throw py::value_error(
+                   absl::StrCat(name, " takes ", size, " bytes, not ", bytes.size()));
              }
              return Type(std::move(bytes));
            }),
            py::arg("binary"))
-      .def_static("from_hex",
-                  [type, name](const std::string& text) {
-                    std::string bytes = absl::HexStringToBytes(text);
-                    if (absl::BytesToHexString(bytes) != text) {
-                      throw py::value_error(absl::StrCat("'", text, "' is no hex form of a ", name));
-                    }
-                    return type(py::bytes(bytes));
-                  })
+      .def_static(
+          "from_hex",
+          [type, name](const std::string& text) {
+            std::string bytes = absl::HexStringToBytes(text);
+            if (absl::BytesToHexString(bytes) != text) {
+              throw py::value_error(absl::StrCat("'", text, "' is no hex form of a ", name));
+            }
+            return type(py::bytes(bytes));
+          })
       .def_static("from_random",
                   [type, size] {
                     std::string bytes(size, '\0');

@@ -13,10 +13,12 @@ PyTypeObject* object_ref_type = nullptr;
 PyObject* rebuild_function = nullptr;
 thread_local CollectedReferences* collector = nullptr;
 
-// The serialized owner addresses as Python bytes: one object each, which the pickler's memo then writes once.
+// The serialized owner addresses as Python bytes: one object each, which the pickler's memo then
+// writes once.
 py::bytes OwnerBytes(const ObjectRef& ref) {
-  const core::AddressPtr& owner =
-      ref.owner() != nullptr || ref.session() == nullptr ? ref.owner() : ref.session()->self_address();
+  const core::AddressPtr& owner = ref.owner() != nullptr || ref.session() == nullptr
+                                      ? ref.owner()
+                                      : ref.session()->self_address();
   if (owner == nullptr) return py::bytes();
   static auto* last = new std::pair<core::AddressPtr, py::bytes>();
   if (last->first != owner) *last = {owner, py::bytes(owner->serialized)};
@@ -40,8 +42,8 @@ py::object Rebuild(std::string_view binary, std::string_view owner_address) {
   return WrapReference(session, id, std::move(owner));
 }
 
-// rebuild_object_ref(binary, owner_address) in the interpreter's own calling convention: values with thousands of
-// references spend their time here.
+// rebuild_object_ref(binary, owner_address) in the interpreter's own calling convention: values
+// with thousands of references spend their time here.
 PyObject* RebuildFastcall(PyObject*, PyObject* const* args, Py_ssize_t count) {
   if (count != 2 || !PyBytes_Check(args[0]) || !PyBytes_Check(args[1])) {
     PyErr_SetString(PyExc_TypeError, "rebuild_object_ref takes two bytes objects");
@@ -58,19 +60,20 @@ PyObject* RebuildFastcall(PyObject*, PyObject* const* args, Py_ssize_t count) {
   }
 }
 
-PyMethodDef rebuild_method = {"rebuild_object_ref",
-                              reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(RebuildFastcall)),
-                              METH_FASTCALL, "What a pickled ObjectRef becomes: registers the borrow."};
+PyMethodDef rebuild_method = {
+    "rebuild_object_ref",
+    reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(RebuildFastcall)), METH_FASTCALL,
+    "What a pickled ObjectRef becomes: registers the borrow."};
 
 py::object Reduce(const py::object& self) {
   ObjectRef& ref = AsObjectRef(self.ptr());
   if (collector == nullptr && ref.session() != nullptr) {
-    // Pickled outside of a value, a task or a function: nobody can tell when the last copy of these bytes is gone, so
-    // the object stays for the rest of the session (as Ray documents for out-of-band serialization).
+    // Pickled outside of a value, a task or a function: nobody can tell when the last copy of these
+    // bytes is gone, so the object stays for the rest of the session (as Ray documents for
+    // out-of-band serialization).
     ref.session()->AddLocalReference(ref.id(), ref.owner());
   }
-  py::tuple arguments = py::make_tuple(
-      py::bytes(ref.id().BinaryString()), OwnerBytes(ref));
+  py::tuple arguments = py::make_tuple(py::bytes(ref.id().BinaryString()), OwnerBytes(ref));
   return py::make_tuple(py::reinterpret_borrow<py::object>(rebuild_function), arguments);
 }
 
@@ -91,8 +94,8 @@ std::vector<core::ContainedObject> CollectedReferences::Contained() const {
   return contained;
 }
 
-py::object WrapReference(const std::shared_ptr<core::CoreWorker>& session,
-                         const base::ObjectId& id, core::AddressPtr owner) {
+py::object WrapReference(const std::shared_ptr<core::CoreWorker>& session, const base::ObjectId& id,
+                         core::AddressPtr owner) {
   return py::cast(new ObjectRef(id, std::move(owner), session),
                   py::return_value_policy::take_ownership);
 }
@@ -129,16 +132,17 @@ void RegisterObjectRef(py::module_& module) {
            [](const ObjectRef& self, const py::object& other) {
              return IsObjectRef(other.ptr()) && AsObjectRef(other.ptr()).id() == self.id();
            })
-      .def("__hash__",
-           [](const ObjectRef& self) { return absl::HashOf(self.id()); })
+      .def("__hash__", [](const ObjectRef& self) { return absl::HashOf(self.id()); })
       .def("__repr__",
            [](const ObjectRef& self) { return absl::StrCat("ObjectRef(", self.id().Hex(), ")"); })
       .def("__reduce__", [](const py::object& self) {
         if (collector != nullptr) collector->references.push_back(self);
         return Reduce(self);
       });
-  type.attr("__class_getitem__") = py::module_::import("builtins").attr("classmethod")(
-      py::cpp_function([](const py::object& cls, const py::object&) { return cls; }));
+  type.attr("__class_getitem__") =
+      py::module_::import("builtins")
+          .attr("classmethod")(
+              py::cpp_function([](const py::object& cls, const py::object&) { return cls; }));
   object_ref_type = reinterpret_cast<PyTypeObject*>(type.ptr());
   module.attr("rebuild_object_ref") = py::reinterpret_steal<py::object>(
       PyCFunction_NewEx(&rebuild_method, nullptr, module.attr("__name__").ptr()));

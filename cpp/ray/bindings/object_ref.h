@@ -41,8 +41,8 @@ class ObjectRef {
 void RegisterObjectRef(py::module_& module);
 
 // A new ObjectRef that takes over a local reference.
-py::object WrapReference(const std::shared_ptr<core::CoreWorker>& session,
-                         const base::ObjectId& id, core::AddressPtr owner);
+py::object WrapReference(const std::shared_ptr<core::CoreWorker>& session, const base::ObjectId& id,
+                         core::AddressPtr owner);
 bool IsObjectRef(PyObject* object);
 // Requires IsObjectRef.
 ObjectRef& AsObjectRef(PyObject* object);

@@ -9,9 +9,7 @@
 
 namespace ray::bindings {
 
-ReadyQueue::ReadyQueue() : fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
-  MANTA_CHECK(fd_.valid());
-}
+ReadyQueue::ReadyQueue() : fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) { MANTA_CHECK(fd_.valid()); }
 
 void ReadyQueue::Signal() {
   uint64_t one = 1;

@@ -1,6 +1,7 @@
-// Completions on their way to an event loop: the core worker pushes tokens without the GIL, an eventfd becomes readable,
-// and Python drains. So `await ref` needs no thread, and the background thread never takes the GIL.
-// Threads: Push and Close from any, without the GIL; the others as the caller likes.
+// Completions on their way to an event loop: the core worker pushes tokens without the GIL, an
+// eventfd becomes readable, and Python drains. So `await ref` needs no thread, and the background
+// thread never takes the GIL. Threads: Push and Close from any, without the GIL; the others as the
+// caller likes.
 #pragma once
 
 #include <cstdint>

@@ -14,7 +14,8 @@ using core::ValueKind;
 
 constexpr int kPlainDepthMax = 8;
 
-// A part of a serialized value as a Python buffer: read-only, and keeping the whole value where it is.
+// A part of a serialized value as a Python buffer: read-only, and keeping the whole value where it
+// is.
 struct ValueBuffer {
   core::ArgumentBytes whole;
   std::string_view part;
@@ -32,7 +33,8 @@ bool IsPlainArray(PyObject* object) {
   return !array.attr("dtype").attr("hasobject").cast<bool>();
 }
 
-// Whether the C pickler writes the value as the full pickler would: exact built-in types all the way down.
+// Whether the C pickler writes the value as the full pickler would: exact built-in types all the
+// way down.
 bool IsPlain(PyObject* object, int depth) {
   if (object == Py_None || PyBool_Check(object) || PyLong_CheckExact(object) ||
       PyFloat_CheckExact(object) || PyUnicode_CheckExact(object) || PyBytes_CheckExact(object)) {
@@ -74,7 +76,8 @@ py::memoryview ReadOnlyView(std::string_view bytes) {
 }
 
 py::object Unpickle(const core::ArgumentBytes& whole, const core::ParsedValue& value) {
-  if (value.kind == ValueKind::kRawBytes) return py::bytes(value.pickle.data(), value.pickle.size());
+  if (value.kind == ValueKind::kRawBytes)
+    return py::bytes(value.pickle.data(), value.pickle.size());
   py::memoryview pickle = ReadOnlyView(value.pickle);
   if (value.buffers.empty()) {
     PyObject* loaded = PyObject_CallOneArg(State().pickle_loads.ptr(), pickle.ptr());
@@ -131,8 +134,7 @@ void EncodedValue::Pickle(const py::object& value) {
     py::list buffers;
     py::object collect = buffers.attr("append");
     if (IsPlain(value.ptr(), kPlainDepthMax)) {
-      pickle_owner_ =
-          state.pickle_dumps(value, 5, py::arg("buffer_callback") = collect);
+      pickle_owner_ = state.pickle_dumps(value, 5, py::arg("buffer_callback") = collect);
     } else {
       pickle_owner_ = state.hooks.attr("dumps")(value, collect);
     }
@@ -179,8 +181,8 @@ void RegisterValueCodec(py::module_& module) {
   py::class_<ValueBuffer>(module, "_ValueBuffer", py::buffer_protocol())
       .def_buffer([](ValueBuffer& self) {
         return py::buffer_info(
-            const_cast<char*>(self.part.data()), 1, py::format_descriptor<uint8_t>::format(),
-            1, {static_cast<py::ssize_t>(self.part.size())}, {1}, /*readonly=*/true);
+            const_cast<char*>(self.part.data()), 1, py::format_descriptor<uint8_t>::format(), 1,
+            {static_cast<py::ssize_t>(self.part.size())}, {1}, /*readonly=*/true);
       });
 }
 

@@ -1,6 +1,6 @@
-// Python values to serialized values and back. Values that the C pickler handles alone (numbers, strings, bytes, None,
-// numpy arrays, references, and plain containers of these) never leave C; the others go through the hooks.
-// Threads: with the GIL.
+// Python values to serialized values and back. Values that the C pickler handles alone (numbers,
+// strings, bytes, None, numpy arrays, references, and plain containers of these) never leave C; the
+// others go through the hooks. Threads: with the GIL.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -44,9 +44,11 @@ class EncodedValue {
   std::vector<std::string_view> buffer_views_;
 };
 
-// The value behind `bytes`; buffers of it keep the bytes in place. Raises if it is an error, or does not unpickle.
+// The value behind `bytes`; buffers of it keep the bytes in place. Raises if it is an error, or
+// does not unpickle.
 py::object DecodeValue(const core::ArgumentBytes& bytes);
-// The same, but an error value is returned as an exception object in `*error`, and the result is empty.
+// The same, but an error value is returned as an exception object in `*error`, and the result is
+// empty.
 py::object DecodeValue(const core::ArgumentBytes& bytes, py::object* error);
 // The exception inside a serialized error value, as stored (not yet Hooks.to_raise).
 py::object DecodeError(std::string_view bytes);

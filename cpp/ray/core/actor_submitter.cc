@@ -61,16 +61,16 @@ bool ActorSubmitter::RemoveQueued(const TaskPtr& task) {
 std::optional<AddressPtr> ActorSubmitter::WorkerRunning(const TaskPtr& task) const {
   const Actor* actor = Find(task->actor_id);
   if (actor == nullptr || actor->address == nullptr) return std::nullopt;
-  bool found = std::find(actor->in_flight.begin(), actor->in_flight.end(), task) !=
-               actor->in_flight.end();
+  bool found =
+      std::find(actor->in_flight.begin(), actor->in_flight.end(), task) != actor->in_flight.end();
   return found ? std::make_optional(actor->address) : std::nullopt;
 }
 
 void ActorSubmitter::Flush(Actor& actor) {
-  // An incarnation that is known to end keeps its address while its replies are read, but gets no more calls.
+  // An incarnation that is known to end keeps its address while its replies are read, but gets no
+  // more calls.
   if (actor.state != wire::v1::ALIVE) return;
-  while (actor.address != nullptr && !actor.queue.empty() &&
-         actor.queue.front()->unresolved == 0) {
+  while (actor.address != nullptr && !actor.queue.empty() && actor.queue.front()->unresolved == 0) {
     TaskPtr task = std::move(actor.queue.front());
     actor.queue.pop_front();
     actor.in_flight.push_back(task);
@@ -106,12 +106,14 @@ void ActorSubmitter::OnActorInfo(const ActorInfo& info) {
     }
     actor->address = *std::move(address);
     by_worker_[actor->address->worker_id] = actor;
-    // A verdict that was awaited: the incarnation that lost these calls is gone, and the actor is back.
+    // A verdict that was awaited: the incarnation that lost these calls is gone, and the actor is
+    // back.
     FailAll(std::exchange(actor->no_verdict, {}), UnavailableError(*actor));
     return Flush(*actor);
   }
   if (info.state() == wire::v1::DEAD) actor->death = DeathError(info);
-  // Replies that the incarnation still sent may lie unread in its connection: they are read before its end is seen.
+  // Replies that the incarnation still sent may lie unread in its connection: they are read before
+  // its end is seen.
   bool replies_may_come = actor->address != nullptr && !actor->in_flight.empty() &&
                           actions_->IsConnected(actor->address->worker_id);
   if (!replies_may_come && actor->address != nullptr) LoseInFlight(*actor);
@@ -134,7 +136,8 @@ void ActorSubmitter::OnConnectionLost(const WorkerId& worker) {
   }
 }
 
-// The incarnation is gone: calls with retries go back to the front of the queue, the others await the verdict.
+// The incarnation is gone: calls with retries go back to the front of the queue, the others await
+// the verdict.
 void ActorSubmitter::LoseInFlight(Actor& actor) {
   by_worker_.erase(actor.address->worker_id);
   actor.address = nullptr;
@@ -175,7 +178,8 @@ SystemError ActorSubmitter::UnavailableError(const Actor& actor) const {
   SystemError error;
   error.code = "ACTOR_UNAVAILABLE";
   error.message = absl::StrCat(
-      "the process of the actor ended while this call was under way, and the actor is being restarted. Whether the "
+      "the process of the actor ended while this call was under way, and the actor is being "
+      "restarted. Whether the "
       "call ran is not known. Set max_task_retries to have such calls run again.");
   error.details = {{"actor_id", actor.id.Hex()}, {"class_name", actor.description}};
   return error;

@@ -1,13 +1,17 @@
-// Sends the calls of this process to actors: in order for each actor, held while a call's arguments are pending or the
-// actor is not there, sent again after a restart within the retry budget. Sans-I/O.
-//   CALL-1  calls reach an incarnation in the order they were submitted; a call whose arguments are pending holds back
+// Sends the calls of this process to actors: in order for each actor, held while a call's arguments
+// are pending or the actor is not there, sent again after a restart within the retry budget.
+// Sans-I/O.
+//   CALL-1  calls reach an incarnation in the order they were submitted; a call whose arguments are
+//   pending holds back
 //           those behind it.
-//   CALL-2  a call that was in flight when its incarnation died runs again only if it had retries left; else its error
-//           waits for the verdict: ActorUnavailable if the actor restarts, ActorDied if it does not.
+//   CALL-2  a call that was in flight when its incarnation died runs again only if it had retries
+//   left; else its error
+//           waits for the verdict: ActorUnavailable if the actor restarts, ActorDied if it does
+//           not.
 //   CALL-3  every submitted call ends in exactly one reply or one Actions::Fail.
 //
-// Threads: thread-compatible; the core worker's mutex. Actions are called inline and must not re-enter.
-// Errors: stale information (an older revision) is ignored.
+// Threads: thread-compatible; the core worker's mutex. Actions are called inline and must not
+// re-enter. Errors: stale information (an older revision) is ignored.
 #pragma once
 
 #include <cstdint>
@@ -58,7 +62,8 @@ class ActorSubmitter {
   // The worker of some actor (or of none) cannot be reached any more.
   void OnConnectionLost(const base::WorkerId& worker);
   void OnTaskDone(const TaskPtr& task);
-  // The call raised and may run again on the same incarnation: to the back of the queue, as a new attempt.
+  // The call raised and may run again on the same incarnation: to the back of the queue, as a new
+  // attempt.
   void Retry(const TaskPtr& task);
 
   wire::v1::ActorState StateOf(const base::ActorId& actor) const;
@@ -89,7 +94,8 @@ class ActorSubmitter {
 
   Actions* const actions_;
   absl::flat_hash_map<base::ActorId, std::unique_ptr<Actor>> actors_;
-  absl::flat_hash_map<base::WorkerId, Actor*> by_worker_;  // of actors with in-flight calls or an address
+  absl::flat_hash_map<base::WorkerId, Actor*>
+      by_worker_;  // of actors with in-flight calls or an address
 };
 
 }  // namespace ray::core

@@ -1,5 +1,5 @@
-// An immutable block of bytes, 64-byte aligned so that arrays inside it are too. Shared by reference count.
-// Threads: immutable once published.
+// An immutable block of bytes, 64-byte aligned so that arrays inside it are too. Shared by
+// reference count. Threads: immutable once published.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,8 @@ class Buffer {
 
   explicit Buffer(size_t size) : size_(size) {
     size_t rounded = (size + kAlignment - 1) / kAlignment * kAlignment;
-    data_ = static_cast<uint8_t*>(std::aligned_alloc(kAlignment, rounded == 0 ? kAlignment : rounded));
+    data_ =
+        static_cast<uint8_t*>(std::aligned_alloc(kAlignment, rounded == 0 ? kAlignment : rounded));
     MANTA_CHECK(data_ != nullptr);
   }
   ~Buffer() { std::free(data_); }

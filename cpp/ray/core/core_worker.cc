@@ -20,6 +20,7 @@ using base::WorkerId;
 namespace {
 
 constexpr absl::Duration kRayletTimeout = absl::Seconds(30);
+constexpr absl::Duration kExitRetry = absl::Milliseconds(500);
 // References dropped while nobody enters the core worker are noticed after at most this time.
 constexpr absl::Duration kDrainDelay = absl::Milliseconds(2);
 
@@ -64,16 +65,16 @@ absl::Status CoreWorker::Start() {
   absl::MutexLock lock(&mutex_);
   auto worker_id = WorkerId::Random();
   identity_.worker_id = worker_id;
-  peers_ = std::make_unique<Peers>(
-      &loop_, ConnectionOptions(config_),
-      Peers::Events{[this](const PeerPtr& peer, const net::Frame& frame) {
-                      mutex_.AssertHeld();
-                      OnPeerFrame(peer, frame);
-                    },
-                    [this](const PeerPtr& peer, const absl::Status&) {
-                      mutex_.AssertHeld();
-                      OnPeerLost(peer);
-                    }});
+  peers_ =
+      std::make_unique<Peers>(&loop_, ConnectionOptions(config_),
+                              Peers::Events{[this](const PeerPtr& peer, const net::Frame& frame) {
+                                              mutex_.AssertHeld();
+                                              OnPeerFrame(peer, frame);
+                                            },
+                                            [this](const PeerPtr& peer, const absl::Status&) {
+                                              mutex_.AssertHeld();
+                                              OnPeerLost(peer);
+                                            }});
   // The sockets of a session lie beside the raylet's.
   std::string directory = options_.raylet_endpoint.substr(0, options_.raylet_endpoint.rfind('/'));
   MANTA_RETURN_IF_ERROR(
@@ -166,8 +167,8 @@ absl::Status CoreWorker::UseHelloReply(const net::HandshakeResult& result) {
   objects_.set_self(self_->worker_id);
   if (reply.store_capacity_bytes() == 0) return absl::OkStatus();
   net::UniqueFd memory(dup(result.received_fd.get()));
-  MANTA_ASSIGN_OR_RETURN(
-      store_memory_, store::SharedMemory::Map(std::move(memory), reply.store_capacity_bytes()));
+  MANTA_ASSIGN_OR_RETURN(store_memory_,
+                         store::SharedMemory::Map(std::move(memory), reply.store_capacity_bytes()));
   return absl::OkStatus();
 }
 
@@ -175,7 +176,8 @@ void CoreWorker::Shutdown() {
   if (shut_down_.exchange(true)) return;
   if (driver_ == nullptr) return;  // never started
   if (getpid() != pid_) {
-    // A fork of the process: its copy has no background thread, and the sockets are the parent's to speak on.
+    // A fork of the process: its copy has no background thread, and the sockets are the parent's to
+    // speak on.
     static_cast<void>(driver_.release());
     return;
   }
@@ -213,17 +215,17 @@ void CoreWorker::OnRayletFrame(const net::Frame& frame) {
       return tasks_->OnReclaim(base::MonotonicNanos());
     case wire::v1::ACTOR_CHANGED: {
       auto info = ParseMetadata<wire::v1::ActorInfo>(frame);
-      if (info.ok()) actors_.OnActorInfo(*info);
-      return;
+      if (!info.ok()) return;
+      if (!info->pending_reason().empty()) PushWarning(info->class_name(), info->pending_reason());
+      return actors_.OnActorInfo(*info);
     }
     case wire::v1::TASK_PENDING_WARNING: {
       auto warning = ParseMetadata<wire::v1::PendingWarning>(frame);
       if (!warning.ok()) return;
-      Message message;
-      message.is_warning = true;
-      message.lines.set_name(warning->task_name());
-      message.lines.add_lines(warning->message());
-      return PushMessage(std::move(message));
+      // A cluster that is merely busy is no news to its user; one that can never run the task is.
+      if (warning->infeasible()) return PushWarning(warning->task_name(), warning->message());
+      MANTA_LOG(kInfo, warning->message());
+      return;
     }
     case wire::v1::LOG_LINES: {
       auto lines = ParseMetadata<wire::v1::LogLines>(frame);
@@ -235,8 +237,7 @@ void CoreWorker::OnRayletFrame(const net::Frame& frame) {
     case wire::v1::EXIT_WORKER: {
       auto exit = ParseMetadata<wire::v1::ExitWorker>(frame);
       if (exit.ok() && exit->force()) _exit(1);
-      exit_requested_.store(true);
-      return NotifyCalls();
+      return ExitWhenNotNeeded();
     }
     case wire::v1::ERROR: {
       auto error = ParseMetadata<wire::v1::ErrorFrame>(frame);
@@ -246,6 +247,28 @@ void CoreWorker::OnRayletFrame(const net::Frame& frame) {
     default:
       MANTA_LOG(kWarning, "unknown frame of type ", frame.type, " from the raylet ignored");
   }
+}
+
+// Asked to leave without haste. Objects that this process owns and others borrow would be lost with
+// it: it stays, idle, for as long as there are any.
+void CoreWorker::ExitWhenNotNeeded() {
+  if (objects_.AnyBorrowedByOthers()) {
+    loop_.RunAfter(kExitRetry, [this] {
+      mutex_.AssertHeld();
+      ExitWhenNotNeeded();
+    });
+    return;
+  }
+  exit_requested_.store(true);
+  NotifyCalls();
+}
+
+void CoreWorker::PushWarning(std::string_view name, std::string_view text) {
+  Message message;
+  message.is_warning = true;
+  message.lines.set_name(std::string(name));
+  message.lines.add_lines(std::string(text));
+  PushMessage(std::move(message));
 }
 
 void CoreWorker::OnRayletLost(const absl::Status& why) {
@@ -298,7 +321,8 @@ void CoreWorker::OnPeerLost(const PeerPtr& peer) {
   SystemError error;
   error.code = "WORKER_CRASHED";
   error.message =
-      "the worker process of the task ended unexpectedly (a crash, os._exit, sys.exit or a signal). Its last output "
+      "the worker process of the task ended unexpectedly (a crash, os._exit, sys.exit or a "
+      "signal). Its last output "
       "is in the session's logs folder.";
   for (const TaskPtr& task : tasks_->OnWorkerLost(peer->worker_id, now)) RetryOrFail(task, error);
 }

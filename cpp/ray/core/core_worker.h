@@ -1,11 +1,13 @@
-// The core worker of a driver or worker process: owns and borrows objects, submits tasks, runs calls. It wires the
-// sans-I/O parts (ObjectTable, TaskSubmitter, ActorSubmitter, TaskReceiver) to the raylet, to other core workers and to
-// the store, behind one mutex: a monitor that user threads and the loop's handlers enter in turn.
+// The core worker of a driver or worker process: owns and borrows objects, submits tasks, runs
+// calls. It wires the sans-I/O parts (ObjectTable, TaskSubmitter, ActorSubmitter, TaskReceiver) to
+// the raylet, to other core workers and to the store, behind one mutex: a monitor that user threads
+// and the loop's handlers enter in turn.
 //
-// Owner: the bindings; one a session.   Threads: thread-safe unless said otherwise. Methods marked "blocks" drive the
-// event loop and must be called without the GIL; the others hold the mutex for microseconds and may be called with it.
-// The core worker itself never takes the GIL and calls back into nothing but `Options::on_raylet_lost`.
-// Errors: absl::Status where the caller can act; a task's failure is an error value of its return objects.
+// Owner: the bindings; one a session.   Threads: thread-safe unless said otherwise. Methods marked
+// "blocks" drive the event loop and must be called without the GIL; the others hold the mutex for
+// microseconds and may be called with it. The core worker itself never takes the GIL and calls back
+// into nothing but `Options::on_raylet_lost`. Errors: absl::Status where the caller can act; a
+// task's failure is an error value of its return objects.
 #pragma once
 
 #include <unistd.h>
@@ -54,7 +56,7 @@ struct CallArguments {
 
 // A value that was computed here and goes to the caller.
 struct ResultValue {
-  BufferPtr inline_value;               // null: it was written to the store under its return id
+  BufferPtr inline_value;  // null: it was written to the store under its return id
   std::vector<ContainedObject> contained;
 };
 
@@ -66,12 +68,13 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   struct Options {
     std::string raylet_endpoint;
     bool is_driver = false;
-    std::string job_namespace;       // driver
-    std::string entrypoint;          // driver
-    bool log_to_driver = false;      // driver
-    uint64_t startup_token = 0;      // worker
+    std::string job_namespace;   // driver
+    std::string entrypoint;      // driver
+    bool log_to_driver = false;  // driver
+    uint64_t startup_token = 0;  // worker
     std::string log_file;
-    std::function<void()> on_raylet_lost;  // worker: ends the process; called once, from whoever drives the loop
+    std::function<void()>
+        on_raylet_lost;  // worker: ends the process; called once, from whoever drives the loop
   };
   struct Identity {
     base::NodeId node_id;
@@ -89,7 +92,8 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   // Blocks until the raylet has answered. kUnavailable, or the raylet's reason for refusing.
   static absl::StatusOr<std::shared_ptr<CoreWorker>> Connect(const Options& options);
   ~CoreWorker() override;
-  // Ends the session: waits in progress return kCancelled. Blocks until the background thread is gone. Idempotent.
+  // Ends the session: waits in progress return kCancelled. Blocks until the background thread is
+  // gone. Idempotent.
   void Shutdown();
   bool is_shut_down() const { return shut_down_.load(); }
 
@@ -115,8 +119,8 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   // -- objects (core_worker_objects.cc)
   // The new object has one local reference, which the caller takes over.
   base::ObjectId PutInline(BufferPtr value, std::vector<ContainedObject> contained);
-  // Writes a value to the store: blocks while the store is full. The id gets one local reference if `id` is nil (a put);
-  // else it is a return value of a task that `owner` owns.
+  // Writes a value to the store: blocks while the store is full. The id gets one local reference if
+  // `id` is nil (a put); else it is a return value of a task that `owner` owns.
   absl::StatusOr<base::ObjectId> PutInStore(const ValueParts& parts, const base::ObjectId& id,
                                             const AddressPtr& owner, std::string_view note,
                                             std::vector<ContainedObject> contained,
@@ -129,11 +133,13 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   GetResult Get(absl::Span<const base::ObjectId> ids, int64_t deadline, Interrupted interrupted);
   // The inline value if it is here now; does not block.
   BufferPtr TryGetInline(const base::ObjectId& id);
-  // Blocks until `num_ready` are ready or the deadline. `ready` is in input order and has at most num_ready marks.
+  // Blocks until `num_ready` are ready or the deadline. `ready` is in input order and has at most
+  // num_ready marks.
   net::LoopDriver::Outcome Wait(absl::Span<const base::ObjectId> ids, size_t num_ready,
-                                int64_t deadline, Interrupted interrupted, std::vector<bool>* ready);
-  // Runs `ready` (under the mutex, on some thread, without the GIL) once the object has a value. False: it has one now,
-  // and `ready` is dropped.
+                                int64_t deadline, Interrupted interrupted,
+                                std::vector<bool>* ready);
+  // Runs `ready` (under the mutex, on some thread, without the GIL) once the object has a value.
+  // False: it has one now, and `ready` is dropped.
   bool NotifyWhenReady(const base::ObjectId& id, absl::AnyInvocable<void()> ready);
 
   // -- tasks (core_worker_tasks.cc)
@@ -149,7 +155,8 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   };
   struct ActorHandle {
     base::ActorId id;
-    base::ObjectId handle_ref;                 // nil: detached, or an existing actor. Else with one local reference
+    base::ObjectId
+        handle_ref;  // nil: detached, or an existing actor. Else with one local reference
     std::optional<std::string> existing_blob;  // get_if_exists found this one
   };
   // Blocks for a named actor only. kAlreadyExists: the name is taken.
@@ -169,10 +176,11 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   IncomingCallPtr TakeCall();  // does not block; null: none may start now
   std::shared_ptr<const wire::v1::CreateActor> creation_request() { return creation_request_; }
   void Reply(const IncomingCallPtr& call, TaskStatus status, std::vector<ResultValue> results);
-  // The call ends without an answer: the process is about to exit, and the caller will hear of that.
+  // The call ends without an answer: the process is about to exit, and the caller will hear of
+  // that.
   void Abandon(const IncomingCallPtr& call);
-  void ReplyCreation(bool ok, std::string_view creation_error,
-                     int default_limit, const std::vector<std::pair<std::string, int>>& groups);
+  void ReplyCreation(bool ok, std::string_view creation_error, int default_limit,
+                     const std::vector<std::pair<std::string, int>>& groups);
   // `fd` becomes readable (an eventfd) whenever a call may start or was cancelled, from now on.
   void SetCallNotification(int fd);
   std::vector<base::TaskId> TakeCancelled();
@@ -183,7 +191,8 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   void RequestExit();
   void FlushReplies();
 
-  // -- cluster (core_worker_cluster.cc). Blocking calls to the raylet, most of them relayed to the GCS.
+  // -- cluster (core_worker_cluster.cc). Blocking calls to the raylet, most of them relayed to the
+  // GCS.
   absl::StatusOr<wire::v1::KvReply> Kv(const wire::v1::KvRequest& request, Interrupted interrupted);
   absl::StatusOr<wire::v1::ClusterStateReply> ClusterState(Interrupted interrupted);
   absl::StatusOr<wire::v1::StoreStatsReply> StoreStats(Interrupted interrupted);
@@ -199,8 +208,8 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
     bool is_warning = false;
     wire::v1::LogLines lines;
   };
-  // Blocks until there are some, `timeout` has passed or the session ended (both: empty). On a lock of its own, not on
-  // the loop.
+  // Blocks until there are some, `timeout` has passed or the session ended (both: empty). On a lock
+  // of its own, not on the loop.
   std::vector<Message> NextMessages(absl::Duration timeout);
 
  private:
@@ -216,6 +225,8 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnPeerLost(const PeerPtr& peer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void PushMessage(Message message);
+  void PushWarning(std::string_view name, std::string_view text);
+  void ExitWhenNotNeeded() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void TakeBackHandedOver(const base::WorkerId& caller) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   template <typename Reply>
@@ -266,7 +277,8 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   };
   bool AdvanceGet(const std::shared_ptr<GetState>& state) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void AskStore(const std::shared_ptr<GetState>& state) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Waits like LoopDriver::WaitUntil, and lets the raylet and the callers know when a running task is blocked.
+  // Waits like LoopDriver::WaitUntil, and lets the raylet and the callers know when a running task
+  // is blocked.
   net::LoopDriver::Outcome WaitBlocked(absl::FunctionRef<bool()> done, int64_t deadline,
                                        Interrupted interrupted);
   void BeginBlocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -339,17 +351,17 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   const pid_t pid_ = getpid();
   base::Config config_;
 
-  // Lock order: mutex_ is the only lock held while calling into the parts below; nothing else is taken under it but
-  // the event loop's post lock and the message lock.
+  // Lock order: mutex_ is the only lock held while calling into the parts below; nothing else is
+  // taken under it but the event loop's post lock and the message lock.
   absl::Mutex mutex_;
   net::EventLoop loop_{&mutex_};
   std::unique_ptr<net::LoopDriver> driver_;  // set in Start, then constant
   std::shared_ptr<net::Connection> raylet_;  // set in Start; its methods need mutex_
   std::unique_ptr<Peers> peers_ ABSL_GUARDED_BY(mutex_);
   std::unique_ptr<StoreClient> store_ ABSL_GUARDED_BY(mutex_);
-  store::CopyOptions copy_options_;          // constant after Start
+  store::CopyOptions copy_options_;                    // constant after Start
   std::shared_ptr<store::SharedMemory> store_memory_;  // constant after Start
-  AddressPtr self_;                          // constant after Start
+  AddressPtr self_;                                    // constant after Start
   Identity identity_ ABSL_GUARDED_BY(mutex_);
 
   ReleaseQueue release_queue_;
@@ -365,7 +377,8 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   base::TaskIdGenerator task_ids_ ABSL_GUARDED_BY(mutex_);
   base::TaskId put_task_ ABSL_GUARDED_BY(mutex_);  // puts of this process count under this task
   uint32_t put_index_ ABSL_GUARDED_BY(mutex_) = 0;
-  absl::flat_hash_map<base::TaskId, TaskPtr> pending_ ABSL_GUARDED_BY(mutex_);  // submitted, not ended
+  absl::flat_hash_map<base::TaskId, TaskPtr> pending_
+      ABSL_GUARDED_BY(mutex_);  // submitted, not ended
   bool tick_scheduled_ ABSL_GUARDED_BY(mutex_) = false;
 
   // Owned, not detached actors: handle reference -> actor, and what an actor's restart would need.
@@ -380,7 +393,8 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
     uint32_t run_micros;
     std::vector<ResultValue> results;
   };
-  std::vector<HeldReply> held_replies_ ABSL_GUARDED_BY(mutex_);  // wait for borrow registrations (REF-2)
+  std::vector<HeldReply> held_replies_
+      ABSL_GUARDED_BY(mutex_);  // wait for borrow registrations (REF-2)
   // References inside results, pinned until the caller has registered them.
   struct HandedOver {
     base::WorkerId caller;
@@ -391,8 +405,10 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
     PeerPtr peer;
     base::TaskId task;
   };
-  std::vector<RefsTaken> refs_taken_ ABSL_GUARDED_BY(mutex_);  // to be sent once registrations are answered
-  std::shared_ptr<const wire::v1::CreateActor> creation_request_;  // set once, before the creation call runs
+  std::vector<RefsTaken> refs_taken_
+      ABSL_GUARDED_BY(mutex_);  // to be sent once registrations are answered
+  std::shared_ptr<const wire::v1::CreateActor>
+      creation_request_;  // set once, before the creation call runs
   uint64_t creation_correlation_ ABSL_GUARDED_BY(mutex_) = 0;
   base::JobId worker_job_ ABSL_GUARDED_BY(mutex_);
   int call_notification_fd_ ABSL_GUARDED_BY(mutex_) = -1;

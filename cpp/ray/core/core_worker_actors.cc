@@ -32,8 +32,9 @@ absl::StatusOr<CoreWorker::ActorHandle> CoreWorker::CreateActor(NewActor actor,
     spec->set_actor_id(handle.id.BinaryString());
     self_->ToProto(spec->mutable_owner());
 
-    // The creation call travels as a task would; arguments that are references are fetched by the actor itself, so
-    // that creation waits for nobody. What they mention lives until the actor is dead: a restart needs it again.
+    // The creation call travels as a task would; arguments that are references are fetched by the
+    // actor itself, so that creation waits for nobody. What they mention lives until the actor is
+    // dead: a restart needs it again.
     Task creation;
     creation.id = base::MakeTaskId(0, handle.id);
     PinArguments(&creation, actor.arguments);
@@ -60,16 +61,18 @@ absl::StatusOr<CoreWorker::ActorHandle> CoreWorker::CreateActor(NewActor actor,
       objects_.AddOwned(handle.handle_ref).local = 1;
       handle_refs_[handle.handle_ref] = handle.id;
     }
-    RegisterActor(request, [this, answer, named, id = handle.id](
-                               const wire::v1::RegisterActorReply& reply) {
-      mutex_.AssertHeld();
-      if (reply.status().code() != 0 && !named) {
-        MarkActorDead(id, wire::v1::CREATION_FAILED,
-                      absl::StrCat("the actor could not be registered: ", reply.status().message()));
-      }
-      answer->emplace(reply);
-    });
-    // After the registration: the raylet answers a subscription to an actor that nobody registered with "not found".
+    RegisterActor(
+        request, [this, answer, named, id = handle.id](const wire::v1::RegisterActorReply& reply) {
+          mutex_.AssertHeld();
+          if (reply.status().code() != 0 && !named) {
+            MarkActorDead(
+                id, wire::v1::CREATION_FAILED,
+                absl::StrCat("the actor could not be registered: ", reply.status().message()));
+          }
+          answer->emplace(reply);
+        });
+    // After the registration: the raylet answers a subscription to an actor that nobody registered
+    // with "not found".
     actors_.AddActor(handle.id, spec->pending_calls_max());
   }
   if (!named) return handle;
@@ -98,9 +101,8 @@ absl::StatusOr<CoreWorker::ActorHandle> CoreWorker::CreateActor(NewActor actor,
   return existing;
 }
 
-void CoreWorker::RegisterActor(
-    const wire::v1::RegisterActor& request,
-    absl::AnyInvocable<void(const wire::v1::RegisterActorReply&)> done) {
+void CoreWorker::RegisterActor(const wire::v1::RegisterActor& request,
+                               absl::AnyInvocable<void(const wire::v1::RegisterActorReply&)> done) {
   raylet_->Call(wire::v1::REGISTER_ACTOR, request,
                 [done = std::move(done)](absl::StatusOr<net::Frame> frame) mutable {
                   wire::v1::RegisterActorReply reply;

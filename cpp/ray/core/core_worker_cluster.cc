@@ -50,8 +50,8 @@ absl::StatusOr<Reply> CoreWorker::CallRaylet(wire::v1::FrameType type,
 
 absl::StatusOr<wire::v1::KvReply> CoreWorker::Kv(const wire::v1::KvRequest& request,
                                                  Interrupted interrupted) {
-  MANTA_ASSIGN_OR_RETURN(auto reply, CallRaylet<wire::v1::KvReply>(wire::v1::KV, request,
-                                                                   kNoDeadline, interrupted));
+  MANTA_ASSIGN_OR_RETURN(
+      auto reply, CallRaylet<wire::v1::KvReply>(wire::v1::KV, request, kNoDeadline, interrupted));
   MANTA_RETURN_IF_ERROR(FromReply(reply.status()));
   return reply;
 }
@@ -99,9 +99,8 @@ absl::Status CoreWorker::KillActor(const base::ActorId& id, bool no_restart,
   wire::v1::KillActor request;
   request.set_actor_id(id.BinaryString());
   request.set_no_restart(no_restart);
-  MANTA_ASSIGN_OR_RETURN(auto reply,
-                         CallRaylet<wire::v1::StatusReply>(wire::v1::KILL_ACTOR, request,
-                                                           kNoDeadline, interrupted));
+  MANTA_ASSIGN_OR_RETURN(auto reply, CallRaylet<wire::v1::StatusReply>(
+                                         wire::v1::KILL_ACTOR, request, kNoDeadline, interrupted));
   return FromReply(reply);
 }
 

@@ -24,7 +24,8 @@ ArgumentBytes CopyInline(std::string_view bytes) { return {Buffer::Copy(bytes), 
 
 }  // namespace
 
-// ---------------------------------------------------------------------------------------------- calls in
+// ----------------------------------------------------------------------------------------------
+// calls in
 
 void CoreWorker::OnTemplate(const PeerPtr& peer, const net::Frame& frame) {
   auto message = ParseMetadata<wire::v1::TaskTemplate>(frame);
@@ -213,12 +214,12 @@ IncomingCallPtr CoreWorker::TakeCall() {
   return call;
 }
 
-// ---------------------------------------------------------------------------------------------- replies out
+// ----------------------------------------------------------------------------------------------
+// replies out
 
 void CoreWorker::Reply(const IncomingCallPtr& call, TaskStatus status,
                        std::vector<ResultValue> results) {
-  auto run_micros =
-      static_cast<uint32_t>((base::MonotonicNanos() - call->started_nanos) / 1000);
+  auto run_micros = static_cast<uint32_t>((base::MonotonicNanos() - call->started_nanos) / 1000);
   absl::MutexLock lock(&mutex_);
   receiver_.Finish(*call);
   ProtectContained(call, results);
@@ -234,7 +235,8 @@ void CoreWorker::Reply(const IncomingCallPtr& call, TaskStatus status,
   NotifyCalls();
 }
 
-// REF-1: an owner registers the caller in its name; others keep the reference until the caller has registered itself.
+// REF-1: an owner registers the caller in its name; others keep the reference until the caller has
+// registered itself.
 void CoreWorker::ProtectContained(const IncomingCallPtr& call,
                                   const std::vector<ResultValue>& results) {
   std::vector<ObjectId> pinned;
@@ -280,8 +282,8 @@ void CoreWorker::ReplyToCaller(const IncomingCallPtr& call, TaskStatus status, u
   std::string metadata;
   std::vector<std::string_view> payload;
   PackTaskReply(frame, &metadata, &payload);
-  auto flush = receiver_.queued() > 0 ? net::Connection::Flush::kDefer
-                                      : net::Connection::Flush::kNow;
+  auto flush =
+      receiver_.queued() > 0 ? net::Connection::Flush::kDefer : net::Connection::Flush::kNow;
   call->caller->connection->SendRaw(wire::v1::PUSH_TASK, net::kReplyFlag, call->correlation_id,
                                     metadata, payload, flush);
   peers_->MarkDirty(call->caller);
@@ -312,7 +314,8 @@ void CoreWorker::FlushReplies() {
   peers_->FlushAll();
 }
 
-// ---------------------------------------------------------------------------------------------- recall and cancel
+// ----------------------------------------------------------------------------------------------
+// recall and cancel
 
 void CoreWorker::ReturnToOwner(const std::vector<IncomingCallPtr>& calls) {
   absl::flat_hash_map<PeerPtr, wire::v1::TaskIds> by_peer;
@@ -338,7 +341,8 @@ void CoreWorker::BeginBlocked() {
   wire::v1::WorkerBlocked message;
   message.set_blocked(true);
   raylet_->Send(wire::v1::WORKER_BLOCKED, message);
-  // Whatever is queued behind the task that now waits runs elsewhere. Actor calls stay: they belong here.
+  // Whatever is queued behind the task that now waits runs elsewhere. Actor calls stay: they belong
+  // here.
   ReturnToOwner(receiver_.Recall([](const IncomingCall& call) {
     return call.caller != nullptr && call.task_template->actor_id.IsNil();
   }));
@@ -389,7 +393,8 @@ std::vector<TaskId> CoreWorker::TakeCancelled() {
   return std::exchange(cancelled_running_, {});
 }
 
-// ---------------------------------------------------------------------------------------------- exit
+// ----------------------------------------------------------------------------------------------
+// exit
 
 void CoreWorker::AnnounceExit(bool intended, std::string_view reason) {
   absl::MutexLock lock(&mutex_);

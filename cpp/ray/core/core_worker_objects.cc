@@ -17,7 +17,8 @@ namespace {
 
 // A get looks this far ahead for objects in the store, so that it asks for many at once.
 constexpr size_t kStoreLookAhead = 1024;
-// A wait shorter than this is not announced: the worker keeps its CPU, and what is queued behind its task stays.
+// A wait shorter than this is not announced: the worker keeps its CPU, and what is queued behind
+// its task stays.
 constexpr int64_t kBlockedAfterNanos = 300'000;
 
 BufferPtr LostError(std::string_view code, const ObjectId& id, std::string_view why) {
@@ -36,7 +37,8 @@ BufferPtr AbsenceError(const ObjectId& id, const FetchedObject& absent) {
                    absent.reason.empty() ? "its copy in the object store is gone" : absent.reason);
 }
 
-// ---------------------------------------------------------------------------------------------- references
+// ----------------------------------------------------------------------------------------------
+// references
 
 void CoreWorker::AddLocalReference(const ObjectId& id, const AddressPtr& owner) {
   absl::MutexLock lock(&mutex_);
@@ -77,7 +79,8 @@ void CoreWorker::Drain() {
   });
 }
 
-// ---------------------------------------------------------------------------------------------- put
+// ----------------------------------------------------------------------------------------------
+// put
 
 ObjectId CoreWorker::PutInline(BufferPtr value, std::vector<ContainedObject> contained) {
   absl::MutexLock lock(&mutex_);
@@ -106,8 +109,7 @@ absl::StatusOr<ObjectId> CoreWorker::PutInStore(const ValueParts& parts, const O
       created->emplace(std::move(offset));
     });
   }
-  auto outcome =
-      driver_->WaitUntil([&] { return created->has_value(); }, kNoDeadline, interrupted);
+  auto outcome = driver_->WaitUntil([&] { return created->has_value(); }, kNoDeadline, interrupted);
   absl::StatusOr<uint64_t> offset = absl::CancelledError("interrupted");
   {
     absl::MutexLock lock(&mutex_);
@@ -139,7 +141,8 @@ absl::StatusOr<ObjectId> CoreWorker::PutInStore(const ValueParts& parts, const O
   return id;
 }
 
-// ---------------------------------------------------------------------------------------------- get and wait
+// ----------------------------------------------------------------------------------------------
+// get and wait
 
 BufferPtr CoreWorker::TryGetInline(const ObjectId& id) {
   absl::MutexLock lock(&mutex_);
@@ -184,9 +187,9 @@ bool CoreWorker::AdvanceGet(const std::shared_ptr<GetState>& state) {
     const ObjectId& id = state->ids[state->next];
     ObjectTable::Entry* entry = objects_.Find(id);
     if (entry == nullptr) {
-      value.inline_bytes = LostError(
-          "OBJECT_LOST", id,
-          "this process does not know the object: the reference was made from bytes, or belongs to a session that ended");
+      value.inline_bytes = LostError("OBJECT_LOST", id,
+                                     "this process does not know the object: the reference was "
+                                     "made from bytes, or belongs to a session that ended");
       continue;
     }
     if (entry->state == ObjectState::kPending) return false;
@@ -283,7 +286,8 @@ bool CoreWorker::NotifyWhenReady(const ObjectId& id, absl::AnyInvocable<void()> 
   return true;
 }
 
-// ---------------------------------------------------------------------------------------------- owner and borrower
+// ----------------------------------------------------------------------------------------------
+// owner and borrower
 
 void CoreWorker::RegisterBorrow(const ObjectId& id, const AddressPtr& owner) {
   PeerPtr peer = peers_->Get(owner);
@@ -412,8 +416,9 @@ void CoreWorker::AnswerObjectRequest(const PeerPtr& peer, uint64_t correlation_i
 void CoreWorker::OnObjectReply(const ObjectId& id, const absl::StatusOr<net::Frame>& reply) {
   if (!reply.ok()) {
     return objects_.SetInline(
-        id, LostError("OWNER_DIED", id,
-                      "the process that owned the object has ended, and with it the object's value"));
+        id,
+        LostError("OWNER_DIED", id,
+                  "the process that owned the object has ended, and with it the object's value"));
   }
   auto parsed = ParseMetadata<wire::v1::ObjectReply>(*reply);
   if (!parsed.ok()) return objects_.SetInline(id, LostError("OBJECT_LOST", id, "malformed reply"));

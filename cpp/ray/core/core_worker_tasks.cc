@@ -13,7 +13,8 @@ namespace ray::core {
 using base::ObjectId;
 using base::TaskId;
 
-// ---------------------------------------------------------------------------------------------- submission
+// ----------------------------------------------------------------------------------------------
+// submission
 
 TaskId CoreWorker::SubmitTask(TemplatePtr task_template, CallArguments arguments) {
   absl::MutexLock lock(&mutex_);
@@ -24,8 +25,7 @@ TaskId CoreWorker::SubmitTask(TemplatePtr task_template, CallArguments arguments
   return id;
 }
 
-TaskPtr CoreWorker::MakeTask(const TaskId& id, TemplatePtr task_template,
-                             CallArguments arguments) {
+TaskPtr CoreWorker::MakeTask(const TaskId& id, TemplatePtr task_template, CallArguments arguments) {
   auto task = std::make_shared<Task>();
   task->id = id;
   task->retries_left = task_template->max_retries;
@@ -96,13 +96,13 @@ BufferPtr CoreWorker::ArgumentError(const Task& task) {
     if (entry->state != ObjectState::kInline) continue;
     auto value = ParseValue(entry->value->view());
     if (value.ok() && !IsError(value->kind)) continue;
-    return SerializeDependencyError(
-        {task.task_template->name, std::string(entry->value->view())});
+    return SerializeDependencyError({task.task_template->name, std::string(entry->value->view())});
   }
   return nullptr;
 }
 
-// ---------------------------------------------------------------------------------------------- leases
+// ----------------------------------------------------------------------------------------------
+// leases
 
 void CoreWorker::RequestLease(uint64_t request_id, const TaskTemplate& of, size_t backlog) {
   wire::v1::RequestLease request;
@@ -172,7 +172,8 @@ void CoreWorker::ScheduleTick() {
   });
 }
 
-// ---------------------------------------------------------------------------------------------- frames
+// ----------------------------------------------------------------------------------------------
+// frames
 
 void CoreWorker::PushTask(const AddressPtr& worker, const TaskPtr& task) {
   mutex_.AssertHeld();
@@ -186,9 +187,7 @@ void CoreWorker::PushTask(const AddressPtr& worker, const TaskPtr& task) {
   });
 }
 
-void CoreWorker::PushCall(const AddressPtr& worker, const TaskPtr& task) {
-  PushTask(worker, task);
-}
+void CoreWorker::PushCall(const AddressPtr& worker, const TaskPtr& task) { PushTask(worker, task); }
 
 void CoreWorker::SendTask(const PeerPtr& peer, const TaskPtr& task) {
   PushTaskFrame frame;
@@ -314,7 +313,8 @@ void CoreWorker::SendRefsTaken() {
   }
 }
 
-// ---------------------------------------------------------------------------------------------- ends
+// ----------------------------------------------------------------------------------------------
+// ends
 
 void CoreWorker::EndTask(const TaskPtr& task) {
   pending_.erase(task->id);

@@ -1,5 +1,7 @@
 #include "ray/core/object_table.h"
 
+#include <algorithm>
+
 #include "ray/base/check.h"
 
 namespace ray::core {
@@ -87,7 +89,8 @@ void ObjectTable::SetContains(const ObjectId& id, std::vector<ContainedObject> c
                               const WorkerId& registered_by) {
   if (contains.empty()) return;
   Entry* entry = Find(id);
-  if (entry == nullptr) {  // nobody waits for the value any more: give back what came registered with it
+  if (entry ==
+      nullptr) {  // nobody waits for the value any more: give back what came registered with it
     for (ContainedObject& inner : contains) {
       if (inner.owner == nullptr || inner.owner->worker_id != registered_by) continue;
       held_releases_.push_back({inner.id, std::move(inner.owner), 1});
@@ -103,21 +106,9 @@ void ObjectTable::SetContains(const ObjectId& id, std::vector<ContainedObject> c
       unregistered_.erase(inner.id);
     }
   }
-  // FindOrAddReference may have moved nothing (entries are behind pointers), so `entry` is still good.
+  // FindOrAddReference may have moved nothing (entries are behind pointers), so `entry` is still
+  // good.
   for (ContainedObject& inner : contains) entry->contains.push_back(std::move(inner));
-}
-
-// The object that would have contained them is gone already: what was registered in this process's name goes back.
-void ObjectTable::ReleaseUnwanted(const std::vector<ContainedObject>& contains,
-                                  const WorkerId& registered_by) {
-  for (const ContainedObject& inner : contains) {
-    Entry& reference = FindOrAddReference(inner.id, inner.owner);
-    if (!reference.owned && reference.owner->worker_id == registered_by) {
-      ++reference.registrations;
-      unregistered_.erase(inner.id);
-    }
-    MaybeRemove(inner.id);
-  }
 }
 
 void ObjectTable::SetInline(const ObjectId& id, BufferPtr value) {
@@ -187,7 +178,8 @@ void ObjectTable::FlushReleases() {
   }
 }
 
-// Removing an object releases what it contains, which may remove more: iterative, since chains can be long.
+// Removing an object releases what it contains, which may remove more: iterative, since chains can
+// be long.
 void ObjectTable::MaybeRemove(const ObjectId& first) {
   std::vector<ObjectId> candidates{first};
   while (!candidates.empty()) {
@@ -221,8 +213,14 @@ void ObjectTable::MaybeRemove(const ObjectId& first) {
   if (registering_ == 0 && !held_releases_.empty()) FlushReleases();
 }
 
-void ObjectTable::ForEach(
-    absl::FunctionRef<void(const ObjectId&, const Entry&)> visit) const {
+bool ObjectTable::AnyBorrowedByOthers() const {
+  return std::any_of(entries_.begin(), entries_.end(), [](const auto& item) {
+    const auto& borrowers = item.second->borrowers;
+    return borrowers != nullptr && !borrowers->empty();
+  });
+}
+
+void ObjectTable::ForEach(absl::FunctionRef<void(const ObjectId&, const Entry&)> visit) const {
   for (const auto& [id, entry] : entries_) visit(id, *entry);
 }
 

@@ -1,24 +1,30 @@
-// The objects that this process owns or borrows: value or location, and who still needs them. Sans-I/O.
+// The objects that this process owns or borrows: value or location, and who still needs them.
+// Sans-I/O.
 //
-// An object has one owner: the process that submitted its task or put it. Everybody else who holds a reference is a
-// borrower, and the owner knows every borrower that could outlive the task through which it got the reference.
+// An object has one owner: the process that submitted its task or put it. Everybody else who holds
+// a reference is a borrower, and the owner knows every borrower that could outlive the task through
+// which it got the reference.
 //
-// Counts of an entry, all in this process: `local` handles; `pins` of tasks in flight that carry it as (or inside) an
-// argument, and of replies under way; `containers`, objects known here whose value contains it. The owner adds
-// `registrations` by borrower. When all are zero the entry goes.
+// Counts of an entry, all in this process: `local` handles; `pins` of tasks in flight that carry it
+// as (or inside) an argument, and of replies under way; `containers`, objects known here whose
+// value contains it. The owner adds `registrations` by borrower. When all are zero the entry goes.
 //
 // How a borrow never loses its object:
-//   REF-1  A reference that arrives is protected by whoever sent it: by the caller's pins until the task's reply, by the
-//          object that contained it, or by a registration that the sender, being the owner, made in the receiver's name.
-//   REF-2  A borrow that is not yet registered is registered, and the owner's answer awaited, before this process sends
-//          anything that could end that protection: the reply of a task, or the release of another borrow.
-//          (UnregisteredBorrows, Actions::RegisterBorrow, OnBorrowRegistered.)
-//   REF-3  Registrations are counted, because the owner may register a receiver while the receiver's release of an
+//   REF-1  A reference that arrives is protected by whoever sent it: by the caller's pins until the
+//   task's reply, by the
+//          object that contained it, or by a registration that the sender, being the owner, made in
+//          the receiver's name.
+//   REF-2  A borrow that is not yet registered is registered, and the owner's answer awaited,
+//   before this process sends
+//          anything that could end that protection: the reply of a task, or the release of another
+//          borrow. (UnregisteredBorrows, Actions::RegisterBorrow, OnBorrowRegistered.)
+//   REF-3  Registrations are counted, because the owner may register a receiver while the
+//   receiver's release of an
 //          earlier one is under way. A release carries the count it gives back.
 //   REF-4  A borrower whose connection breaks loses all its registrations.
 //
-// Threads: thread-compatible; the core worker's mutex.   Errors: none; unknown ids are reported by Find.
-// Actions are called inline and must not re-enter the table.
+// Threads: thread-compatible; the core worker's mutex.   Errors: none; unknown ids are reported by
+// Find. Actions are called inline and must not re-enter the table.
 #pragma once
 
 #include <cstdint>
@@ -54,15 +60,15 @@ class ObjectTable {
   struct Entry {
     ObjectState state = ObjectState::kPending;
     bool owned = true;
-    bool fetching = false;         // borrowed and pending: the owner has been asked
+    bool fetching = false;  // borrowed and pending: the owner has been asked
     uint32_t local = 0;
     uint32_t pins = 0;
     uint32_t containers = 0;
-    uint32_t registrations = 0;    // borrowed: how often the owner counts this process
-    uint32_t registering = 0;      // borrowed: RegisterBorrow under way
+    uint32_t registrations = 0;  // borrowed: how often the owner counts this process
+    uint32_t registering = 0;    // borrowed: RegisterBorrow under way
     BufferPtr value;
     base::NodeId node;
-    AddressPtr owner;              // null: this process
+    AddressPtr owner;  // null: this process
     std::vector<ContainedObject> contains;
     std::vector<absl::AnyInvocable<void()>> waiters;
     // Owned: registrations by borrower. Allocated on the first.
@@ -95,16 +101,16 @@ class ObjectTable {
 
   // -- both
   Entry* Find(const base::ObjectId& id);
-  // A reference arrived here (unpickled, or inside a value). `owner` null or self means owned. Returns the entry, new or
-  // not; the caller adds its count.
+  // A reference arrived here (unpickled, or inside a value). `owner` null or self means owned.
+  // Returns the entry, new or not; the caller adds its count.
   Entry& FindOrAddReference(const base::ObjectId& id, const AddressPtr& owner);
   void AddLocal(const base::ObjectId& id, const AddressPtr& owner);
   void RemoveLocal(const base::ObjectId& id);
   void Pin(const base::ObjectId& id, const AddressPtr& owner);
   void Unpin(const base::ObjectId& id);
 
-  // The value of `id` contains these references; they live as long as it does. `registered_by` is the process that
-  // has already registered this one with the owner, if it is the owner (REF-1).
+  // The value of `id` contains these references; they live as long as it does. `registered_by` is
+  // the process that has already registered this one with the owner, if it is the owner (REF-1).
   void SetContains(const base::ObjectId& id, std::vector<ContainedObject> contains,
                    const base::WorkerId& registered_by);
 
@@ -112,7 +118,8 @@ class ObjectTable {
   void SetInline(const base::ObjectId& id, BufferPtr value);
   void SetInStore(const base::ObjectId& id, const base::NodeId& node);
 
-  // Runs `ready` when the object has a value (at once if it has one). Starts a fetch for a borrowed one.
+  // Runs `ready` when the object has a value (at once if it has one). Starts a fetch for a borrowed
+  // one.
   void WhenReady(const base::ObjectId& id, absl::AnyInvocable<void()> ready);
   void EnsureFetch(const base::ObjectId& id, Entry& entry);
 
@@ -123,6 +130,8 @@ class ObjectTable {
 
   uint64_t ready_count() const { return ready_count_; }  // grows whenever an object becomes ready
   size_t size() const { return entries_.size(); }
+  // Some other process borrows an object of this one: the object would die with this process.
+  bool AnyBorrowedByOthers() const;
   void ForEach(absl::FunctionRef<void(const base::ObjectId&, const Entry&)> visit) const;
 
   void set_self(const base::WorkerId& self) { self_ = self; }
@@ -132,8 +141,6 @@ class ObjectTable {
  private:
   void MaybeRemove(const base::ObjectId& id);
   void RunWaiters(Entry& entry);
-  void ReleaseUnwanted(const std::vector<ContainedObject>& contains,
-                       const base::WorkerId& registered_by);
   void FlushReleases();
 
   Actions* const actions_;

@@ -1,6 +1,6 @@
-// Hand-packed little-endian records: a writer that appends and a reader that checks every bound. For the two frames of
-// the hot path (task_frames.h) and small values; everything else uses protobuf.
-// Threads: thread-compatible.
+// Hand-packed little-endian records: a writer that appends and a reader that checks every bound.
+// For the two frames of the hot path (task_frames.h) and small values; everything else uses
+// protobuf. Threads: thread-compatible.
 #pragma once
 
 #include <cstdint>
@@ -30,7 +30,8 @@ class PackWriter {
   std::string* const out_;
 };
 
-// After a read beyond the end every further read yields zeros and ok() is false: check once, at the end.
+// After a read beyond the end every further read yields zeros and ok() is false: check once, at the
+// end.
 class PackReader {
  public:
   explicit PackReader(std::string_view bytes) : rest_(bytes) {}

@@ -17,9 +17,9 @@ namespace ray::core {
 // The constant part of the tasks of one kind, as the executing side keeps it.
 struct ReceivedTemplate {
   std::string name;
-  std::string function;       // pickled; of an actor call: the method's name
+  std::string function;  // pickled; of an actor call: the method's name
   int num_returns = 1;
-  base::ActorId actor_id;     // nil for a task
+  base::ActorId actor_id;  // nil for a task
   base::JobId job_id;
   std::string concurrency_group;
   bool retry_exceptions = false;

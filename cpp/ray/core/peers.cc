@@ -15,7 +15,6 @@ namespace {
 constexpr absl::Duration kConnectTimeout = absl::Seconds(5);
 
 void Refuse(const std::shared_ptr<net::Connection>& connection, const absl::Status& why) {
-  MANTA_LOG(kWarning, "connection refused: ", why.message());
   wire::v1::ErrorFrame error;
   error.set_reason(std::string(why.message()));
   connection->Send(wire::v1::ERROR, error);
@@ -84,15 +83,15 @@ net::Connection::Handlers Peers::HandlersOf(const PeerPtr& peer) {
 void Peers::OnAccept(std::shared_ptr<net::Connection> connection) {
   // Until it has said HELLO a connection has no peer; then `greeted` takes its frames.
   auto greeted = std::make_shared<PeerPtr>();
-  connection->Start(
-      {[this, greeted](const auto& from, const net::Frame& frame) {
-         if (*greeted != nullptr) return events_.on_frame(*greeted, frame);
-         if (absl::Status status = OnHello(from, frame); !status.ok()) return Refuse(from, status);
-         *greeted = *from->template peer<PeerPtr>();
-       },
-       [this, greeted](const auto&, const absl::Status& why) {
-         if (*greeted != nullptr) OnClose(*greeted, why);
-       }});
+  connection->Start({[this, greeted](const auto& from, const net::Frame& frame) {
+                       if (*greeted != nullptr) return events_.on_frame(*greeted, frame);
+                       if (absl::Status status = OnHello(from, frame); !status.ok())
+                         return Refuse(from, status);
+                       *greeted = *from->template peer<PeerPtr>();
+                     },
+                     [this, greeted](const auto&, const absl::Status& why) {
+                       if (*greeted != nullptr) OnClose(*greeted, why);
+                     }});
 }
 
 absl::Status Peers::OnHello(const std::shared_ptr<net::Connection>& connection,

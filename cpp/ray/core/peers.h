@@ -1,8 +1,8 @@
-// The connections of this core worker to others: made on demand, accepted, greeted, and found by worker id. A process
-// talks to a given peer over one connection, so that what it says arrives in order.
-// Threads: thread-compatible; the core worker's mutex, which is the loop's dispatch mutex.
-// Errors: Get returns null when nobody listens at the address (the peer is gone). A peer that misbehaves is closed with
-// a logged reason; nothing else is affected.
+// The connections of this core worker to others: made on demand, accepted, greeted, and found by
+// worker id. A process talks to a given peer over one connection, so that what it says arrives in
+// order. Threads: thread-compatible; the core worker's mutex, which is the loop's dispatch mutex.
+// Errors: Get returns null when nobody listens at the address (the peer is gone). A peer that
+// misbehaves is closed with a logged reason; nothing else is affected.
 #pragma once
 
 #include <functional>

@@ -1,11 +1,13 @@
-// References and pins that ended, on their way to the core worker. A Python object may be deallocated anywhere: inside
-// an allocation, under any lock, at interpreter exit. So the end of an ObjectRef or of a view into the store only pushes
-// here, and whoever next enters the core worker drains.
+// References and pins that ended, on their way to the core worker. A Python object may be
+// deallocated anywhere: inside an allocation, under any lock, at interpreter exit. So the end of an
+// ObjectRef or of a view into the store only pushes here, and whoever next enters the core worker
+// drains.
 //
 // A Treiber stack that is only ever emptied whole:
-//   RELQ-1  Push allocates one node and links it with a compare-and-swap; it takes no lock and calls nothing else.
-//   RELQ-2  Drain detaches the whole list with one exchange, so no node is ever unlinked alone and there is no ABA.
-//   RELQ-3  Items of one thread come out in the order they went in.
+//   RELQ-1  Push allocates one node and links it with a compare-and-swap; it takes no lock and
+//   calls nothing else. RELQ-2  Drain detaches the whole list with one exchange, so no node is ever
+//   unlinked alone and there is no ABA. RELQ-3  Items of one thread come out in the order they went
+//   in.
 //
 // Threads: Push from any; Drain from one at a time (the core worker's mutex).
 #pragma once

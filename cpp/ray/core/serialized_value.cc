@@ -55,14 +55,14 @@ std::vector<std::pair<uint8_t*, std::string_view>> WriteHeaderAndPickle(const Va
     copies.emplace_back(out + offset, buffer);
     offset += buffer.size();
   }
-  std::memcpy(range_at, parts.pickle.data(), parts.pickle.size());
+  parts.pickle.copy(reinterpret_cast<char*>(range_at), parts.pickle.size());
   return copies;
 }
 
 BufferPtr Serialize(const ValueParts& parts) {
   auto buffer = std::make_shared<Buffer>(SerializedSize(parts));
   for (auto& [to, from] : WriteHeaderAndPickle(parts, buffer->mutable_data())) {
-    std::memcpy(to, from.data(), from.size());
+    from.copy(reinterpret_cast<char*>(to), from.size());  // unlike memcpy, takes an empty null view
   }
   return buffer;
 }

@@ -1,8 +1,9 @@
 // The bytes of a value, in a frame or in the store. docs/object_store.md has the layout:
-//   u32 magic "MOBJ" | u8 kind | u8[3] zero | u32 pickle_size | u32 n_buffers | n x {u64 offset, u64 size} | pickle |
-//   buffers, each 64-byte aligned.   Offsets count from the start of the value. Little endian.
-// Threads: free functions over caller's memory.   Errors: Parse refuses bytes that do not fit together; a value that
-// parses has every range inside its bytes.
+//   u32 magic "MOBJ" | u8 kind | u8[3] zero | u32 pickle_size | u32 n_buffers | n x {u64 offset,
+//   u64 size} | pickle | buffers, each 64-byte aligned.   Offsets count from the start of the
+//   value. Little endian.
+// Threads: free functions over caller's memory.   Errors: Parse refuses bytes that do not fit
+// together; a value that parses has every range inside its bytes.
 #pragma once
 
 #include <cstdint>
@@ -18,10 +19,10 @@
 namespace ray::core {
 
 enum class ValueKind : uint8_t {
-  kPickle = 0,       // a value
-  kError = 1,        // a pickled exception, to be raised by get
-  kRawBytes = 2,     // the "pickle" is the content of a bytes object
-  kSystemError = 3,  // a failure that the runtime found; the "pickle" is a packed SystemError
+  kPickle = 0,           // a value
+  kError = 1,            // a pickled exception, to be raised by get
+  kRawBytes = 2,         // the "pickle" is the content of a bytes object
+  kSystemError = 3,      // a failure that the runtime found; the "pickle" is a packed SystemError
   kDependencyError = 4,  // the task never ran: the "pickle" is a packed DependencyError
 };
 inline bool IsError(ValueKind kind) {
@@ -36,8 +37,8 @@ struct ValueParts {
 };
 
 size_t SerializedSize(const ValueParts& parts);
-// Writes everything but the contents of the buffers, and returns where each of these goes: large ones are copied by
-// several threads. Requires SerializedSize bytes at out.
+// Writes everything but the contents of the buffers, and returns where each of these goes: large
+// ones are copied by several threads. Requires SerializedSize bytes at out.
 std::vector<std::pair<uint8_t*, std::string_view>> WriteHeaderAndPickle(const ValueParts& parts,
                                                                         uint8_t* out);
 BufferPtr Serialize(const ValueParts& parts);
@@ -59,7 +60,8 @@ struct SystemError {
 BufferPtr SerializeSystemError(const SystemError& error);
 absl::StatusOr<SystemError> ParseSystemError(std::string_view packed);
 
-// An argument of `task_name` has the error value `cause` (a serialized value, which may be a DependencyError again).
+// An argument of `task_name` has the error value `cause` (a serialized value, which may be a
+// DependencyError again).
 struct DependencyError {
   std::string task_name;
   std::string cause;

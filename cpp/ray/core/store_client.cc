@@ -38,27 +38,27 @@ void StoreClient::Fetch(const std::vector<ObjectId>& ids, OnFetched done) {
     request.add_object_ids(id.BinaryString());
   }
   if (missing.empty()) return done(std::move(fetched));
-  raylet_->Call(wire::v1::STORE_GET, request,
-                [this, ids, fetched = std::move(fetched), missing = std::move(missing),
-                 done = std::move(done)](absl::StatusOr<net::Frame> reply) mutable {
-                  wire::v1::StoreGetReply parsed;
-                  if (reply.ok()) {
-                    parsed.ParseFromArray(reply->metadata.data(),
-                                          static_cast<int>(reply->metadata.size()));
-                  }
-                  for (size_t i = 0; i < missing.size(); ++i) {
-                    FetchedObject& object = fetched[missing[i]];
-                    if (i >= static_cast<size_t>(parsed.entries_size())) break;
-                    const auto& entry = parsed.entries(static_cast<int>(i));
-                    if (entry.present()) {
-                      object.pin = MakePin(ids[missing[i]], entry.offset(), entry.size_bytes());
-                    } else {
-                      object.no_memory = entry.absence() == wire::v1::StoreGetReply::Entry::NO_MEMORY;
-                      object.reason = entry.reason();
-                    }
-                  }
-                  done(std::move(fetched));
-                });
+  raylet_->Call(
+      wire::v1::STORE_GET, request,
+      [this, ids, fetched = std::move(fetched), missing = std::move(missing),
+       done = std::move(done)](absl::StatusOr<net::Frame> reply) mutable {
+        wire::v1::StoreGetReply parsed;
+        if (reply.ok()) {
+          parsed.ParseFromArray(reply->metadata.data(), static_cast<int>(reply->metadata.size()));
+        }
+        for (size_t i = 0; i < missing.size(); ++i) {
+          FetchedObject& object = fetched[missing[i]];
+          if (i >= static_cast<size_t>(parsed.entries_size())) break;
+          const auto& entry = parsed.entries(static_cast<int>(i));
+          if (entry.present()) {
+            object.pin = MakePin(ids[missing[i]], entry.offset(), entry.size_bytes());
+          } else {
+            object.no_memory = entry.absence() == wire::v1::StoreGetReply::Entry::NO_MEMORY;
+            object.reason = entry.reason();
+          }
+        }
+        done(std::move(fetched));
+      });
 }
 
 void StoreClient::Create(const ObjectId& id, uint64_t size_bytes, const WorkerAddress& owner,

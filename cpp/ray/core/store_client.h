@@ -1,8 +1,8 @@
 // This process's view of the node's object store: objects pinned and mapped, and new ones to write.
-// Threads: StoreClient is thread-compatible (the core worker's mutex). A PinnedObject may be read and dropped anywhere:
-// its end only pushes to the release queue.
-// Errors: a missing object is a null pin; a full store is kResourceExhausted and a full disk kOutOfRange, with the
-// raylet's breakdown.
+// Threads: StoreClient is thread-compatible (the core worker's mutex). A PinnedObject may be read
+// and dropped anywhere: its end only pushes to the release queue. Errors: a missing object is a
+// null pin; a full store is kResourceExhausted and a full disk kOutOfRange, with the raylet's
+// breakdown.
 #pragma once
 
 #include <cstdint>
@@ -47,7 +47,8 @@ using PinnedObjectPtr = std::shared_ptr<const PinnedObject>;
 // An object that was asked for: its pin, or why there is none.
 struct FetchedObject {
   PinnedObjectPtr pin;
-  bool no_memory = false;  // it is spilled, and the store stayed too full to restore it; else it is gone
+  bool no_memory =
+      false;  // it is spilled, and the store stayed too full to restore it; else it is gone
   std::string reason;
 };
 
@@ -83,7 +84,8 @@ class StoreClient {
   const std::shared_ptr<net::Connection> raylet_;
   const std::shared_ptr<store::SharedMemory> memory_;
   const PinnedObject::OnRelease on_release_;
-  absl::flat_hash_map<base::ObjectId, std::weak_ptr<const PinnedObject>> held_;  // pinned by this process
+  absl::flat_hash_map<base::ObjectId, std::weak_ptr<const PinnedObject>>
+      held_;  // pinned by this process
   std::vector<base::ObjectId> to_free_;
   std::vector<base::ObjectId> to_release_;
 };

@@ -1,5 +1,6 @@
-// A task as its owner keeps it: the constant part (TaskTemplate) and what differs from call to call (Task).
-// Threads: TaskTemplate is immutable; Task is thread-compatible, behind the core worker's mutex.
+// A task as its owner keeps it: the constant part (TaskTemplate) and what differs from call to call
+// (Task). Threads: TaskTemplate is immutable; Task is thread-compatible, behind the core worker's
+// mutex.
 #pragma once
 
 #include <cstdint>
@@ -20,19 +21,20 @@ inline constexpr int kDynamicReturns = -2;
 inline constexpr int kUnlimited = -1;
 
 struct TaskTemplate {
-  uint64_t uid = 0;         // unique in this process
-  std::string name;         // in errors: function, or Class.method
-  std::string function;     // task: the pickled function; actor call: the method's name
-  int num_returns = 1;      // or kStreamingReturns, kDynamicReturns
+  uint64_t uid = 0;      // unique in this process
+  std::string name;      // in errors: function, or Class.method
+  std::string function;  // task: the pickled function; actor call: the method's name
+  int num_returns = 1;   // or kStreamingReturns, kDynamicReturns
   std::map<std::string, int64_t> resources;  // raw FixedPoint
-  int max_retries = 0;      // or kUnlimited
+  int max_retries = 0;                       // or kUnlimited
   bool retry_exceptions = false;
   std::string exception_types;
   std::string concurrency_group;
   std::string runtime_env_hash;
   uint32_t stream_backpressure = 0;
-  std::vector<ContainedObject> contains;     // references inside `function`: pinned by every task of the template
-  std::string scheduling_class;              // equal for templates whose leases are interchangeable
+  std::vector<ContainedObject>
+      contains;  // references inside `function`: pinned by every task of the template
+  std::string scheduling_class;  // equal for templates whose leases are interchangeable
 
   int return_objects() const { return num_returns < 0 ? 1 : num_returns; }
 };
@@ -48,14 +50,14 @@ struct Task {
 
   base::TaskId id;
   TemplatePtr task_template;
-  base::ActorId actor_id;     // nil for a task
-  BufferPtr args;             // null when args_object is set
-  base::ObjectId args_object; // nil when args is set
+  base::ActorId actor_id;      // nil for a task
+  BufferPtr args;              // null when args_object is set
+  base::ObjectId args_object;  // nil when args is set
   std::vector<TopLevelRef> refs;
   absl::InlinedVector<base::ObjectId, 2> pinned;  // unpinned when the task ends
-  uint32_t unresolved = 0;    // refs without a value yet
+  uint32_t unresolved = 0;                        // refs without a value yet
   uint32_t attempt = 0;
-  int retries_left = 0;       // or kUnlimited
+  int retries_left = 0;  // or kUnlimited
   bool cancelled = false;
 
   bool TakeRetry() {

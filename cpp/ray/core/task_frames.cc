@@ -37,8 +37,7 @@ bool GetRefArgument(PackReader* reader, PackReader* payload, RefArgument* ref) {
   ref->object_id = GetId<base::ObjectId>(reader);
   if (ref->kind == RefArgument::Kind::kInline) {
     ref->value = payload->GetBytes(reader->Get<uint32_t>());
-  } else if (ref->kind == RefArgument::Kind::kInStore ||
-             ref->kind == RefArgument::Kind::kByOwner) {
+  } else if (ref->kind == RefArgument::Kind::kInStore || ref->kind == RefArgument::Kind::kByOwner) {
     ref->owner_address = std::string(reader->GetSized());
   } else {
     return false;
@@ -122,8 +121,7 @@ void PackTaskReply(const TaskReplyFrame& reply, std::string* metadata,
   }
 }
 
-absl::StatusOr<TaskReplyFrame> ParseTaskReply(std::string_view metadata,
-                                              std::string_view payload) {
+absl::StatusOr<TaskReplyFrame> ParseTaskReply(std::string_view metadata, std::string_view payload) {
   PackReader reader(metadata);
   PackReader values(payload);
   TaskReplyFrame reply;

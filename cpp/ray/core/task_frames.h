@@ -1,6 +1,7 @@
-// PUSH_TASK and its reply, the two frames of the hot path: hand-packed metadata, raw payload. docs/wire.md has the
-// offsets; golden bytes are in tests/cpp/core/task_frames_test.cc.
-// Threads: free functions.   Errors: Parse refuses what does not fit together; the caller then closes the connection.
+// PUSH_TASK and its reply, the two frames of the hot path: hand-packed metadata, raw payload.
+// docs/wire.md has the offsets; golden bytes are in tests/cpp/core/task_frames_test.cc. Threads:
+// free functions.   Errors: Parse refuses what does not fit together; the caller then closes the
+// connection.
 #pragma once
 
 #include <cstdint>
@@ -15,11 +16,11 @@ namespace ray::core {
 
 // An argument that was an ObjectRef at top level and arrives as its value.
 struct RefArgument {
-  // kInline: the value is in the payload. kInStore: sealed in the store. kByOwner: ask the owner (an actor's creation
-  // is not delayed by its arguments).
+  // kInline: the value is in the payload. kInStore: sealed in the store. kByOwner: ask the owner
+  // (an actor's creation is not delayed by its arguments).
   enum class Kind : uint8_t { kInline = 1, kInStore = 2, kByOwner = 3 };
   Kind kind = Kind::kInline;
-  int32_t position = -1;      // >= 0: index in args; -1: see keyword
+  int32_t position = -1;  // >= 0: index in args; -1: see keyword
   std::string keyword;
   base::ObjectId object_id;
   std::string owner_address;  // serialized wire::v1::Address; not with kInline
@@ -29,10 +30,11 @@ struct RefArgument {
 struct PushTaskFrame {
   base::TaskId task_id;
   uint32_t template_id = 0;
-  uint32_t attempt = 0;              // 0 = the first
-  base::ObjectId args_object;        // not nil: the arguments are this object in the store, not in the payload
+  uint32_t attempt = 0;  // 0 = the first
+  base::ObjectId
+      args_object;  // not nil: the arguments are this object in the store, not in the payload
   std::vector<RefArgument> refs;
-  std::string_view args;             // serialized value of (args, kwargs), in the payload
+  std::string_view args;  // serialized value of (args, kwargs), in the payload
 };
 
 // Appends metadata to `metadata` and fills `payload` with views of what follows it.
@@ -48,7 +50,7 @@ struct ContainedReference {
 struct ReturnValue {
   enum class Kind : uint8_t { kInline = 1, kInStore = 2 };
   Kind kind = Kind::kInline;
-  std::string_view value;     // kInline
+  std::string_view value;  // kInline
   std::vector<ContainedReference> contained;
 };
 
@@ -60,7 +62,7 @@ enum class TaskStatus : uint8_t {
 
 struct TaskReplyFrame {
   TaskStatus status = TaskStatus::kOk;
-  uint32_t run_micros = 0;    // wall time of the user's function
+  uint32_t run_micros = 0;  // wall time of the user's function
   std::vector<ReturnValue> returns;
 };
 

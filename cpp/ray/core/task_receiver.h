@@ -1,7 +1,8 @@
 // The executing side: calls that arrived, in order, until a thread runs them. Sans-I/O.
 //
-// Calls belong to a concurrency group (one for plain tasks and actors); a group runs up to `limit` at a time. Calls of
-// one group start in the order they arrived; one whose arguments are still being fetched holds back those behind it.
+// Calls belong to a concurrency group (one for plain tasks and actors); a group runs up to `limit`
+// at a time. Calls of one group start in the order they arrived; one whose arguments are still
+// being fetched holds back those behind it.
 //   RECV-1  a call is queued, running, or gone; it leaves by exactly one Finish or Recall.
 //   RECV-2  a group never runs more than its limit.
 //
@@ -28,7 +29,9 @@ namespace ray::core {
 struct ArgumentBytes {
   BufferPtr inline_bytes;
   PinnedObjectPtr stored;
-  std::string_view view() const { return stored != nullptr ? stored->view() : inline_bytes->view(); }
+  std::string_view view() const {
+    return stored != nullptr ? stored->view() : inline_bytes->view();
+  }
 };
 
 struct IncomingCall {
@@ -37,17 +40,18 @@ struct IncomingCall {
     std::string keyword;
     ArgumentBytes value;
   };
-  PeerPtr caller;               // null: the creation of this actor, asked for by the raylet
+  PeerPtr caller;  // null: the creation of this actor, asked for by the raylet
   uint64_t correlation_id = 0;
   base::TaskId task_id;
   uint32_t attempt = 0;
   ReceivedTemplatePtr task_template;
   ArgumentBytes args;
   std::vector<Reference> references;
-  uint32_t fetching = 0;        // arguments under way
-  BufferPtr argument_error;     // an argument's error or loss: the call is answered with it and does not run
+  uint32_t fetching = 0;  // arguments under way
+  BufferPtr
+      argument_error;  // an argument's error or loss: the call is answered with it and does not run
   bool cancelled = false;
-  bool interruptible = false;   // runs in a thread that a cancel may interrupt
+  bool interruptible = false;  // runs in a thread that a cancel may interrupt
   int64_t started_nanos = 0;
 };
 using IncomingCallPtr = std::shared_ptr<IncomingCall>;

@@ -13,7 +13,8 @@ using base::WorkerId;
 
 namespace {
 
-// Weight of the newest run time in the moving average: short enough to notice a change within a few tasks.
+// Weight of the newest run time in the moving average: short enough to notice a change within a few
+// tasks.
 constexpr double kNewestWeight = 0.2;
 
 }  // namespace
@@ -161,8 +162,8 @@ void TaskSubmitter::OnTaskDone(const WorkerId& worker_id, const TaskId& task, ui
   worker->idle_since = now;
   Class& of = *worker->of;
   double run_nanos = run_micros * 1000.0;
-  of.run_nanos = of.run_nanos < 0 ? run_nanos
-                                  : of.run_nanos + kNewestWeight * (run_nanos - of.run_nanos);
+  of.run_nanos =
+      of.run_nanos < 0 ? run_nanos : of.run_nanos + kNewestWeight * (run_nanos - of.run_nanos);
   if (!of.queue.empty()) Dispatch(of, now);
   ReturnIfUnwanted(worker, now);
 }
@@ -237,7 +238,8 @@ void TaskSubmitter::Tick(int64_t now) {
     if (!stalls) continue;
     worker->stalled = true;
     std::vector<TaskId> behind;
-    for (size_t i = 1; i < worker->in_flight.size(); ++i) behind.push_back(worker->in_flight[i]->id);
+    for (size_t i = 1; i < worker->in_flight.size(); ++i)
+      behind.push_back(worker->in_flight[i]->id);
     actions_->RecallTasks(worker->address, behind);
   }
 }

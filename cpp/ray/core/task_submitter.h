@@ -1,15 +1,17 @@
 // Runs tasks on leased workers. Sans-I/O: events and the time come in, actions go out.
 //
-// Tasks whose leases are interchangeable form a class. A class asks for leases as long as tasks wait that its workers
-// cannot take at once; each worker gets one task, or several in flight once the class has proved short: as many as fill
-// `pipeline_target` at the measured run time. What waits behind a task that turns out long is taken back (TASKS_RECALLED
-// when the worker blocks, RecallTasks when it stalls) and runs elsewhere. An idle lease lingers for the next task.
-//   SUBMIT-1  a task is in exactly one place: a class's queue, one worker's in-flight list, or its caller's hands.
-//   SUBMIT-2  a task with max_retries = 0 is never behind another one: nobody could say whether it ran.
-//   SUBMIT-3  after a reclaim no lease is kept idle, and a busy one ends at a task boundary once its slice is over.
+// Tasks whose leases are interchangeable form a class. A class asks for leases as long as tasks
+// wait that its workers cannot take at once; each worker gets one task, or several in flight once
+// the class has proved short: as many as fill `pipeline_target` at the measured run time. What
+// waits behind a task that turns out long is taken back (TASKS_RECALLED when the worker blocks,
+// RecallTasks when it stalls) and runs elsewhere. An idle lease lingers for the next task.
+//   SUBMIT-1  a task is in exactly one place: a class's queue, one worker's in-flight list, or its
+//   caller's hands. SUBMIT-2  a task with max_retries = 0 is never behind another one: nobody could
+//   say whether it ran. SUBMIT-3  after a reclaim no lease is kept idle, and a busy one ends at a
+//   task boundary once its slice is over.
 //
-// Threads: thread-compatible; the core worker's mutex. Actions are called inline and must not re-enter.
-// Errors: unknown ids are ignored (late answers).
+// Threads: thread-compatible; the core worker's mutex. Actions are called inline and must not
+// re-enter. Errors: unknown ids are ignored (late answers).
 #pragma once
 
 #include <cstdint>
@@ -55,15 +57,16 @@ class TaskSubmitter {
 
   void OnLeaseGranted(uint64_t request_id, const base::LeaseId& lease, AddressPtr worker,
                       int64_t now);
-  // Returns the tasks of the class that cannot run any more (refused), for the caller to fail. A cancelled request
-  // returns none and is made again if tasks wait.
+  // Returns the tasks of the class that cannot run any more (refused), for the caller to fail. A
+  // cancelled request returns none and is made again if tasks wait.
   std::vector<TaskPtr> OnLeaseRefused(uint64_t request_id, bool cancelled);
   void OnTaskDone(const base::WorkerId& worker, const base::TaskId& task, uint32_t run_micros,
                   int64_t now);
   // The worker handed these back before it started them: its running task waits or is long.
   void OnTasksRecalled(const base::WorkerId& worker, const std::vector<base::TaskId>& tasks,
                        int64_t now);
-  // The connection to a worker broke. Returns its tasks in flight, oldest first, for the caller to retry or fail.
+  // The connection to a worker broke. Returns its tasks in flight, oldest first, for the caller to
+  // retry or fail.
   std::vector<TaskPtr> OnWorkerLost(const base::WorkerId& worker, int64_t now);
   void OnReclaim(int64_t now);
 
@@ -84,10 +87,10 @@ class TaskSubmitter {
     Class* of = nullptr;
     std::deque<TaskPtr> in_flight;  // oldest first
     int64_t granted_at = 0;
-    int64_t idle_since = 0;         // meaningful while in_flight is empty
-    int64_t head_since = 0;         // when the oldest task came to the head
-    bool stalled = false;           // its head runs long: give it nothing more until it is done
-    bool leaving = false;           // reclaimed: give it nothing more after its slice
+    int64_t idle_since = 0;  // meaningful while in_flight is empty
+    int64_t head_since = 0;  // when the oldest task came to the head
+    bool stalled = false;    // its head runs long: give it nothing more until it is done
+    bool leaving = false;    // reclaimed: give it nothing more after its slice
   };
   struct Request {
     uint64_t id;
@@ -97,8 +100,8 @@ class TaskSubmitter {
     TemplatePtr example;
     std::deque<TaskPtr> queue;
     std::vector<Worker*> workers;
-    std::vector<Request> requests;   // under way; bounded by lease_requests_max
-    double run_nanos = -1;           // moving average; < 0: not known
+    std::vector<Request> requests;  // under way; bounded by lease_requests_max
+    double run_nanos = -1;          // moving average; < 0: not known
   };
 
   Class& ClassOf(const TaskPtr& task);
@@ -115,7 +118,8 @@ class TaskSubmitter {
   const Options options_;
   Actions* const actions_;
   uint64_t next_request_ = 1;
-  absl::flat_hash_map<std::string, std::unique_ptr<Class>> classes_;  // one a distinct resource shape
+  absl::flat_hash_map<std::string, std::unique_ptr<Class>>
+      classes_;  // one a distinct resource shape
   absl::flat_hash_map<uint64_t, Class*> requests_;
   absl::flat_hash_map<base::WorkerId, std::unique_ptr<Worker>> workers_;  // leased now
   absl::flat_hash_map<base::TaskId, Worker*> running_;                    // in flight

@@ -1,5 +1,5 @@
-// Where a core worker can be reached, parsed once and shared: entries, templates and peers all point to one copy.
-// Threads: immutable.   Errors: Parse refuses ids of a wrong length.
+// Where a core worker can be reached, parsed once and shared: entries, templates and peers all
+// point to one copy. Threads: immutable.   Errors: Parse refuses ids of a wrong length.
 #pragma once
 
 #include <memory>

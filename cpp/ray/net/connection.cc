@@ -14,6 +14,7 @@
 #include "google/protobuf/message_lite.h"
 #include "ray/base/check.h"
 #include "ray/base/clock.h"
+#include "ray/base/logging.h"
 
 namespace ray::net {
 namespace {
@@ -117,8 +118,8 @@ void Connection::HandleFrame(const Frame& frame) {
   if (!frame.is_reply) return handlers_.on_frame(shared_from_this(), frame);
   auto pending = pending_replies_.find(frame.correlation_id);
   if (pending == pending_replies_.end()) {
-    return Close(absl::InvalidArgumentError(
-        absl::StrCat("a reply to no request (", description_, ")")));
+    return Close(
+        absl::InvalidArgumentError(absl::StrCat("a reply to no request (", description_, ")")));
   }
   ReplyCallback callback = std::move(pending->second);
   pending_replies_.erase(pending);
@@ -254,6 +255,9 @@ void Connection::WriteBuffered() {
 
 void Connection::Close(absl::Status why) {
   if (closed_) return;
+  // A peer that leaves is no news; one that is cut off for what it did is.
+  bool left = absl::IsUnavailable(why) || absl::IsCancelled(why);
+  if (!left) MANTA_LOG(kWarning, "closing the connection of ", description_, ": ", why.message());
   if (has_buffered() && !want_write_) {
     ssize_t n = send(fd_.get(), out_.data() + out_begin_, out_.size() - out_begin_,
                      MSG_NOSIGNAL | MSG_DONTWAIT);

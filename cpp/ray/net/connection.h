@@ -1,16 +1,18 @@
 // One peer: frames in, frames out, and replies matched to requests.
 //
-// Output is coalesced: the first frame on a quiet connection leaves at once; while replies to our requests are
-// outstanding, frames gather until a size is reached, a reply comes in, the flush timer fires, or Flush() is called.
+// Output is coalesced: the first frame on a quiet connection leaves at once; while replies to our
+// requests are outstanding, frames gather until a size is reached, a reply comes in, the flush
+// timer fires, or Flush() is called.
 //
 // Owner: shared_ptr; the loop's watch holds one while the connection is open.
-// Threads: loop-bound in the sense of event_loop.h: every method runs in a handler or under the dispatch mutex. User
-// threads of the core worker therefore may Send() under the mutex while another thread sits in epoll_wait.
-// Errors: a broken or misbehaving peer ends in one on_close call with the reason; later sends are dropped silently
-// (the close already told everybody). Never throws, never blocks.
-//   CONN-1  on_close runs exactly once, after which no other callback runs. It never runs inside Send().
-//   CONN-2  every reply callback runs exactly once: with the reply, or with the reason of the close.
-//   CONN-3  frames are delivered in the order they were sent.
+// Threads: loop-bound in the sense of event_loop.h: every method runs in a handler or under the
+// dispatch mutex. User threads of the core worker therefore may Send() under the mutex while
+// another thread sits in epoll_wait. Errors: a broken or misbehaving peer ends in one on_close call
+// with the reason; later sends are dropped silently (the close already told everybody). Never
+// throws, never blocks.
+//   CONN-1  on_close runs exactly once, after which no other callback runs. It never runs inside
+//   Send(). CONN-2  every reply callback runs exactly once: with the reply, or with the reason of
+//   the close. CONN-3  frames are delivered in the order they were sent.
 #pragma once
 
 #include <sys/uio.h>
@@ -53,8 +55,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // `reply` is not-ok when the connection closed first. The frame's views die with the call.
   using ReplyCallback = absl::AnyInvocable<void(absl::StatusOr<Frame> reply)>;
 
-  // When a frame leaves: kNow sends at once (and all that waits before it), kCoalesce by the rule above, kDefer only
-  // by size, timer or FlushNow(): for a server that knows it will soon have more to say.
+  // When a frame leaves: kNow sends at once (and all that waits before it), kCoalesce by the rule
+  // above, kDefer only by size, timer or FlushNow(): for a server that knows it will soon have more
+  // to say.
   enum class Flush { kNow, kCoalesce, kDefer };
 
   static std::shared_ptr<Connection> Create(EventLoop* loop, UniqueFd fd, const Options& options);
@@ -70,8 +73,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void Reply(uint16_t type, uint64_t correlation_id, const google::protobuf::MessageLite& metadata,
              std::string_view payload = {}, Flush flush = Flush::kNow);
 
-  // Hand-packed metadata (PUSH_TASK and its reply). `segments` are copied before the call returns. Requests register
-  // `callback` if given and return their correlation id.
+  // Hand-packed metadata (PUSH_TASK and its reply). `segments` are copied before the call returns.
+  // Requests register `callback` if given and return their correlation id.
   void SendRaw(uint16_t type, uint16_t flags, uint64_t correlation_id, std::string_view metadata,
                absl::Span<const std::string_view> payload, Flush flush);
   uint64_t NextCorrelationId() { return next_correlation_id_++; }
@@ -84,7 +87,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void FlushNow();
   bool has_buffered() const { return out_begin_ < out_.size(); }
 
-  // Closes after what is buffered was offered to the kernel once. on_close runs from the loop, later.
+  // Closes after what is buffered was offered to the kernel once. on_close runs from the loop,
+  // later.
   void Close(absl::Status why);
   bool closed() const { return closed_; }
 
@@ -116,24 +120,27 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::string description_ = "peer";
   std::shared_ptr<void> peer_;
 
-  std::string in_;  // received and not yet parsed: [in_begin_, in_filled_); sized ahead of what was received
+  std::string in_;  // received and not yet parsed: [in_begin_, in_filled_); sized ahead of what was
+                    // received
   size_t in_begin_ = 0;
   size_t in_filled_ = 0;
-  std::string out_;        // not yet accepted by the kernel: [out_begin_, out_.size())
+  std::string out_;  // not yet accepted by the kernel: [out_begin_, out_.size())
   size_t out_begin_ = 0;
   bool want_write_ = false;
   bool flush_timer_set_ = false;
   bool got_reply_ = false;  // since the last flush: the peer is ready for more
 
   uint64_t next_correlation_id_ = 1;
-  absl::flat_hash_map<uint64_t, ReplyCallback> pending_replies_;  // bounded by what the owner keeps in flight
+  absl::flat_hash_map<uint64_t, ReplyCallback>
+      pending_replies_;  // bounded by what the owner keeps in flight
 
   bool closed_ = false;
   absl::Status close_reason_;
 };
 
-// The opening exchange of a client that has no loop yet: sends HELLO and waits for the answer and the descriptor that
-// may come with it. Blocks at most `timeout`. kUnavailable when the peer closes, kDeadlineExceeded.
+// The opening exchange of a client that has no loop yet: sends HELLO and waits for the answer and
+// the descriptor that may come with it. Blocks at most `timeout`. kUnavailable when the peer
+// closes, kDeadlineExceeded.
 struct HandshakeResult {
   std::string reply_metadata;    // a serialized HelloReply
   std::string refusal_metadata;  // instead of it: a serialized ErrorFrame

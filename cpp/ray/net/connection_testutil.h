@@ -1,4 +1,5 @@
-// Help for tests of what talks over a Connection: a pair of connected sockets, and messages made of text.
+// Help for tests of what talks over a Connection: a pair of connected sockets, and messages made of
+// text.
 #pragma once
 
 #include <fcntl.h>

@@ -33,8 +33,8 @@ absl::Status ErrnoStatus(absl::StatusCode code, std::string_view endpoint, const
   return absl::Status(code, absl::StrCat(what, " ", View(endpoint), ": ", std::strerror(errno)));
 }
 
-// A Unix socket address, by way of the directory's descriptor when the path is too long for the kernel.
-// `directory` must stay open while the address is used.
+// A Unix socket address, by way of the directory's descriptor when the path is too long for the
+// kernel. `directory` must stay open while the address is used.
 struct UnixAddress {
   sockaddr_un address{};
   UniqueFd directory;
@@ -110,7 +110,8 @@ absl::Status FinishConnect(int fd, std::string_view endpoint, absl::Duration tim
   return absl::OkStatus();
 }
 
-// A Unix socket connects at once or, while the listener's backlog is full, not at all: nothing announces room.
+// A Unix socket connects at once or, while the listener's backlog is full, not at all: nothing
+// announces room.
 absl::Status ConnectUnix(int fd, const sockaddr* address, socklen_t size, std::string_view endpoint,
                          absl::Duration timeout) {
   constexpr int kPauseMs = 1;
@@ -128,7 +129,8 @@ absl::Status ConnectUnix(int fd, const sockaddr* address, socklen_t size, std::s
 absl::StatusOr<UniqueFd> ConnectSocket(int family, const sockaddr* address, socklen_t size,
                                        std::string_view endpoint, absl::Duration timeout) {
   UniqueFd fd(socket(family, kSocketFlags, 0));
-  if (!fd.valid()) return ErrnoStatus(absl::StatusCode::kResourceExhausted, endpoint, "no socket for");
+  if (!fd.valid())
+    return ErrnoStatus(absl::StatusCode::kResourceExhausted, endpoint, "no socket for");
   if (family == AF_UNIX) {
     MANTA_RETURN_IF_ERROR(ConnectUnix(fd.get(), address, size, endpoint, timeout));
   } else if (connect(fd.get(), address, size) != 0) {

@@ -35,11 +35,12 @@ class UniqueFd {
   int fd_ = -1;
 };
 
-// kInvalidArgument for a malformed endpoint, kUnavailable when nobody listens (the message names the endpoint).
-// Blocks at most `timeout` (a Unix socket connects at once).
+// kInvalidArgument for a malformed endpoint, kUnavailable when nobody listens (the message names
+// the endpoint). Blocks at most `timeout` (a Unix socket connects at once).
 absl::StatusOr<UniqueFd> Connect(std::string_view endpoint, absl::Duration timeout);
 
-// For tcp port 0, `bound` gets the endpoint with the chosen port. A stale Unix socket file is replaced.
+// For tcp port 0, `bound` gets the endpoint with the chosen port. A stale Unix socket file is
+// replaced.
 struct Listening {
   UniqueFd fd;
   std::string endpoint;

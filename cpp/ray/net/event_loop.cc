@@ -20,7 +20,8 @@ uint64_t Key(int fd, uint32_t generation) {
   return (uint64_t{generation} << 32) | static_cast<uint32_t>(fd);
 }
 
-// Holds the dispatch mutex if there is one. The optional lock is beyond what thread annotations can express.
+// Holds the dispatch mutex if there is one. The optional lock is beyond what thread annotations can
+// express.
 class OptionalLock {
  public:
   explicit OptionalLock(absl::Mutex* mutex) ABSL_NO_THREAD_SAFETY_ANALYSIS : mutex_(mutex) {
@@ -136,8 +137,8 @@ int EventLoop::Wait(absl::Duration timeout, epoll_event* events, int capacity) {
   int wait_ms = 0;
   if (timeout > absl::ZeroDuration()) {
     int64_t now = base::MonotonicNanos();
-    int64_t limit = timeout == absl::InfiniteDuration() ? INT64_MAX
-                                                        : now + absl::ToInt64Nanoseconds(timeout);
+    int64_t limit =
+        timeout == absl::InfiniteDuration() ? INT64_MAX : now + absl::ToInt64Nanoseconds(timeout);
     sleeps_until_nanos_.store(limit);
     int64_t until = std::min(limit, next_due_nanos_.load());
     if (has_posted_.load() || until <= now) {

@@ -1,12 +1,13 @@
-// The event loop of a process: epoll, timers and posted functions. Whoever calls Poll() drives it; one thread at a
-// time (LoopDriver arranges that in the core worker; the daemons simply Run()).
+// The event loop of a process: epoll, timers and posted functions. Whoever calls Poll() drives it;
+// one thread at a time (LoopDriver arranges that in the core worker; the daemons simply Run()).
 //
-// All handlers run inside Poll(), one at a time, with the dispatch mutex held if one was given: the process's state
-// behind that mutex is a monitor that user threads may also enter. epoll_wait itself runs without the mutex.
+// All handlers run inside Poll(), one at a time, with the dispatch mutex held if one was given: the
+// process's state behind that mutex is a monitor that user threads may also enter. epoll_wait
+// itself runs without the mutex.
 //
-// Threads: Post, Wake and Stop are thread-safe. The rest is loop-bound: call it from a handler, or while holding the
-// dispatch mutex (Watch, Unwatch, RunAfter, Cancel), or before the loop is driven.
-// Errors: none; failed system calls here are our own bugs and abort.
+// Threads: Post, Wake and Stop are thread-safe. The rest is loop-bound: call it from a handler, or
+// while holding the dispatch mutex (Watch, Unwatch, RunAfter, Cancel), or before the loop is
+// driven. Errors: none; failed system calls here are our own bugs and abort.
 //   LOOP-1  no handler of an fd runs after Unwatch(fd) returned.
 //   LOOP-2  posted functions run in order, each once.
 #pragma once
@@ -40,7 +41,8 @@ class EventLoop {
   EventLoop(const EventLoop&) = delete;
   EventLoop& operator=(const EventLoop&) = delete;
 
-  // Level-triggered. `events` as for epoll_ctl. The loop does not own fd. Replaces an earlier watch of fd.
+  // Level-triggered. `events` as for epoll_ctl. The loop does not own fd. Replaces an earlier watch
+  // of fd.
   void Watch(int fd, uint32_t events, FdHandler handler);
   void Modify(int fd, uint32_t events);
   void Unwatch(int fd);
@@ -53,8 +55,9 @@ class EventLoop {
   void Post(Task task);
   void Wake();
 
-  // Waits for events until `timeout` (InfiniteDuration: until there are some; zero: do not wait), runs what is due.
-  // Returns the number of handlers, timers and tasks run. May return 0 early (signal, Wake).
+  // Waits for events until `timeout` (InfiniteDuration: until there are some; zero: do not wait),
+  // runs what is due. Returns the number of handlers, timers and tasks run. May return 0 early
+  // (signal, Wake).
   int Poll(absl::Duration timeout);
 
   // Poll() until Stop().
@@ -68,7 +71,8 @@ class EventLoop {
   };
   struct Watched {
     FdHandler handler;
-    uint32_t generation;  // tells an event of this watch from one of an earlier watch of the same number
+    uint32_t
+        generation;  // tells an event of this watch from one of an earlier watch of the same number
   };
 
   int Wait(absl::Duration timeout, epoll_event* events, int capacity);
@@ -88,8 +92,9 @@ class EventLoop {
   TimerId next_timer_ = 1;
   uint32_t next_generation_ = 1;
 
-  // The sleep protocol: the driver publishes how long it will sleep, then looks once more for work; a thread that adds
-  // work publishes it first, then looks whether the driver sleeps past it. One of the two always sees the other.
+  // The sleep protocol: the driver publishes how long it will sleep, then looks once more for work;
+  // a thread that adds work publishes it first, then looks whether the driver sleeps past it. One
+  // of the two always sees the other.
   std::atomic<int64_t> next_due_nanos_{INT64_MAX};
   std::atomic<int64_t> sleeps_until_nanos_{0};  // 0: awake
 

@@ -8,7 +8,8 @@
 
 namespace ray::net {
 
-// Polls until `done` holds; false if it does not within the deadline, which is for a test that fails.
+// Polls until `done` holds; false if it does not within the deadline, which is for a test that
+// fails.
 inline bool PollUntil(EventLoop* loop, absl::FunctionRef<bool()> done,
                       absl::Duration deadline = absl::Seconds(20)) {
   const int64_t end = base::MonotonicNanos() + absl::ToInt64Nanoseconds(deadline);

@@ -12,14 +12,15 @@ absl::StatusOr<FrameParse> ParseFrame(std::string_view bytes, uint64_t body_max)
   FrameHeader header;
   std::memcpy(&header, bytes.data(), sizeof header);
   if (header.magic != kFrameMagic) {
-    return absl::InvalidArgumentError("not a frame (wrong magic): the peer does not speak the wire");
+    return absl::InvalidArgumentError(
+        "not a frame (wrong magic): the peer does not speak the wire");
   }
   if ((header.flags & ~kReplyFlag) != 0) {
     return absl::InvalidArgumentError(absl::StrCat("frame with unknown flags ", header.flags));
   }
   if (header.body_size > body_max) {
-    return absl::InvalidArgumentError(absl::StrCat("frame of ", header.body_size,
-                                                   " bytes, more than the allowed ", body_max));
+    return absl::InvalidArgumentError(
+        absl::StrCat("frame of ", header.body_size, " bytes, more than the allowed ", body_max));
   }
   if (header.metadata_size > header.body_size) {
     return absl::InvalidArgumentError("frame whose metadata is larger than its body");

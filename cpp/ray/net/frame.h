@@ -1,4 +1,5 @@
-// The frame: what every byte on the wire belongs to. Little endian; docs/wire.md has the golden bytes.
+// The frame: what every byte on the wire belongs to. Little endian; docs/wire.md has the golden
+// bytes.
 //
 //   offset  size  field
 //        0     4  body_size       bytes after the header: metadata, then payload
@@ -43,8 +44,9 @@ struct Frame {
 };
 
 // Reads the header at the start of `bytes`. nullopt-like results are spelled out:
-//   ok + complete = false   more bytes are needed (total_size says how many once the header is there)
-//   kInvalidArgument        wrong magic, unknown flags, metadata larger than body, or body > body_max
+//   ok + complete = false   more bytes are needed (total_size says how many once the header is
+//   there) kInvalidArgument        wrong magic, unknown flags, metadata larger than body, or body >
+//   body_max
 struct FrameParse {
   bool complete = false;
   uint64_t total_size = 0;

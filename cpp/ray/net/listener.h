@@ -1,5 +1,6 @@
 // Accepts connections on an endpoint and hands each over as a Connection that has not started.
-// Threads: loop-bound.   Errors: Create reports what Listen reports; a failed accept is logged and retried.
+// Threads: loop-bound.   Errors: Create reports what Listen reports; a failed accept is logged and
+// retried.
 #pragma once
 
 #include <functional>
@@ -13,7 +14,8 @@ namespace ray::net {
 class Listener {
  public:
   using OnAccept = std::function<void(std::shared_ptr<Connection>)>;
-  static absl::StatusOr<std::unique_ptr<Listener>> Create(EventLoop* loop, std::string_view endpoint,
+  static absl::StatusOr<std::unique_ptr<Listener>> Create(EventLoop* loop,
+                                                          std::string_view endpoint,
                                                           const Connection::Options& options,
                                                           OnAccept on_accept);
   ~Listener();

@@ -36,7 +36,8 @@ LoopDriver::~LoopDriver() { Stop(); }
 
 void LoopDriver::StartBackground() {
   MANTA_CHECK(!background_.joinable());
-  // Signals belong to the threads of the program: Ctrl-C must interrupt the waiting thread, not this one.
+  // Signals belong to the threads of the program: Ctrl-C must interrupt the waiting thread, not
+  // this one.
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -104,7 +105,8 @@ void LoopDriver::SpinOrSleep(int64_t deadline_nanos, int64_t* spin_start_nanos) 
   for (int polls = 0;; ++polls) {
     if (loop_->Poll(absl::ZeroDuration()) > 0) {
       *spin_start_nanos = base::MonotonicNanos();
-      if (polls > 0 && budget < spin_max_nanos_) spin_nanos_.store(std::min(budget * 2, spin_max_nanos_));
+      if (polls > 0 && budget < spin_max_nanos_)
+        spin_nanos_.store(std::min(budget * 2, spin_max_nanos_));
       return;
     }
     if (base::MonotonicNanos() - *spin_start_nanos > budget) break;

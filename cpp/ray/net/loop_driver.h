@@ -1,15 +1,19 @@
-// The thread that waits drives the loop. A thread that blocks for something takes the loop over, polls it for a short,
-// adaptive time and then sleeps in it; a background thread drives it only while no such thread does. So a synchronous
-// call crosses no thread hand-off, and a process that computes is still answered.
+// The thread that waits drives the loop. A thread that blocks for something takes the loop over,
+// polls it for a short, adaptive time and then sleeps in it; a background thread drives it only
+// while no such thread does. So a synchronous call crosses no thread hand-off, and a process that
+// computes is still answered.
 //
-// How the hand-off works. The loop has at most one driver: nobody, a foreground thread, or the background thread
+// How the hand-off works. The loop has at most one driver: nobody, a foreground thread, or the
+// background thread
 // (`driver_`, one atomic).
 //   DRIVE-1  only the driver calls EventLoop::Poll.
-//   DRIVE-2  the background thread takes the loop only when no foreground thread has held it for `background_grace`;
+//   DRIVE-2  the background thread takes the loop only when no foreground thread has held it for
+//   `background_grace`;
 //            until then it naps, so that a rapid series of waits never meets it.
-//   DRIVE-3  a foreground thread that finds the background thread driving wakes it once and gets the loop.
-//   DRIVE-4  while a foreground thread sleeps in the loop, the background thread sleeps too, without a timeout.
-//   DRIVE-5  foreground threads beyond the first wait on `progress_`; the driver signals it after each Poll that did
+//   DRIVE-3  a foreground thread that finds the background thread driving wakes it once and gets
+//   the loop. DRIVE-4  while a foreground thread sleeps in the loop, the background thread sleeps
+//   too, without a timeout. DRIVE-5  foreground threads beyond the first wait on `progress_`; the
+//   driver signals it after each Poll that did
 //            something while such followers exist, and when it leaves.
 //
 // Threads: thread-safe. WaitUntil must be called without the mutex. Fork: construct after the fork.
@@ -45,8 +49,9 @@ class LoopDriver {
   // Joins the background thread. Waits in progress go on and drive the loop themselves.
   void Stop();
 
-  // Blocks until `done()` holds (evaluated under the mutex), `deadline_nanos` (MonotonicNanos; INT64_MAX = none) is
-  // reached, or `interrupted()` (evaluated without the mutex, at least every 100 ms) says so.
+  // Blocks until `done()` holds (evaluated under the mutex), `deadline_nanos` (MonotonicNanos;
+  // INT64_MAX = none) is reached, or `interrupted()` (evaluated without the mutex, at least every
+  // 100 ms) says so.
   Outcome WaitUntil(absl::FunctionRef<bool()> done, int64_t deadline_nanos,
                     absl::FunctionRef<bool()> interrupted);
 
@@ -69,17 +74,18 @@ class LoopDriver {
 
   std::atomic<Driver> driver_{Driver::kNobody};
   std::atomic<int64_t> last_release_nanos_{0};
-  std::atomic<int> foreground_waiting_{0};   // threads that want the loop from the background thread
-  std::atomic<int> followers_{0};            // threads that wait on progress_
+  std::atomic<int> foreground_waiting_{0};  // threads that want the loop from the background thread
+  std::atomic<int> followers_{0};           // threads that wait on progress_
   std::atomic<bool> foreground_sleeps_{false};
   std::atomic<bool> stop_{false};
 
-  // How long polling pays: grows when a poll finds something, shrinks when it had to sleep after all.
+  // How long polling pays: grows when a poll finds something, shrinks when it had to sleep after
+  // all.
   std::atomic<int64_t> spin_nanos_;
 
-  absl::Mutex hand_off_mutex_;               // never held together with mutex_
+  absl::Mutex hand_off_mutex_;  // never held together with mutex_
   absl::CondVar hand_off_;
-  absl::CondVar progress_;                   // with mutex_
+  absl::CondVar progress_;  // with mutex_
   std::thread background_;
 };
 

@@ -64,7 +64,6 @@ void ClientRegistry::OnFrame(const std::shared_ptr<Connection>& connection,
 
 void ClientRegistry::Refuse(const std::shared_ptr<Connection>& connection,
                             const absl::Status& why) {
-  MANTA_LOG(kWarning, "closing the connection of ", connection->description(), ": ", why.message());
   wire::v1::ErrorFrame error;
   error.set_reason(std::string(why.message()));
   connection->Send(wire::v1::ERROR, error);

@@ -1,8 +1,12 @@
 #include "ray/raylet/raylet.h"
 
+#include <unistd.h>
+
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "ray/base/logging.h"
 #include "ray/base/status_macros.h"
 #include "ray/raylet/worker_death.h"
@@ -223,9 +227,20 @@ void Raylet::OnGone(const Client& client, const absl::Status& why) {
   objects_->ClientGone(client);
   actor_relay_->ClientGone(client);
   logs_->ClientGone(client);
+  UnlinkSocketOf(client);
   if (!client.IsDriver()) return;
   workers_->pool().JobFinished(client.job);
   node_->FinishJob(client.job);
+}
+
+// A process that was killed leaves the file of its socket behind. Only files beside the raylet's
+// own are removed: the path comes from a peer.
+void Raylet::UnlinkSocketOf(const Client& client) const {
+  const std::string folder = identity_.endpoint.substr(0, identity_.endpoint.rfind('/') + 1);
+  absl::string_view name = client.address.endpoint();
+  if (!absl::ConsumePrefix(&name, folder) || absl::StrContains(name, '/')) return;
+  absl::string_view path = client.address.endpoint();
+  if (absl::ConsumePrefix(&path, "unix:")) unlink(std::string(path).c_str());
 }
 
 void Raylet::OnWorkerDied(const WorkerDeath& death) {
@@ -245,6 +260,7 @@ void Raylet::Start() {
 
 void Raylet::Stop() {
   listener_.reset();
+  clients_->ForEach([this](Client& client) { UnlinkSocketOf(client); });
   if (workers_ != nullptr) workers_->Stop();
 }
 

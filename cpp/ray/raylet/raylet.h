@@ -86,6 +86,7 @@ class Raylet {
   void OnDisconnected(const absl::Status& why);
   void OnJoined(Client& client, const wire::v1::Hello& hello);
   void OnGone(const Client& client, const absl::Status& why);
+  void UnlinkSocketOf(const Client& client) const;
   void OnWorkerDied(const WorkerDeath& death);
 
   net::EventLoop* const loop_;

@@ -53,8 +53,9 @@ TEST(Config, NonDefaultIsTextThatSetReads) {
   EXPECT_TRUE(config.NonDefault().empty());
   ASSERT_TRUE(config.Set("put_copy_threads", "5").ok());
   ASSERT_TRUE(config.Set("object_store_memory_fraction", "0.25").ok());
-  EXPECT_THAT(config.NonDefault(), UnorderedElementsAre(Pair("put_copy_threads", "5"),
-                                                        Pair("object_store_memory_fraction", "0.25")));
+  EXPECT_THAT(config.NonDefault(),
+              UnorderedElementsAre(Pair("put_copy_threads", "5"),
+                                   Pair("object_store_memory_fraction", "0.25")));
   Config copy;
   for (const auto& [name, value] : config.NonDefault()) EXPECT_TRUE(copy.Set(name, value).ok());
   EXPECT_EQ(copy.NonDefault(), config.NonDefault());

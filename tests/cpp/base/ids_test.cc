@@ -43,7 +43,8 @@ TEST(Ids, ActorEndsInItsJob) {
   EXPECT_NE(actor, NewActorId(kFirstJob));
 }
 
-// Golden: real Ray 2.60.0 prints ObjectRef(00ffffffffffffffffffffffffffffffffffffff0100000001e1f505) for the first put.
+// Golden: real Ray 2.60.0 prints
+// ObjectRef(00ffffffffffffffffffffffffffffffffffffff0100000001e1f505) for the first put.
 TEST(Ids, FirstPutOfTheDriverPrintsLikeRays) {
   TaskId driver = DriverTaskId(kFirstJob);
   EXPECT_EQ(driver.Hex(), "00" + Repeat("ff", 19) + "01000000");

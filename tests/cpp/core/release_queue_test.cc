@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <cstring>
 #include <thread>
 #include <vector>
 
@@ -80,7 +81,8 @@ TEST(ReleaseQueue, ThreadsPushWhileOneDrains) {  // RELQ-1, RELQ-2, RELQ-3
     });
   }
   for (std::thread& thread : threads) thread.join();
-  EXPECT_EQ(asked.load(), drains);  // every drained list began with exactly one push that asked for it
+  EXPECT_EQ(asked.load(),
+            drains);  // every drained list began with exactly one push that asked for it
 }
 
 }  // namespace

@@ -3,9 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <functional>
+#include <cstring>
 #include <random>
 
+#include "absl/functional/function_ref.h"
 #include "absl/strings/escaping.h"
 #include "ray/base/clock.h"
 #include "ray/core/serialized_value.h"
@@ -102,14 +103,16 @@ TEST(PushTask, GoldenBytes) {
   const std::string task_hex = "0500000000000000ffffffffffffffffffffffff01000000";
   EXPECT_EQ(absl::BytesToHexString(Pack(PackPushTask, task).metadata),
             task_hex +
-                "07000000"                // template
-                "02000000"                // attempt
-                "09000000"                // bytes of arguments
-                "01000000"                // references
-                "00"                      // flags
-                "01" "01000000" "00000000"  // inline, position 1, no keyword
+                "07000000"  // template
+                "02000000"  // attempt
+                "09000000"  // bytes of arguments
+                "01000000"  // references
+                "00"        // flags
+                "01"
+                "01000000"
+                "00000000"                 // inline, position 1, no keyword
                 + task_hex + "01000000" +  // its object
-                "05000000");              // bytes of its value
+                "05000000");               // bytes of its value
   EXPECT_EQ(Pack(PackPushTask, task).payload, "argumentsvalue");
 }
 
@@ -134,8 +137,12 @@ TEST(TaskReply, GoldenBytes) {
   reply.returns.resize(1);
   reply.returns[0].value = "ok";
   EXPECT_EQ(absl::BytesToHexString(Pack(PackTaskReply, reply).metadata),
-            "00" "01000000" "02010000"      // ok, one return, microseconds
-            "01" "02000000" "00000000");    // inline, two bytes, nothing contained
+            "00"
+            "01000000"
+            "02010000"  // ok, one return, microseconds
+            "01"
+            "02000000"
+            "00000000");  // inline, two bytes, nothing contained
 }
 
 TEST(TaskFrames, EveryTruncationIsRefused) {
@@ -175,8 +182,8 @@ TEST(TaskReply, UnknownStatusAndKindAreRefused) {
   EXPECT_FALSE(ParseTaskReply(packed.metadata, packed.payload).ok());
 }
 
-// Feeds mutations of `seed_bytes` for a while. What parses must have its views inside the bytes; the address sanitizer
-// sees the rest.
+// Feeds mutations of `seed_bytes` for a while. What parses must have its views inside the bytes;
+// the address sanitizer sees the rest.
 void Fuzz(const std::string& seed_bytes, absl::FunctionRef<void(const std::string&)> parse) {
   std::mt19937_64 random(20240602);
   const int64_t end = base::MonotonicNanos() + 250'000'000;

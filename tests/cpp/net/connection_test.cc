@@ -6,9 +6,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
+#include <array>
+#include <functional>
 #include <random>
 #include <thread>
+#include <tuple>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -24,7 +26,8 @@ using ::testing::IsEmpty;
 
 constexpr uint16_t kType = wire::v1::ERROR;
 
-// One side of a connection, with a record of what reached it. Answers a request "x" with "re:x" if told to.
+// One side of a connection, with a record of what reached it. Answers a request "x" with "re:x" if
+// told to.
 struct Side {
   std::shared_ptr<Connection> connection;
   std::vector<std::string> frames;  // metadata text, then payload
@@ -34,17 +37,17 @@ struct Side {
   void Start(EventLoop* loop, UniqueFd fd, const Connection::Options& options,
              std::string already_read = {}) {
     connection = Connection::Create(loop, std::move(fd), options);
-    connection->Start(
-        {.on_frame = [this](const std::shared_ptr<Connection>& on,
-                            const Frame& frame) { OnFrame(on, frame); },
-         .on_close = [this](const std::shared_ptr<Connection>&,
-                            const absl::Status& why) { closes.push_back(why); }},
-        std::move(already_read));
+    connection->Start({.on_frame = [this](const std::shared_ptr<Connection>& on,
+                                          const Frame& frame) { OnFrame(on, frame); },
+                       .on_close = [this](const std::shared_ptr<Connection>&,
+                                          const absl::Status& why) { closes.push_back(why); }},
+                      std::move(already_read));
   }
   void OnFrame(const std::shared_ptr<Connection>& on, const Frame& frame) {
     EXPECT_THAT(closes, IsEmpty());  // CONN-1
     std::string text = TextOf(frame.metadata);
-    frames.push_back(absl::StrCat(text, absl::string_view(frame.payload.data(), frame.payload.size())));
+    frames.push_back(
+        absl::StrCat(text, absl::string_view(frame.payload.data(), frame.payload.size())));
     if (answers) on->Reply(frame.type, frame.correlation_id, TextMessage("re:" + text));
   }
   void Send(std::string_view text, Connection::Flush flush = Connection::Flush::kNow) {
@@ -409,12 +412,13 @@ class HandshakeTest : public ::testing::Test {
       EventLoop loop;
       bool answered = false;
       auto connection = Connection::Create(&loop, std::move(fd), {});
-      connection->Start({.on_frame =
-                             [&](const std::shared_ptr<Connection>& on, const Frame& frame) {
-                               answer(on, frame);
-                               answered = true;
-                             },
-                         .on_close = [](const std::shared_ptr<Connection>&, const absl::Status&) {}});
+      connection->Start(
+          {.on_frame =
+               [&](const std::shared_ptr<Connection>& on, const Frame& frame) {
+                 answer(on, frame);
+                 answered = true;
+               },
+           .on_close = [](const std::shared_ptr<Connection>&, const absl::Status&) {}});
       EXPECT_TRUE(PollUntil(&loop, [&] { return answered; }));
     });
   }

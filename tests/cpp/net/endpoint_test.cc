@@ -25,7 +25,8 @@ constexpr absl::Duration kPatience = absl::Seconds(20);
 class EndpointTest : public ::testing::Test {
  protected:
   EndpointTest() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "manta-endpoint-XXXXXX").string();
+    std::string pattern =
+        (std::filesystem::temp_directory_path() / "manta-endpoint-XXXXXX").string();
     folder_ = mkdtemp(pattern.data());
   }
   ~EndpointTest() override { std::filesystem::remove_all(folder_); }
@@ -33,8 +34,8 @@ class EndpointTest : public ::testing::Test {
   void ExpectServes(std::string_view endpoint) {
     std::vector<std::shared_ptr<Connection>> accepted;
     std::string received;
-    auto listener = Listener::Create(
-        &loop_, endpoint, {}, [&](std::shared_ptr<Connection> connection) {
+    auto listener =
+        Listener::Create(&loop_, endpoint, {}, [&](std::shared_ptr<Connection> connection) {
           connection->Start(
               {.on_frame = [&](const std::shared_ptr<Connection>&,
                                const Frame& frame) { received = TextOf(frame.metadata); },
@@ -72,7 +73,8 @@ TEST_F(EndpointTest, ServesTcpOnAChosenPort) {
 TEST_F(EndpointTest, UnixSocketIsForItsUserAndGoesWithItsListener) {
   std::string path = folder_ + "/s";
   {
-    auto listener = Listener::Create(&loop_, "unix:" + path, {}, [](std::shared_ptr<Connection>) {});
+    auto listener =
+        Listener::Create(&loop_, "unix:" + path, {}, [](std::shared_ptr<Connection>) {});
     ASSERT_TRUE(listener.ok());
     struct stat info;
     ASSERT_EQ(stat(path.c_str(), &info), 0);
@@ -102,8 +104,8 @@ TEST_F(EndpointTest, NobodyThereIsUnavailableAndNamed) {
 }
 
 TEST_F(EndpointTest, MalformedEndpointsAreRefused) {
-  for (const char* endpoint : {"", "file", "http://x", "tcp:", "tcp:host", "tcp:host:", "tcp:host:x",
-                               "tcp:host:70000", "tcp:host:-1"}) {
+  for (const char* endpoint : {"", "file", "http://x", "tcp:", "tcp:host",
+                               "tcp:host:", "tcp:host:x", "tcp:host:70000", "tcp:host:-1"}) {
     EXPECT_EQ(Connect(endpoint, kPatience).status().code(), absl::StatusCode::kInvalidArgument)
         << endpoint;
     EXPECT_EQ(Listen(endpoint).status().code(), absl::StatusCode::kInvalidArgument) << endpoint;

@@ -135,7 +135,9 @@ TEST_F(EventLoopTest, SecondWatchReplacesTheFirst) {
   EXPECT_THAT(ran_, ElementsAre(2));
 }
 
-TEST_F(EventLoopTest, NoHandlerRunsAfterUnwatch) {  // LOOP-1: both are ready in one turn; the first removes the other
+TEST_F(
+    EventLoopTest,
+    NoHandlerRunsAfterUnwatch) {  // LOOP-1: both are ready in one turn; the first removes the other
   UniqueFd a = ReadableFd();
   UniqueFd b = ReadableFd();
   loop_.Watch(a.get(), EPOLLIN, [&](uint32_t) {

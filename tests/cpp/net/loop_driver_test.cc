@@ -3,10 +3,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <functional>
+#include <atomic>
+#include <chrono>
 #include <thread>
+#include <utility>
 #include <vector>
 
+#include "absl/synchronization/notification.h"
 #include "ray/base/clock.h"
 
 namespace ray::net {
@@ -155,8 +158,9 @@ TEST_F(LoopDriverTest, OnlyOneThreadPollsAtATime) {  // DRIVE-1, and every waite
 TEST_F(LoopDriverTest, FollowerGoesOnWhenTheLeaderLeaves) {  // DRIVE-5
   std::atomic<int> waiting{0};
   auto wait_for = [&](int target) {
+    bool first = true;
     driver_.WaitUntil(
-        [&, first = true]() mutable {
+        [&] {
           if (std::exchange(first, false)) waiting.fetch_add(1);
           return count_ >= target;
         },
