@@ -2,7 +2,7 @@
 //
 //   JobId    4   counter from 1, little endian: the first job prints as 01000000
 //   ActorId 16   12 unique bytes + JobId               (nil actor of a job: 12 x 0xff + JobId)
-//   TaskId  24   8 unique bytes + ActorId              (driver task: 8 x 0xff + nil actor)
+//   TaskId  24   8 unique bytes + ActorId              (driver task: 00, 7 x 0xff + nil actor)
 //   ObjectId 28  TaskId + index, 4 bytes little endian (returns 1.., puts kPutIndexBase + 1..)
 //   NodeId, WorkerId, LeaseId 28   random
 //

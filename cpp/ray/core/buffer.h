@@ -28,7 +28,7 @@ class Buffer {
 
   static std::shared_ptr<const Buffer> Copy(std::string_view bytes) {
     auto buffer = std::make_shared<Buffer>(bytes.size());
-    std::memcpy(buffer->data_, bytes.data(), bytes.size());
+    if (!bytes.empty()) std::memcpy(buffer->data_, bytes.data(), bytes.size());
     return buffer;
   }
 

@@ -109,7 +109,10 @@ void CoreWorker::AcceptCall(const IncomingCallPtr& call, PushTaskFrame frame) {
     FetchStored(call, frame.args_object, kArgsIndex);
   }
   for (size_t i = 0; i < frame.refs.size(); ++i) FetchArgument(call, frame.refs[i], i);
-  receiver_.Enqueue(call);
+  if (!receiver_.Enqueue(call)) {
+    MANTA_LOG(kWarning, "task ", call->task_id.Hex(), " came twice: the second is ignored");
+    return;
+  }
   if (blocked_threads_ > 0 && call->caller != nullptr && call->task_template->actor_id.IsNil()) {
     // The running task waits, maybe for this very one: it must not wait behind it.
     receiver_.Recall([&](const IncomingCall& queued) { return &queued == call.get(); });
@@ -182,7 +185,7 @@ IncomingCallPtr CoreWorker::NextCall(Interrupted interrupted) {
   IncomingCallPtr call;
   auto ready = [&] {
     mutex_.AssertHeld();
-    if (exit_requested_.load()) return true;
+    if (call != nullptr || exit_requested_.load()) return true;  // a wait asks more than once
     call = receiver_.PopRunnable();
     return call != nullptr;
   };

@@ -33,12 +33,13 @@ class ReleaseQueue {
 
   // True if the queue was empty before: somebody should see to it that it is drained.
   bool Push(Kind kind, const base::ObjectId& id) {
-    Node* node = new Node{nullptr, id, kind};
-    node->next = head_.load(std::memory_order_relaxed);
-    while (!head_.compare_exchange_weak(node->next, node, std::memory_order_release,
+    Node* before = head_.load(std::memory_order_relaxed);
+    Node* node = new Node{before, id, kind};
+    while (!head_.compare_exchange_weak(before, node, std::memory_order_release,
                                         std::memory_order_relaxed)) {
+      node->next = before;
     }
-    return node->next == nullptr;
+    return before == nullptr;  // once linked, the node is the drainer's
   }
 
   bool empty() const { return head_.load(std::memory_order_relaxed) == nullptr; }

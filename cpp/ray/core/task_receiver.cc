@@ -26,9 +26,11 @@ TaskReceiver::Group& TaskReceiver::GroupOf(const IncomingCall& call) {
   return it == groups_.end() ? *default_group_ : it->second;
 }
 
-void TaskReceiver::Enqueue(IncomingCallPtr call) {
+bool TaskReceiver::Enqueue(IncomingCallPtr call) {
+  if (!known_.insert(call->task_id).second) return false;
   GroupOf(*call).queue.push_back(std::move(call));
   ++queued_;
+  return true;
 }
 
 bool TaskReceiver::HasRunnable() const {
@@ -58,6 +60,7 @@ IncomingCallPtr TaskReceiver::PopRunnable() {
 void TaskReceiver::Finish(const IncomingCall& call) {
   bool known = running_.erase(call.task_id) > 0;
   MANTA_CHECK(known);
+  known_.erase(call.task_id);
   --GroupOf(call).running;
 }
 
@@ -72,6 +75,7 @@ std::vector<IncomingCallPtr> TaskReceiver::Recall(
     group.queue = std::move(kept);
   }
   queued_ -= recalled.size();
+  for (const IncomingCallPtr& call : recalled) known_.erase(call->task_id);
   return recalled;
 }
 
@@ -95,6 +99,7 @@ void TaskReceiver::CheckInvariants() const {
     running += static_cast<size_t>(group.running);
   }
   MANTA_CHECK(queued == queued_ && running == running_.size());
+  MANTA_CHECK(known_.size() == queued + running);
 }
 
 }  // namespace ray::core

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/functional/function_ref.h"
 #include "ray/base/ids.h"
 #include "ray/core/buffer.h"
@@ -64,7 +65,9 @@ class TaskReceiver {
   void SetGroups(int default_limit, const std::vector<std::pair<std::string, int>>& groups);
   bool HasGroup(const std::string& name) const { return groups_.contains(name); }
 
-  void Enqueue(IncomingCallPtr call);
+  // False: a call of this id is queued or running already (a peer sent it twice), and this one was
+  // not taken.
+  bool Enqueue(IncomingCallPtr call);
   // Some call could start now.
   bool HasRunnable() const;
   // Takes the next call that may start (null if none), counting it as running.
@@ -94,6 +97,7 @@ class TaskReceiver {
   absl::flat_hash_map<std::string, Group> groups_;
   Group* default_group_;
   absl::flat_hash_map<base::TaskId, IncomingCallPtr> running_;
+  absl::flat_hash_set<base::TaskId> known_;  // queued or running
   size_t queued_ = 0;
 };
 

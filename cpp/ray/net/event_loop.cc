@@ -85,6 +85,8 @@ void EventLoop::Unwatch(int fd) {
 }
 
 EventLoop::TimerId EventLoop::RunAfter(absl::Duration delay, Task task) {
+  // A delay beyond the clock's range is never.
+  delay = std::min(delay, absl::Hours(24 * 365));
   int64_t due = base::MonotonicNanos() + absl::ToInt64Nanoseconds(delay);
   TimerId id = next_timer_++;
   timers_.emplace(due, Timer{id, std::move(task)});

@@ -49,9 +49,9 @@ class LoopDriver {
   // Joins the background thread. Waits in progress go on and drive the loop themselves.
   void Stop();
 
-  // Blocks until `done()` holds (evaluated under the mutex), `deadline_nanos` (MonotonicNanos;
-  // INT64_MAX = none) is reached, or `interrupted()` (evaluated without the mutex, at least every
-  // 100 ms) says so.
+  // Blocks until `done()` holds (evaluated under the mutex, as often as need be, also once more
+  // after it held), `deadline_nanos` (MonotonicNanos; INT64_MAX = none) is reached, or
+  // `interrupted()` (evaluated without the mutex, at least every 100 ms) says so.
   Outcome WaitUntil(absl::FunctionRef<bool()> done, int64_t deadline_nanos,
                     absl::FunctionRef<bool()> interrupted);
 

@@ -22,7 +22,7 @@ class TaskReceiverTest : public ::testing::Test {
     task_template->concurrency_group = group;
     call->task_template = task_template;
     call->fetching = fetching;
-    receiver_.Enqueue(call);
+    EXPECT_TRUE(receiver_.Enqueue(call));
     receiver_.CheckInvariants();
     return call;
   }
@@ -59,6 +59,15 @@ TEST_F(TaskReceiverTest, CallWhoseArgumentsAreUnderWayHoldsBackThoseBehind) {
   EXPECT_EQ(Pop(), first);
   Finish(first);
   EXPECT_EQ(Pop(), second);
+}
+
+TEST_F(TaskReceiverTest, CallThatComesTwiceIsTakenOnce) {
+  auto call = Arrive();
+  EXPECT_FALSE(receiver_.Enqueue(call));
+  Pop();
+  EXPECT_FALSE(receiver_.Enqueue(call));
+  Finish(call);
+  EXPECT_TRUE(receiver_.Enqueue(call));
 }
 
 TEST_F(TaskReceiverTest, GroupRunsUpToItsLimit) {  // RECV-2

@@ -79,11 +79,11 @@ class ConnectionTest : public ::testing::Test {
         {}, flush);
   }
   void TearDown() override {
-    for (Side* side : {&a_, &b_}) {
+    for (Side* side : {&a_, &b_, &c_}) {
       if (side->connection != nullptr) side->connection->Close(absl::CancelledError("test ends"));
     }
     while (loop_.Poll(absl::ZeroDuration()) > 0) continue;
-    for (Side* side : {&a_, &b_}) {
+    for (Side* side : {&a_, &b_, &c_}) {
       EXPECT_LE(side->closes.size(), 1u);  // CONN-1
     }
   }
@@ -92,6 +92,7 @@ class ConnectionTest : public ::testing::Test {
   Connection::Options options_;
   Side a_;
   Side b_;
+  Side c_;
   std::vector<std::string> replies_;
 };
 
@@ -180,11 +181,9 @@ TEST_F(ConnectionTest, CloseIsReportedLaterOnceAndToBothSides) {  // CONN-1
 }
 
 TEST_F(ConnectionTest, CloseFromAHandlerEndsTheDelivery) {
-  StartBoth();
   int seen = 0;
   auto [c, d] = MakeSocketPair();
-  Side sender;
-  sender.Start(&loop_, std::move(c), options_);
+  a_.Start(&loop_, std::move(c), options_);
   auto receiver = Connection::Create(&loop_, std::move(d), options_);
   receiver->Start({.on_frame =
                        [&](const std::shared_ptr<Connection>& on, const Frame&) {
@@ -192,9 +191,9 @@ TEST_F(ConnectionTest, CloseFromAHandlerEndsTheDelivery) {
                          on->Close(absl::CancelledError("first is enough"));
                        },
                    .on_close = [](const std::shared_ptr<Connection>&, const absl::Status&) {}});
-  sender.Send("1", Connection::Flush::kDefer);
-  sender.Send("2");
-  ASSERT_TRUE(Until([&] { return !sender.closes.empty(); }));
+  a_.Send("1", Connection::Flush::kDefer);
+  a_.Send("2");
+  ASSERT_TRUE(Until([&] { return !a_.closes.empty(); }));
   EXPECT_EQ(seen, 1);
 }
 
@@ -303,9 +302,8 @@ TEST_F(ConnectionTest, BytesOfTheHandshakeComeFirst) {
 TEST_F(ConnectionTest, HostileHeaderClosesOnlyItsConnection) {
   UniqueFd hostile = StartOne();
   auto [c, d] = MakeSocketPair();
-  Side good;
-  good.answers = true;
-  good.Start(&loop_, std::move(c), options_);
+  c_.answers = true;
+  c_.Start(&loop_, std::move(c), options_);
   b_.Start(&loop_, std::move(d), options_);
   std::string garbage(100, 'G');
   ASSERT_EQ(send(hostile.get(), garbage.data(), garbage.size(), 0), 100);
@@ -314,7 +312,7 @@ TEST_F(ConnectionTest, HostileHeaderClosesOnlyItsConnection) {
   CallAndNote(b_, "still there?");
   ASSERT_TRUE(Until([&] { return !replies_.empty(); }));
   EXPECT_THAT(replies_, ElementsAre("re:still there?"));
-  EXPECT_THAT(good.closes, IsEmpty());
+  EXPECT_THAT(c_.closes, IsEmpty());
 }
 
 TEST_F(ConnectionTest, AnnouncedFrameOverTheLimitCloses) {
