@@ -55,6 +55,7 @@ bench: setup
 	@for binary in $$(find build/bench/bench/cpp -maxdepth 1 -type f -name 'bench_*' -perm -u+x); do \
 	  echo "== $$binary"; $$binary $(BENCH_ARGS) || exit 1; \
 	done
+	$(VENV_PYTHON) bench/compare.py --write
 
 asan tsan:
 	@$(PYTHON) scripts/system_packages.py

@@ -17,6 +17,7 @@ import sys
 import venv
 
 import machine
+import timing
 
 HERE = pathlib.Path(__file__).resolve().parent
 REFERENCE = "ray==2.60.0"
@@ -118,10 +119,7 @@ def advantage(ours: dict, theirs: dict | None) -> float | None:
 def figure(result: dict | None) -> str:
     if result is None:
         return ""
-    if "error" in result:
-        return "error"
-    low, median, high = (f"{result[key]:,.4g}" for key in ("min", "median", "max"))
-    return f"{median} ({low} to {high})"
+    return "error" if "error" in result else timing.readable(result)
 
 
 def times(ratio: float | None) -> str:

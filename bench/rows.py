@@ -475,12 +475,12 @@ def subject() -> dict[str, str]:
     return {"distribution": "unknown", "version": getattr(ray, "__version__", "unknown")}
 
 
-def readable(result: dict[str, object]) -> str:
-    name = f"{result['row']:<42}"
+def table_line(result: dict[str, object]) -> str:
     if "error" in result:
-        return f"{name} {str(result['error']).splitlines()[0]}"
-    low, median, high = (f"{result[key]:,.4g}" for key in ("min", "median", "max"))
-    return f"{name} {median:>12} {result['unit']:<5} ({low} to {high})"
+        figures = str(result["error"]).splitlines()[0]
+    else:
+        figures = f"{result['unit']:<5} {timing.readable(result)}"
+    return f"{result['row']:<42} {figures}"
 
 
 def main() -> None:
@@ -491,7 +491,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="JSON lines instead of a table")
     parser.add_argument("--limit-s", type=int, default=180, help="time limit of one row")
     args = parser.parse_args()
-    write = json.dumps if args.json else readable
+    write = json.dumps if args.json else table_line
 
     about = {"about": subject() | machine.facts(), "smoke": args.smoke}
     print(json.dumps(about), flush=True)

@@ -53,6 +53,16 @@ def summary(values: list[float]) -> dict[str, float | int]:
     }
 
 
+def readable(result: dict) -> str:
+    """Median (least to most)."""
+
+    def number(value: float) -> str:
+        return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+    low, median, high = (number(result[key]) for key in ("min", "median", "max"))
+    return f"{median} ({low} to {high})"
+
+
 def marked_processes(mark: str) -> list[int]:
     """Processes with `mark` (NAME=value) in the environment they were started with.
 

@@ -23,7 +23,7 @@ class Pool final : public LeaseQueue::Actions {
     return base::WorkerId::Random();
   }
   void AbandonWorker(const base::LeaseId&) override {}
-  void ReleaseWorker(const base::WorkerId&, bool) override {}
+  void ReleaseWorker(const base::WorkerId&, WorkerAfter) override {}
   void GrantLease(const LeaseGrant& grant) override { granted = grant.lease; }
   void ReclaimLeases(ClientId) override {}
   void Warn(const LeaseWarning&) override {}

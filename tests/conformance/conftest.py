@@ -1,9 +1,6 @@
 """Runs the executable specification against the installed ray and counts what passes."""
 
-import importlib.util
 import pathlib
-import sys
-import types
 
 import pytest
 
@@ -13,17 +10,6 @@ from conformance import not_yet
 LISTED_TIMEOUT_S = 20
 listed = pytest.StashKey[set[str]]()
 specified = pytest.StashKey[set[str]]()
-
-
-def lacking_cluster():
-    raise NotImplementedError("this ray has no ray.cluster_utils yet")
-
-
-# The conftest of actors/ imports it for its few tests with several nodes: those stand on the list,
-# the others of the folder need not fail with them.
-if importlib.util.find_spec("ray.cluster_utils") is None:
-    sys.modules["ray.cluster_utils"] = types.ModuleType("ray.cluster_utils")
-    sys.modules["ray.cluster_utils"].Cluster = lacking_cluster
 
 
 def pytest_ignore_collect(collection_path: pathlib.Path):

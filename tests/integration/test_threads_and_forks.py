@@ -107,16 +107,3 @@ def test_forked_child_gets_a_clear_error(use):
     # The parent's session is as it was.
     assert ray.get([double.remote(2), ref]) == [4, 1]
     assert ray.get(adder.add.remote(1)) == 2
-
-
-def test_threads_of_an_actor_lose_no_call(cluster):
-    """Many threads wait for calls at once, and every call is run by exactly one of them."""
-
-    @ray.remote(num_cpus=0, max_concurrency=16)
-    class Threads:
-        def echo(self, value):
-            return value
-
-    actor = Threads.remote()
-    for _ in range(20):
-        assert ray.get([actor.echo.remote(i) for i in range(200)], timeout=30) == list(range(200))
