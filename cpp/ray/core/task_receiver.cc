@@ -11,11 +11,12 @@ TaskReceiver::TaskReceiver() { SetGroups(1, {}); }
 
 void TaskReceiver::SetGroups(int default_limit,
                              const std::vector<std::pair<std::string, int>>& groups) {
-  MANTA_CHECK(queued_ == 0);
+  std::vector<IncomingCallPtr> waiting = Recall([](const IncomingCall&) { return true; });
   groups_.clear();
   groups_[""].limit = default_limit;
   for (const auto& [name, limit] : groups) groups_[name].limit = limit;
   default_group_ = &groups_[""];
+  for (IncomingCallPtr& call : waiting) Enqueue(std::move(call));
 }
 
 TaskReceiver::Group& TaskReceiver::GroupOf(const IncomingCall& call) {

@@ -61,7 +61,8 @@ class TaskReceiver {
  public:
   TaskReceiver();
 
-  // Replaces the groups: the default group "" and named ones. Before any call of the actor arrived.
+  // Replaces the groups: the default group "" and named ones. Requires that no call runs; queued
+  // ones move over.
   void SetGroups(int default_limit, const std::vector<std::pair<std::string, int>>& groups);
   bool HasGroup(const std::string& name) const { return groups_.contains(name); }
 

@@ -61,6 +61,13 @@ TEST_F(TaskReceiverTest, CallWhoseArgumentsAreUnderWayHoldsBackThoseBehind) {
   EXPECT_EQ(Pop(), second);
 }
 
+TEST_F(TaskReceiverTest, CallsThatCameBeforeTheGroupsMoveOver) {
+  auto early = Arrive("io");
+  receiver_.SetGroups(1, {{"io", 2}});
+  receiver_.CheckInvariants();
+  EXPECT_EQ(Pop(), early);
+}
+
 TEST_F(TaskReceiverTest, CallThatComesTwiceIsTakenOnce) {
   auto call = Arrive();
   EXPECT_FALSE(receiver_.Enqueue(call));
