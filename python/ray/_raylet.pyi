@@ -153,7 +153,6 @@ class Core:
     ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]: ...
     def notify_when_ready(self, ref: ObjectRef[Any], queue: ReadyQueue, token: int) -> bool:
         """True: it is ready now and no token will come. Else the token comes once it is."""
-    def free(self, refs: list[ObjectRef[Any]]) -> None: ...
     def ref_counts(self) -> dict[str, tuple[int, int]]:
         """hex id -> (local references, other holds: tasks, borrowers, containing objects). For
         tests and ray memory."""
@@ -238,7 +237,6 @@ class Core:
     def exit_actor(self, reason: str) -> None:
         """Marks this actor as leaving on purpose: no restart; the process ends after the current
         call."""
-    def stream_item(self, index: int, value: Any) -> bool: ...
 
     # -- context of the calling thread
     def current_task(self) -> dict[str, Any]:
