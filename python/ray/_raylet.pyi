@@ -74,7 +74,8 @@ class TaskTemplate:
         contained_refs: Sequence[ObjectRef[Any]] = (),
         stream_backpressure: int = 0,
         runtime_env_hash: bytes = b"",
-        attributes: dict[str, str] | None = None,
+        runtime_env: str = "",  # what the hash is of
+        max_calls: int = 0,  # a worker ends after so many calls; 0 = never
     ) -> None: ...
 
 class ReadyQueue:
@@ -188,6 +189,7 @@ class Core:
         handle_blob: bytes,
         contained_refs: Sequence[ObjectRef[Any]] = (),
         runtime_env_hash: bytes = b"",
+        runtime_env: str = "",
     ) -> tuple[ActorClient, ObjectRef[Any] | None, bytes | None]:
         """(client, the reference whose life is the handles' life, None), or with get_if_exists and
         an actor of that

@@ -123,7 +123,9 @@ void Encode(const std::shared_ptr<core::CoreWorker>& session, const std::string&
 std::string SchedulingClass(const core::TaskTemplate& of) {
   std::string key;
   for (const auto& [name, quantity] : of.resources) absl::StrAppend(&key, name, "=", quantity, ";");
-  return key + of.runtime_env_hash;
+  absl::StrAppend(&key, of.runtime_env_hash);
+  if (of.max_calls > 0) absl::StrAppend(&key, ";", of.function);  // its workers end for it alone
+  return key;
 }
 
 }  // namespace
@@ -189,7 +191,7 @@ void RegisterTaskTemplate(py::module_& module) {
                        bool retry_exceptions, const py::bytes& exception_types,
                        const std::string& concurrency_group, const py::sequence& contained_refs,
                        uint32_t stream_backpressure, const py::bytes& runtime_env_hash,
-                       const py::object& /*attributes*/) {
+                       const std::string& runtime_env, uint32_t max_calls) {
              static std::atomic<uint64_t> next_uid{1};
              auto made = std::make_shared<core::TaskTemplate>();
              auto result = std::make_unique<PyTaskTemplate>();
@@ -205,6 +207,8 @@ void RegisterTaskTemplate(py::module_& module) {
              made->exception_types = exception_types;
              made->concurrency_group = concurrency_group;
              made->runtime_env_hash = runtime_env_hash;
+             made->runtime_env = runtime_env;
+             made->max_calls = max_calls;
              made->stream_backpressure = stream_backpressure;
              for (py::handle ref : contained_refs) {
                ObjectRef& inside = AsObjectRef(ref.ptr());
@@ -219,7 +223,8 @@ void RegisterTaskTemplate(py::module_& module) {
            py::arg("resources"), py::arg("max_retries"), py::arg("retry_exceptions"),
            py::arg("exception_types") = py::bytes(), py::arg("concurrency_group") = "",
            py::arg("contained_refs") = py::tuple(), py::arg("stream_backpressure") = 0,
-           py::arg("runtime_env_hash") = py::bytes(), py::arg("attributes") = py::none());
+           py::arg("runtime_env_hash") = py::bytes(), py::arg("runtime_env") = "",
+           py::arg("max_calls") = 0);
 }
 
 }  // namespace ray::bindings

@@ -214,6 +214,7 @@ class Core {
     spec.set_handle_blob(options["handle_blob"].cast<std::string>());
     if (options.contains("runtime_env_hash")) {
       spec.set_runtime_env_hash(options["runtime_env_hash"].cast<std::string>());
+      spec.set_runtime_env(options["runtime_env"].cast<std::string>());
     }
     actor.get_if_exists = options["get_if_exists"].cast<bool>();
     actor.arguments = BuildArguments(session_, spec.class_name() + ".__init__",

@@ -39,8 +39,9 @@ void CoreWorker::OnTemplate(const PeerPtr& peer, const net::Frame& frame) {
   received->concurrency_group = message->concurrency_group();
   received->retry_exceptions = message->retry_exceptions();
   received->exception_types = message->exception_types();
-  received->streaming = message->streaming();
   received->stream_backpressure = message->stream_backpressure();
+  received->max_calls = message->max_calls();
+  received->strategy = message->strategy().SerializeAsString();
   for (const auto& [name, quantity] : message->resources().quantities()) {
     received->resources[name] = quantity;
   }

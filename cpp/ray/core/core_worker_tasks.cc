@@ -115,6 +115,7 @@ void CoreWorker::RequestLease(uint64_t request_id, const TaskTemplate& of, size_
   request.set_job_id(worker_job_.BinaryString());
   request.set_task_name(of.name);
   request.set_runtime_env_hash(of.runtime_env_hash);
+  request.set_runtime_env(of.runtime_env);
   raylet_->Call(wire::v1::REQUEST_LEASE, request,
                 [this, request_id](absl::StatusOr<net::Frame> reply) {
                   mutex_.AssertHeld();
@@ -241,6 +242,7 @@ uint32_t CoreWorker::TemplateNumber(const PeerPtr& peer, const Task& task) {
   message.set_returns_mode(of.num_returns == kDynamicReturns ? 1 : 0);
   message.set_streaming(of.num_returns == kStreamingReturns);
   message.set_stream_backpressure(of.stream_backpressure);
+  message.set_max_calls(of.max_calls);
   if (!task.actor_id.IsNil()) message.set_actor_id(task.actor_id.BinaryString());
   message.set_concurrency_group(of.concurrency_group);
   message.set_job_id(worker_job_.BinaryString());

@@ -24,9 +24,10 @@ struct ReceivedTemplate {
   std::string concurrency_group;
   bool retry_exceptions = false;
   std::string exception_types;
-  bool streaming = false;
   std::map<std::string, int64_t> resources;  // raw FixedPoint, held by its lease
   uint32_t stream_backpressure = 0;
+  uint32_t max_calls = 0;
+  std::string strategy;  // serialized wire::v1::SchedulingStrategy
   // What the bindings made of it (a Python function); released by them.
   mutable std::shared_ptr<void> loaded;
 };

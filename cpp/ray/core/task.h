@@ -31,6 +31,9 @@ struct TaskTemplate {
   std::string exception_types;
   std::string concurrency_group;
   std::string runtime_env_hash;
+  std::string runtime_env;  // what the hash is of
+  std::string strategy;     // serialized wire::v1::SchedulingStrategy
+  uint32_t max_calls = 0;   // a worker ends after so many; 0 = never
   uint32_t stream_backpressure = 0;
   std::vector<ContainedObject>
       contains;  // references inside `function`: pinned by every task of the template
