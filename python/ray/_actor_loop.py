@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import types
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import AsyncIterable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ray.runtime_context import CURRENT_CALL
 
@@ -31,6 +32,7 @@ class ActorLoop:
         self._core = core
         self._loop = asyncio.new_event_loop()
         self._running: dict[bytes, asyncio.Task[None]] = {}  # by task id
+        self._taken = asyncio.Event()  # set whenever something came from the native side
         asyncio.set_event_loop(self._loop)
 
     def construct(self, make: Callable[[], T]) -> T:
@@ -52,6 +54,7 @@ class ActorLoop:
         if calls is None:
             self._loop.stop()
             return
+        self._taken.set()
         for call in calls:
             running = self._running.get(call.task_id)
             if running is not None:
@@ -69,10 +72,30 @@ class ActorLoop:
             value = call.method(*call.args, **call.kwargs)
             if isinstance(value, types.CoroutineType):
                 value = await value
-            call.reply(value)
+            if call.is_stream:
+                await self._stream(call, value)
+            else:
+                call.reply(value)
         except BaseException as error:
             # CancelledError and SystemExit, too: the native side knows what they mean here, and a
             # SystemExit that leaves an asyncio task would end the loop under all other calls.
             call.fail(error)
         finally:
             self._running.pop(call.task_id, None)
+
+    async def _stream(self, call: Call, items: AsyncIterable[Any] | Iterable[Any]) -> None:
+        if isinstance(items, AsyncIterable):
+            async for item in items:
+                call.send_item(item)
+                await self._room(call)
+        else:
+            for item in items:
+                call.send_item(item)
+                await self._room(call)
+        call.end_stream()
+
+    async def _room(self, call: Call) -> None:
+        """Waits until the reader of the stream has room for another item."""
+        while not call.has_room():
+            self._taken.clear()
+            await self._taken.wait()

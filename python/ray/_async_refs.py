@@ -44,8 +44,13 @@ class _Waiters:
     def watch(self, ref: ObjectRef[Any], on_ready: OnReady) -> None:
         """Calls ``on_ready`` exactly once: here if the object is ready, else in ``dispatch``."""
         core = RUNTIME.require()
+        self.call_when_ready(ref, lambda: _deliver(core, ref, on_ready))
+
+    def call_when_ready(self, ref: ObjectRef[Any], on_ready: Callable[[], None]) -> None:
+        """As ``watch``, without fetching the value."""
+        core = RUNTIME.require()
         token = next(self._tokens)
-        self._waiting[token] = lambda: _deliver(core, ref, on_ready)
+        self._waiting[token] = on_ready
         if core.notify_when_ready(ref, self.queue, token):
             self.dispatch([token])
 
@@ -154,6 +159,22 @@ def as_future(ref: ObjectRef[Any]) -> asyncio.Future[Any]:
             result.set_exception(error)
 
     _WAITERS.of_loop(loop).watch(ref, on_ready)
+    return result
+
+
+def ready_future(ref: ObjectRef[Any]) -> asyncio.Future[None]:
+    """An asyncio future, of the running event loop, that is done once the object is ready; it does
+    not fetch it."""
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    result: asyncio.Future[None] = loop.create_future()
+
+    def on_ready() -> None:
+        if not result.done():
+            result.set_result(None)
+
+    _WAITERS.of_loop(loop).call_when_ready(ref, on_ready)
     return result
 
 

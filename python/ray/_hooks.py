@@ -8,7 +8,10 @@ Everything here runs with the GIL held, off the fast path: values that the C pic
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from ray._raylet import ObjectRef, ObjectStream
 
 
 class Hooks(Protocol):
@@ -48,6 +51,12 @@ class Hooks(Protocol):
 
     def is_retryable(self, error: BaseException, exception_types: bytes) -> bool:
         """Whether retry_exceptions covers ``error``; ``exception_types`` as in TaskTemplate."""
+
+    def stream_reader(self, stream: ObjectStream) -> Any:
+        """What submitting a generator task returns: an ObjectRefGenerator."""
+
+    def dynamic_generator(self, refs: list[ObjectRef[Any]]) -> Any:
+        """The value of a task with num_returns="dynamic"."""
 
     def check_returns(self, value: Any, num_returns: int, task_name: str) -> list[Any]:
         """The n values of a task with num_returns = n > 1. ValueError / TypeError as Ray raises."""

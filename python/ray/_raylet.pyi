@@ -78,6 +78,20 @@ class TaskTemplate:
         max_calls: int = 0,  # a worker ends after so many calls; 0 = never
     ) -> None: ...
 
+class ObjectStream:
+    """The reader of a generator task's items; see cpp/ray/core/stream_table.h. Ends with the
+    object."""
+
+    def next(self, timeout: float | None) -> ObjectRef[Any] | None:
+        """Blocks until the next item has come, and goes on to the one after. None after ``timeout``
+        seconds; StopIteration at the end."""
+    def peek(self) -> ObjectRef[Any]:
+        """The next item's reference, whether it has come or not. Becomes ready at the end, too."""
+    def advance(self, peeked: ObjectRef[Any]) -> str:
+        """Goes on after ``peeked``: "item", "end", or "not yet" if it has not come or was taken."""
+    def completed(self) -> ObjectRef[None]: ...
+    def task_id(self) -> bytes: ...
+
 class ReadyQueue:
     """Completions for an event loop: ``fileno()`` becomes readable when tokens wait."""
 
@@ -110,7 +124,13 @@ class Call:
     name: str
     task_id: bytes
     cancelled: bool
+    is_stream: bool  # ended by end_stream or fail
     def reply(self, value: Any) -> None: ...
+    def send_item(self, item: Any) -> None: ...
+    def has_room(self) -> bool:
+        """Whether the reader has read enough for another item. take_calls is due whenever that may
+        have changed."""
+    def end_stream(self) -> None: ...
     def fail(self, error: BaseException) -> None: ...
 
 class Core:
@@ -162,7 +182,8 @@ class Core:
     def submit_task(
         self, template: TaskTemplate, args: tuple[Any, ...], kwargs: dict[str, Any] | None
     ) -> Any:
-        """One ObjectRef for num_returns=1, a list for n > 1, None for 0. TypeError for an argument
+        """One ObjectRef for num_returns=1, a list for n > 1, None for 0, what Hooks.stream_reader
+        makes of an ObjectStream for -1. TypeError for an argument
         that cannot be serialized (the message names the argument)."""
     def cancel(self, ref: ObjectRef[Any], force: bool, recursive: bool) -> None: ...
 

@@ -16,9 +16,11 @@
 #include "ray/bindings/errors.h"
 #include "ray/bindings/gil.h"
 #include "ray/bindings/object_ref.h"
+#include "ray/bindings/object_stream.h"
 #include "ray/bindings/python_state.h"
 #include "ray/bindings/ready_queue.h"
 #include "ray/bindings/value_codec.h"
+#include "ray/bindings/waiting.h"
 
 namespace ray::bindings {
 namespace {
@@ -26,14 +28,6 @@ namespace {
 using core::CoreWorker;
 using net::LoopDriver;
 using Session = std::shared_ptr<CoreWorker>;
-
-int64_t DeadlineAfter(const py::object& seconds) {
-  if (seconds.is_none()) return CoreWorker::kNoDeadline;
-  constexpr double kForever = 1e9;  // seconds; beyond it the clock would overflow
-  double timeout = seconds.cast<double>();
-  if (timeout >= kForever) return CoreWorker::kNoDeadline;
-  return base::MonotonicNanos() + static_cast<int64_t>(std::max(timeout, 0.0) * 1e9);
-}
 
 void PutResources(const std::map<std::string, double>& resources, wire::v1::ResourceSet* out) {
   for (const auto& [name, quantity] : resources) {
@@ -51,7 +45,10 @@ py::dict ResourceDict(const wire::v1::ResourceSet& resources) {
 
 py::object WrapReturns(const Session& session, const base::TaskId& task, int num_returns) {
   if (num_returns == 0) return py::none();
-  if (num_returns < 0 || num_returns == 1) {
+  if (num_returns == core::kStreamingReturns) {
+    return State().hooks.attr("stream_reader")(std::make_unique<ObjectStream>(session, task));
+  }
+  if (num_returns == core::kDynamicReturns || num_returns == 1) {
     return WrapReference(session, base::ReturnObjectId(task, 1), nullptr);
   }
   py::list refs;
@@ -159,7 +156,7 @@ class Core {
       outcome =
           session_->Wait(ids, static_cast<size_t>(num_returns), deadline, interrupted, &ready);
     }
-    if (outcome == LoopDriver::Outcome::kInterrupted) RaiseInterrupted();
+    if (outcome == LoopDriver::Outcome::kInterrupted) RaiseInterrupted(*session_);
     py::list yes, no;
     for (size_t i = 0; i < ids.size(); ++i) (ready[i] ? yes : no).append(refs[i]);
     return py::make_tuple(yes, no);
@@ -449,20 +446,11 @@ class Core {
     for (const core::ArgumentBytes& value : result.values) {
       if (value.inline_bytes != nullptr) DecodeValue(value);
     }
-    if (result.outcome == LoopDriver::Outcome::kInterrupted) RaiseInterrupted();
+    if (result.outcome == LoopDriver::Outcome::kInterrupted) RaiseInterrupted(*session_);
     RaiseSystemError("GET_TIMEOUT",
                      absl::StrCat("Get timed out: ", ids.size(),
                                   ids.size() == 1 ? " object was not ready in time."
                                                   : " objects were not all ready in time."));
-  }
-
-  [[noreturn]] void RaiseInterrupted() const {
-    if (PyErr_Occurred() != nullptr) throw py::error_already_set();
-    if (session_->is_shut_down()) {
-      RaiseSystemError("NOT_CONNECTED", "ray.shutdown() was called while this thread waited");
-    }
-    RaiseSystemError("RAYLET_DIED",
-                     "the raylet of this node has ended; see its log in the session's logs folder");
   }
 
   const Session session_;

@@ -143,7 +143,11 @@ bool Execution::RunToReply(const IncomingCallPtr& call) {
       session_->Abandon(call);
       return false;
     }
-    ReplyValue(call, value);
+    if (call->task_template->num_returns < 0) {
+      RunStream(call, value);
+    } else {
+      ReplyValue(call, value);
+    }
     return true;
   } catch (py::error_already_set& failure) {
     exception = ExceptionOf(failure);
@@ -263,13 +267,17 @@ void Execution::ReplyValue(const IncomingCallPtr& call, const py::object& value)
   session_->Reply(call, TaskStatus::kOk, std::move(results));
 }
 
-void Execution::ReplyError(const IncomingCallPtr& call, const py::object& exception,
-                           bool retryable) {
+core::ResultValue Execution::MakeError(const py::object& exception) {
   core::ResultValue result;
   EncodedValue encoded = EncodedValue::Error(exception);
   result.contained = encoded.references().Contained();
   result.inline_value = core::Serialize(encoded.parts());
-  std::vector<core::ResultValue> results(ReturnCount(*call->task_template), result);
+  return result;
+}
+
+void Execution::ReplyError(const IncomingCallPtr& call, const py::object& exception,
+                           bool retryable) {
+  std::vector<core::ResultValue> results(ReturnCount(*call->task_template), MakeError(exception));
   session_->Reply(call, retryable ? TaskStatus::kRetryableError : TaskStatus::kError,
                   std::move(results));
 }
@@ -351,6 +359,7 @@ struct Execution::AsyncCall {
   py::tuple args;
   py::dict kwargs;
   bool ended = false;
+  uint64_t items = 0;  // sent so far
 
   // True the first time.
   bool End() {
@@ -364,6 +373,13 @@ struct Execution::AsyncCall {
     } catch (py::error_already_set& failure) {
       execution->ReplyException(call, ExceptionOf(failure));
     }
+  }
+  void SendItem(const py::object& item) {
+    if (!ended) execution->SendItem(call, items++, item);
+  }
+  bool HasRoom() const { return execution->session_->HasStreamRoom(*call, items); }
+  void EndStream() {
+    if (End()) execution->EndStream(call, items);
   }
   void Fail(const py::object& error) {
     if (!End()) return;
@@ -440,7 +456,13 @@ void RegisterExecution(py::module_& module) {
           [](const AsyncCall& self) { return py::bytes(self.call->task_id.BinaryString()); })
       .def_property_readonly("cancelled",
                              [](const AsyncCall& self) { return self.call->cancelled; })
+      .def_property_readonly(
+          "is_stream",
+          [](const AsyncCall& self) { return self.call->task_template->num_returns < 0; })
       .def("reply", &AsyncCall::Reply, py::arg("value"))
+      .def("send_item", &AsyncCall::SendItem, py::arg("item"))
+      .def("has_room", &AsyncCall::HasRoom)
+      .def("end_stream", &AsyncCall::EndStream)
       .def("fail", &AsyncCall::Fail, py::arg("error"));
 }
 

@@ -51,6 +51,10 @@ class Execution {
   // False: the process must end.
   bool Run(const core::IncomingCallPtr& call);
   bool RunToReply(const core::IncomingCallPtr& call);
+  // Sends what the generator `items` yields; see execution_streams.cc.
+  void RunStream(const core::IncomingCallPtr& call, const py::object& items);
+  void SendItem(const core::IncomingCallPtr& call, uint64_t index, const py::object& item);
+  void EndStream(const core::IncomingCallPtr& call, uint64_t count);
   py::object CallWithArguments(const core::IncomingCall& call);
   void Create(const core::IncomingCallPtr& call);
   py::object CallableOf(const core::IncomingCall& call);
@@ -58,6 +62,7 @@ class Execution {
   void ReplyError(const core::IncomingCallPtr& call, const py::object& exception, bool retryable);
   core::ResultValue MakeResult(const core::IncomingCallPtr& call, size_t index,
                                const py::object& value);
+  static core::ResultValue MakeError(const py::object& exception);
   std::vector<py::object> SplitReturns(const core::IncomingCallPtr& call, const py::object& value);
   void ReplyException(const core::IncomingCallPtr& call, py::object exception);
   bool LeaveOnSystemExit(const core::IncomingCallPtr& call, const py::object& exception);

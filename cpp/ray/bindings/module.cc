@@ -7,6 +7,7 @@
 #include "ray/bindings/execution.h"
 #include "ray/bindings/id_types.h"
 #include "ray/bindings/object_ref.h"
+#include "ray/bindings/object_stream.h"
 #include "ray/bindings/python_state.h"
 #include "ray/bindings/value_codec.h"
 #include "ray/net/frame.h"
@@ -31,6 +32,7 @@ PYBIND11_MODULE(_raylet, module) {
   ray::bindings::RegisterErrors(module);
   ray::bindings::RegisterIdTypes(module);
   ray::bindings::RegisterObjectRef(module);
+  ray::bindings::RegisterObjectStream(module);
   ray::bindings::RegisterValueCodec(module);
   ray::bindings::RegisterTaskTemplate(module);
   ray::bindings::RegisterExecution(module);

@@ -301,11 +301,18 @@ void CoreWorker::OnPeerFrame(const PeerPtr& peer, const net::Frame& frame) {
       if (!taken.ok() || taken->task_ids_size() != 1) return;
       auto task = base::TaskId::FromBinary(taken->task_ids(0));
       if (!task.ok()) return;
-      auto node = handed_over_.extract(*task);
-      if (node.empty()) return;
-      for (const base::ObjectId& id : node.mapped().references) objects_.Unpin(id);
+      auto it = handed_over_.find(*task);
+      if (it == handed_over_.end()) return;
+      std::vector<base::ObjectId> references = std::move(it->second.batches.front());
+      it->second.batches.pop_front();
+      if (it->second.batches.empty()) handed_over_.erase(it);
+      for (const base::ObjectId& id : references) objects_.Unpin(id);
       return;
     }
+    case wire::v1::STREAM_ITEM:
+      return OnStreamItem(peer, frame);
+    case wire::v1::STREAM_CONSUMED:
+      return OnStreamConsumed(peer, frame);
     default:
       peer->connection->Close(
           absl::InvalidArgumentError(absl::StrCat("unknown frame of type ", frame.type)));
@@ -333,8 +340,9 @@ void CoreWorker::TakeBackHandedOver(const WorkerId& caller) {
   for (auto it = handed_over_.begin(); it != handed_over_.end();) {
     auto current = it++;
     if (current->second.caller != caller) continue;
-    references.insert(references.end(), current->second.references.begin(),
-                      current->second.references.end());
+    for (const std::vector<base::ObjectId>& batch : current->second.batches) {
+      references.insert(references.end(), batch.begin(), batch.end());
+    }
     handed_over_.erase(current);
   }
   for (const base::ObjectId& id : references) objects_.Unpin(id);

@@ -37,6 +37,7 @@
 #include "ray/core/release_queue.h"
 #include "ray/core/serialized_value.h"
 #include "ray/core/store_client.h"
+#include "ray/core/stream_table.h"
 #include "ray/core/task.h"
 #include "ray/core/task_receiver.h"
 #include "ray/core/task_submitter.h"
@@ -146,6 +147,16 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   // Each return object has one local reference, which the caller takes over.
   base::TaskId SubmitTask(TemplatePtr task_template, CallArguments arguments);
   void Cancel(const base::ObjectId& id, bool force, bool recursive);
+
+  // -- streams of generator tasks (core_worker_streams.cc); see stream_table.h
+  base::ObjectId PeekStream(const base::TaskId& task);
+  StreamTable::Step AdvanceStream(const base::TaskId& task, const base::ObjectId& peeked);
+  // The executing side: sends item `index` to the caller.
+  void SendStreamItem(const IncomingCallPtr& call, uint64_t index, ResultValue item);
+  // Whether the reader has read enough of the `sent` items for another one.
+  bool HasStreamRoom(const IncomingCall& call, uint64_t sent);
+  // Blocks until it has, or the call was cancelled.
+  void WaitForStreamRoom(const IncomingCallPtr& call, uint64_t sent, Interrupted interrupted);
 
   // -- actors (core_worker_actors.cc)
   struct NewActor {
@@ -300,7 +311,13 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   void PackRefs(const Task& task, PushTaskFrame* frame) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnTaskReply(const PeerPtr& peer, const TaskPtr& task, const net::Frame& frame)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void StoreReturns(const PeerPtr& peer, const Task& task, TaskReplyFrame* reply)
+  void StoreReturns(const PeerPtr& peer, const Task& task, const TaskReplyFrame& reply)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void StoreReturn(const PeerPtr& peer, const base::ObjectId& id, const ReturnValue& value)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void TakeContained(const PeerPtr& peer, const base::ObjectId& id, const ReturnValue& value)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void ConfirmTaken(const PeerPtr& peer, const base::TaskId& task)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void EndTask(const TaskPtr& task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void FailWith(const TaskPtr& task, const BufferPtr& error) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -313,6 +330,14 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ScheduleTick() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SendRefsTaken() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  // Streams.
+  void OnStreamItem(const PeerPtr& peer, const net::Frame& frame)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void OnStreamConsumed(const PeerPtr& peer, const net::Frame& frame)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void SendConsumed(const base::TaskId& task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void CloseStream(const base::TaskId& task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // Actors.
   void RegisterActor(const wire::v1::RegisterActor& request,
@@ -341,6 +366,8 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   void NotifyCalls() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ReturnToOwner(const std::vector<IncomingCallPtr>& calls)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Views of `result`.
+  ReturnValue ToReturnValue(const ResultValue& result) const;
   void ReplyToCaller(const IncomingCallPtr& call, TaskStatus status, uint32_t run_micros,
                      const std::vector<ResultValue>& results) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ProtectContained(const IncomingCallPtr& call, const std::vector<ResultValue>& results)
@@ -371,6 +398,7 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   std::atomic<bool> exit_requested_{false};
 
   ObjectTable objects_ ABSL_GUARDED_BY(mutex_){this};
+  StreamTable streams_ ABSL_GUARDED_BY(mutex_){&objects_};
   std::unique_ptr<TaskSubmitter> tasks_ ABSL_GUARDED_BY(mutex_);
   ActorSubmitter actors_ ABSL_GUARDED_BY(mutex_){this};
   TaskReceiver receiver_ ABSL_GUARDED_BY(mutex_);
@@ -395,10 +423,10 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   };
   std::vector<HeldReply> held_replies_
       ABSL_GUARDED_BY(mutex_);  // wait for borrow registrations (REF-2)
-  // References inside results, pinned until the caller has registered them.
+  // References inside results and stream items, pinned until the caller has registered them.
   struct HandedOver {
     base::WorkerId caller;
-    std::vector<base::ObjectId> references;
+    std::deque<std::vector<base::ObjectId>> batches;  // one a REFS_TAKEN
   };
   absl::flat_hash_map<base::TaskId, HandedOver> handed_over_ ABSL_GUARDED_BY(mutex_);
   struct RefsTaken {
@@ -415,6 +443,7 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   std::vector<base::TaskId> cancelled_running_ ABSL_GUARDED_BY(mutex_);
   std::function<void(const IncomingCall&)> on_cancel_running_ ABSL_GUARDED_BY(mutex_);
   int blocked_threads_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool stream_room_changed_ ABSL_GUARDED_BY(mutex_) = false;
 
   absl::Mutex message_mutex_ ABSL_ACQUIRED_AFTER(mutex_);
   std::deque<Message> messages_ ABSL_GUARDED_BY(message_mutex_);

@@ -169,7 +169,8 @@ void CoreWorker::ArgumentArrived(const IncomingCallPtr& call) {
 
 void CoreWorker::NotifyCalls() {
   if (call_notification_fd_ < 0) return;
-  bool something = receiver_.HasRunnable() || !cancelled_running_.empty() || exit_requested_.load();
+  bool something = receiver_.HasRunnable() || !cancelled_running_.empty() ||
+                   exit_requested_.load() || std::exchange(stream_room_changed_, false);
   if (!something) return;
   uint64_t one = 1;
   ssize_t n = write(call_notification_fd_, &one, sizeof one);
@@ -244,7 +245,9 @@ void CoreWorker::Reply(const IncomingCallPtr& call, TaskStatus status,
 void CoreWorker::ProtectContained(const IncomingCallPtr& call,
                                   const std::vector<ResultValue>& results) {
   std::vector<ObjectId> pinned;
+  bool contains_some = false;
   for (const ResultValue& result : results) {
+    contains_some = contains_some || !result.contained.empty();
     for (const ContainedObject& inner : result.contained) {
       ObjectTable::Entry* entry = objects_.Find(inner.id);
       if (entry == nullptr) continue;
@@ -256,7 +259,10 @@ void CoreWorker::ProtectContained(const IncomingCallPtr& call,
       }
     }
   }
-  if (!pinned.empty()) handed_over_[call->task_id] = {call->caller->worker_id, std::move(pinned)};
+  if (!contains_some) return;
+  HandedOver& handed_over = handed_over_[call->task_id];
+  handed_over.caller = call->caller->worker_id;
+  handed_over.batches.push_back(std::move(pinned));
 }
 
 void CoreWorker::SendHeldReplies() {
@@ -265,24 +271,26 @@ void CoreWorker::SendHeldReplies() {
   }
 }
 
+ReturnValue CoreWorker::ToReturnValue(const ResultValue& result) const {
+  ReturnValue value;
+  if (result.inline_value != nullptr) {
+    value.value = result.inline_value->view();
+  } else {
+    value.kind = ReturnValue::Kind::kInStore;
+  }
+  for (const ContainedObject& inner : result.contained) {
+    const AddressPtr& owner = inner.owner == nullptr ? self_ : inner.owner;
+    value.contained.push_back({inner.id, owner->serialized});
+  }
+  return value;
+}
+
 void CoreWorker::ReplyToCaller(const IncomingCallPtr& call, TaskStatus status, uint32_t run_micros,
                                const std::vector<ResultValue>& results) {
   TaskReplyFrame frame;
   frame.status = status;
   frame.run_micros = run_micros;
-  for (const ResultValue& result : results) {
-    ReturnValue value;
-    if (result.inline_value != nullptr) {
-      value.value = result.inline_value->view();
-    } else {
-      value.kind = ReturnValue::Kind::kInStore;
-    }
-    for (const ContainedObject& inner : result.contained) {
-      const AddressPtr& owner = inner.owner == nullptr ? self_ : inner.owner;
-      value.contained.push_back({inner.id, owner->serialized});
-    }
-    frame.returns.push_back(std::move(value));
-  }
+  for (const ResultValue& result : results) frame.returns.push_back(ToReturnValue(result));
   std::string metadata;
   std::vector<std::string_view> payload;
   PackTaskReply(frame, &metadata, &payload);

@@ -71,10 +71,13 @@ void CoreWorker::Drain() {
   if (release_queue_.empty()) return;
   release_queue_.Drain([this](ReleaseQueue::Kind kind, const ObjectId& id) {
     mutex_.AssertHeld();
-    if (kind == ReleaseQueue::Kind::kReference) {
-      objects_.RemoveLocal(id);
-    } else if (store_ != nullptr) {
-      store_->Release(id);
+    switch (kind) {
+      case ReleaseQueue::Kind::kReference:
+        return objects_.RemoveLocal(id);
+      case ReleaseQueue::Kind::kStream:
+        return CloseStream(base::TaskOf(id));
+      case ReleaseQueue::Kind::kStorePin:
+        if (store_ != nullptr) store_->Release(id);
     }
   });
 }

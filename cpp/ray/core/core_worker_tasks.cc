@@ -62,6 +62,8 @@ void CoreWorker::AddReturns(const Task& task) {
   for (int i = 1; i <= count; ++i) {
     objects_.AddOwned(base::ReturnObjectId(task.id, static_cast<uint32_t>(i))).local = 1;
   }
+  const TaskTemplate& of = *task.task_template;
+  if (of.is_stream()) streams_.Open(task.id, of.num_returns == kStreamingReturns);
 }
 
 void CoreWorker::Resolve(const TaskPtr& task) {
@@ -272,35 +274,48 @@ void CoreWorker::OnTaskReply(const PeerPtr& peer, const TaskPtr& task, const net
     if (again) return actors_.Retry(task);
     actors_.OnTaskDone(task);
   }
-  StoreReturns(peer, *task, &*reply);
+  StoreReturns(peer, *task, *reply);
   EndTask(task);
 }
 
-void CoreWorker::StoreReturns(const PeerPtr& peer, const Task& task, TaskReplyFrame* reply) {
+void CoreWorker::StoreReturns(const PeerPtr& peer, const Task& task, const TaskReplyFrame& reply) {
   bool took_refs = false;
-  for (size_t i = 0; i < reply->returns.size(); ++i) {
-    ReturnValue& value = reply->returns[i];
-    ObjectId id = base::ReturnObjectId(task.id, static_cast<uint32_t>(i + 1));
-    if (!value.contained.empty()) {
-      std::vector<ContainedObject> contained;
-      for (const ContainedReference& reference : value.contained) {
-        auto owner = WorkerAddress::Parse(reference.owner_address);
-        if (owner.ok()) contained.push_back({reference.object_id, *std::move(owner)});
-      }
-      objects_.SetContains(id, std::move(contained), peer->worker_id);
-      took_refs = true;
-    }
-    if (value.kind == ReturnValue::Kind::kInline) {
-      objects_.SetInline(id, Buffer::Copy(value.value));
-    } else {
-      objects_.SetInStore(id, peer->address->node_id);
-    }
-    if (objects_.Find(id) == nullptr && value.kind == ReturnValue::Kind::kInStore) {
-      FreeStored(id, peer->address->node_id);  // nobody waits for it any more
-    }
+  for (size_t i = 0; i < reply.returns.size(); ++i) {
+    StoreReturn(peer, base::ReturnObjectId(task.id, static_cast<uint32_t>(i + 1)),
+                reply.returns[i]);
+    took_refs = took_refs || !reply.returns[i].contained.empty();
   }
-  if (!took_refs) return;
-  refs_taken_.push_back({peer, task.id});
+  if (task.task_template->is_stream()) {
+    bool failed = reply.status != TaskStatus::kOk;
+    streams_.End(task.id, failed ? Buffer::Copy(reply.returns[0].value) : nullptr);
+  }
+  if (took_refs) ConfirmTaken(peer, task.id);
+}
+
+void CoreWorker::StoreReturn(const PeerPtr& peer, const ObjectId& id, const ReturnValue& value) {
+  TakeContained(peer, id, value);
+  if (value.kind == ReturnValue::Kind::kInline) {
+    objects_.SetInline(id, Buffer::Copy(value.value));
+  } else if (objects_.Find(id) != nullptr) {
+    objects_.SetInStore(id, peer->address->node_id);
+  } else {
+    FreeStored(id, peer->address->node_id);  // nobody waits for it any more
+  }
+}
+
+void CoreWorker::TakeContained(const PeerPtr& peer, const ObjectId& id, const ReturnValue& value) {
+  std::vector<ContainedObject> contained;
+  for (const ContainedReference& reference : value.contained) {
+    auto owner = WorkerAddress::Parse(reference.owner_address);
+    if (owner.ok()) contained.push_back({reference.object_id, *std::move(owner)});
+  }
+  objects_.SetContains(id, std::move(contained), peer->worker_id);
+}
+
+// The sender may let go of what the value contains, once this process is registered with the
+// owners.
+void CoreWorker::ConfirmTaken(const PeerPtr& peer, const TaskId& task) {
+  refs_taken_.push_back({peer, task});
   objects_.RegisterUnregistered();
   if (!objects_.registrations_under_way()) SendRefsTaken();
 }
@@ -330,6 +345,7 @@ void CoreWorker::FailWith(const TaskPtr& task, const BufferPtr& error) {
   for (int i = 1; i <= count; ++i) {
     objects_.SetInline(base::ReturnObjectId(task->id, static_cast<uint32_t>(i)), error);
   }
+  if (task->task_template->is_stream()) streams_.End(task->id, error);
   EndTask(task);
 }
 

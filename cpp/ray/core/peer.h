@@ -17,8 +17,8 @@ namespace ray::core {
 // The constant part of the tasks of one kind, as the executing side keeps it.
 struct ReceivedTemplate {
   std::string name;
-  std::string function;  // pickled; of an actor call: the method's name
-  int num_returns = 1;
+  std::string function;    // pickled; of an actor call: the method's name
+  int num_returns = 1;     // or kStreamingReturns, kDynamicReturns of task.h
   base::ActorId actor_id;  // nil for a task
   base::JobId job_id;
   std::string concurrency_group;

@@ -22,7 +22,8 @@ namespace ray::core {
 
 class ReleaseQueue {
  public:
-  enum class Kind : uint8_t { kReference, kStorePin };
+  // kStream: the reader of the stream that ends with this object.
+  enum class Kind : uint8_t { kReference, kStorePin, kStream };
 
   ReleaseQueue() = default;
   ~ReleaseQueue() {

@@ -39,7 +39,8 @@ struct TaskTemplate {
       contains;  // references inside `function`: pinned by every task of the template
   std::string scheduling_class;  // equal for templates whose leases are interchangeable
 
-  int return_objects() const { return num_returns < 0 ? 1 : num_returns; }
+  bool is_stream() const { return num_returns < 0; }
+  int return_objects() const { return is_stream() ? 1 : num_returns; }
 };
 using TemplatePtr = std::shared_ptr<const TaskTemplate>;
 
@@ -62,6 +63,7 @@ struct Task {
   uint32_t attempt = 0;
   int retries_left = 0;  // or kUnlimited
   bool cancelled = false;
+  base::WorkerId producer;  // streaming: who sent the latest item
 
   bool TakeRetry() {
     if (retries_left == 0 || cancelled) return false;

@@ -45,6 +45,18 @@ bool GetRefArgument(PackReader* reader, PackReader* payload, RefArgument* ref) {
   return reader->ok() && payload->ok();
 }
 
+void PutReturn(const ReturnValue& value, PackWriter* writer,
+               std::vector<std::string_view>* payload) {
+  writer->Put(value.kind);
+  writer->Put(static_cast<uint32_t>(value.value.size()));
+  writer->Put(static_cast<uint32_t>(value.contained.size()));
+  for (const ContainedReference& reference : value.contained) {
+    writer->PutBytes(reference.object_id.Binary());
+    writer->PutSized(reference.owner_address);
+  }
+  payload->push_back(value.value);
+}
+
 bool GetReturn(PackReader* reader, PackReader* payload, ReturnValue* value) {
   value->kind = reader->Get<ReturnValue::Kind>();
   auto size = reader->Get<uint32_t>();
@@ -109,16 +121,7 @@ void PackTaskReply(const TaskReplyFrame& reply, std::string* metadata,
   writer.Put(reply.status);
   writer.Put(static_cast<uint32_t>(reply.returns.size()));
   writer.Put(reply.run_micros);
-  for (const ReturnValue& value : reply.returns) {
-    writer.Put(value.kind);
-    writer.Put(static_cast<uint32_t>(value.value.size()));
-    writer.Put(static_cast<uint32_t>(value.contained.size()));
-    for (const ContainedReference& reference : value.contained) {
-      writer.PutBytes(reference.object_id.Binary());
-      writer.PutSized(reference.owner_address);
-    }
-    payload->push_back(value.value);
-  }
+  for (const ReturnValue& value : reply.returns) PutReturn(value, &writer, payload);
 }
 
 absl::StatusOr<TaskReplyFrame> ParseTaskReply(std::string_view metadata, std::string_view payload) {
@@ -136,6 +139,26 @@ absl::StatusOr<TaskReplyFrame> ParseTaskReply(std::string_view metadata, std::st
   }
   if (!reader.at_end() || !values.at_end()) return Malformed("PUSH_TASK reply");
   return reply;
+}
+
+void PackStreamItem(const StreamItemFrame& item, std::string* metadata,
+                    std::vector<std::string_view>* payload) {
+  PackWriter writer(metadata);
+  writer.PutBytes(item.task_id.Binary());
+  writer.Put(item.index);
+  PutReturn(item.item, &writer, payload);
+}
+
+absl::StatusOr<StreamItemFrame> ParseStreamItem(std::string_view metadata,
+                                                std::string_view payload) {
+  PackReader reader(metadata);
+  PackReader values(payload);
+  StreamItemFrame item;
+  item.task_id = GetId<base::TaskId>(&reader);
+  item.index = reader.Get<uint64_t>();
+  bool good = GetReturn(&reader, &values, &item.item);
+  if (!good || !reader.at_end() || !values.at_end()) return Malformed("STREAM_ITEM");
+  return item;
 }
 
 }  // namespace ray::core

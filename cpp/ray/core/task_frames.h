@@ -1,4 +1,5 @@
-// PUSH_TASK and its reply, the two frames of the hot path: hand-packed metadata, raw payload.
+// PUSH_TASK, its reply and STREAM_ITEM, the frames of the hot path: hand-packed metadata, raw
+// payload.
 // docs/wire.md has the offsets; golden bytes are in tests/cpp/core/task_frames_test.cc. Threads:
 // free functions.   Errors: Parse refuses what does not fit together; the caller then closes the
 // connection.
@@ -69,5 +70,17 @@ struct TaskReplyFrame {
 void PackTaskReply(const TaskReplyFrame& reply, std::string* metadata,
                    std::vector<std::string_view>* payload);
 absl::StatusOr<TaskReplyFrame> ParseTaskReply(std::string_view metadata, std::string_view payload);
+
+// One item of a generator task.
+struct StreamItemFrame {
+  base::TaskId task_id;
+  uint64_t index = 0;  // from 0
+  ReturnValue item;
+};
+
+void PackStreamItem(const StreamItemFrame& item, std::string* metadata,
+                    std::vector<std::string_view>* payload);
+absl::StatusOr<StreamItemFrame> ParseStreamItem(std::string_view metadata,
+                                                std::string_view payload);
 
 }  // namespace ray::core

@@ -54,6 +54,7 @@ struct IncomingCall {
   bool cancelled = false;
   bool interruptible = false;  // runs in a thread that a cancel may interrupt
   int64_t started_nanos = 0;
+  uint64_t items_consumed = 0;  // streaming: what the reader has read
 };
 using IncomingCallPtr = std::shared_ptr<IncomingCall>;
 

@@ -318,6 +318,9 @@ class GcsClient::Impl {
       case GcsMessage::kNodesChanged:
         Raise(events_.on_nodes_changed, message.nodes_changed());
         break;
+      case GcsMessage::kPrepareBundles:
+      case GcsMessage::kCommitBundles:
+      case GcsMessage::kReturnBundles:
       case GcsMessage::MESSAGE_NOT_SET:
         break;  // a bare acknowledgement
     }

@@ -116,6 +116,25 @@ TEST(PushTask, GoldenBytes) {
   EXPECT_EQ(Pack(PackPushTask, task).payload, "argumentsvalue");
 }
 
+TEST(StreamItem, SurvivesTheWireAndIsRefusedWhenCutShort) {
+  StreamItemFrame item;
+  item.task_id = SampleTask().task_id;
+  item.index = 1234567890123;
+  item.item = SampleReply().returns[0];
+  const Packed packed = Pack(PackStreamItem, item);
+  auto parsed = ParseStreamItem(packed.metadata, packed.payload);
+  ASSERT_TRUE(parsed.ok()) << parsed.status();
+  EXPECT_EQ(parsed->task_id, item.task_id);
+  EXPECT_EQ(parsed->index, item.index);
+  EXPECT_EQ(parsed->item.value, "result");
+  ASSERT_EQ(parsed->item.contained.size(), 2u);
+  EXPECT_EQ(parsed->item.contained[0].owner_address, "owner one");
+  for (size_t size = 0; size < packed.metadata.size(); ++size) {
+    EXPECT_FALSE(ParseStreamItem(packed.metadata.substr(0, size), packed.payload).ok());
+  }
+  EXPECT_FALSE(ParseStreamItem(packed.metadata, packed.payload + "more").ok());
+}
+
 TEST(TaskReply, SurvivesTheWire) {
   const TaskReplyFrame reply = SampleReply();
   const Packed packed = Pack(PackTaskReply, reply);

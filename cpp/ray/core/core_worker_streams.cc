@@ -1,0 +1,115 @@
+// Generator tasks: items in and what was read out (the owner), items out and back-pressure (the
+// executing side).
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "ray/core/core_worker.h"
+#include "ray/core/parse_frame.h"
+
+namespace ray::core {
+
+using base::ObjectId;
+using base::TaskId;
+
+// ----------------------------------------------------------------------------------------------
+// the owner
+
+ObjectId CoreWorker::PeekStream(const TaskId& task) {
+  absl::MutexLock lock(&mutex_);
+  Drain();
+  return streams_.Peek(task);
+}
+
+StreamTable::Step CoreWorker::AdvanceStream(const TaskId& task, const ObjectId& peeked) {
+  absl::MutexLock lock(&mutex_);
+  StreamTable::Step step = streams_.Advance(task, peeked);
+  if (step == StreamTable::Step::kItem) SendConsumed(task);
+  return step;
+}
+
+void CoreWorker::CloseStream(const TaskId& task) {
+  streams_.Close(task);
+  SendConsumed(task);  // the producer need not wait for anybody
+}
+
+void CoreWorker::OnStreamItem(const PeerPtr& peer, const net::Frame& frame) {
+  auto item = ParseStreamItem(frame.metadata, frame.payload);
+  if (!item.ok()) return peer->connection->Close(item.status());
+  StreamTable::Arrival arrival = streams_.OnItem(item->task_id, item->index);
+  ObjectId id = StreamItemId(item->task_id, item->index);
+  if (arrival.wanted) {
+    StoreReturn(peer, id, item->item);
+  } else {
+    TakeContained(peer, ObjectId::Nil(), item->item);  // gives back at once what came with it
+    bool stored_again = item->item.kind == ReturnValue::Kind::kInStore;
+    if (stored_again && objects_.Find(id) == nullptr) FreeStored(id, peer->address->node_id);
+  }
+  if (!item->item.contained.empty()) ConfirmTaken(peer, item->task_id);
+  auto task = pending_.find(item->task_id);
+  if (task == pending_.end()) return;
+  task->second->producer = peer->worker_id;
+  // Read before it came: a retry says again what the reader already has.
+  if (arrival.consumed > item->index) SendConsumed(item->task_id);
+}
+
+void CoreWorker::SendConsumed(const TaskId& task) {
+  auto it = pending_.find(task);
+  if (it == pending_.end() || it->second->task_template->stream_backpressure == 0) return;
+  PeerPtr producer = peers_->FindConnected(it->second->producer);
+  if (producer == nullptr) return;
+  wire::v1::StreamConsumed message;
+  message.set_task_id(task.BinaryString());
+  message.set_consumed(streams_.ConsumedOf(task));
+  producer->connection->Send(wire::v1::STREAM_CONSUMED, message);
+}
+
+// ----------------------------------------------------------------------------------------------
+// the executing side
+
+void CoreWorker::SendStreamItem(const IncomingCallPtr& call, uint64_t index, ResultValue item) {
+  absl::MutexLock lock(&mutex_);
+  Drain();
+  ProtectContained(call, {item});
+  StreamItemFrame frame;
+  frame.task_id = call->task_id;
+  frame.index = index;
+  frame.item = ToReturnValue(item);
+  std::string metadata;
+  std::vector<std::string_view> payload;
+  PackStreamItem(frame, &metadata, &payload);
+  call->caller->connection->SendRaw(wire::v1::STREAM_ITEM, 0, 0, metadata, payload,
+                                    net::Connection::Flush::kCoalesce);
+  peers_->MarkDirty(call->caller);
+}
+
+bool CoreWorker::HasStreamRoom(const IncomingCall& call, uint64_t sent) {
+  absl::MutexLock lock(&mutex_);
+  uint32_t limit = call.task_template->stream_backpressure;
+  return limit == 0 || call.cancelled || sent < limit || sent - limit < call.items_consumed;
+}
+
+void CoreWorker::WaitForStreamRoom(const IncomingCallPtr& call, uint64_t sent,
+                                   Interrupted interrupted) {
+  if (HasStreamRoom(*call, sent)) return;
+  FlushReplies();
+  auto has_room = [&] {
+    mutex_.AssertHeld();
+    return call->cancelled ||
+           sent - call->task_template->stream_backpressure < call->items_consumed;
+  };
+  WaitBlocked(has_room, kNoDeadline, interrupted);
+}
+
+void CoreWorker::OnStreamConsumed(const PeerPtr& peer, const net::Frame& frame) {
+  auto message = ParseMetadata<wire::v1::StreamConsumed>(frame);
+  auto id = message.ok() ? TaskId::FromBinary(message->task_id()) : message.status();
+  if (!id.ok()) return peer->connection->Close(id.status());
+  IncomingCallPtr call = receiver_.FindRunning(*id);
+  if (call == nullptr || call->caller != peer) return;
+  call->items_consumed = std::max(call->items_consumed, message->consumed());
+  stream_room_changed_ = true;
+  NotifyCalls();
+}
+
+}  // namespace ray::core
