@@ -4,6 +4,7 @@
 # make lint        ruff and clang-format, changing nothing;  make format changes
 # make bench       C++ benchmarks (bench/cpp), built in build/bench
 # make asan|tsan   C++ tests under the sanitizers, in build/asan and build/tsan
+# make gpu-check   the accelerator layer alone, built in build/accelerators; needs no setup
 # make thread-safety   Clang's thread-safety analysis (installs clang-14 when missing)
 
 PYTHON ?= python3
@@ -18,7 +19,7 @@ CXX_FILES = $(shell find $(wildcard cpp tests/cpp tests/fuzz bench/cpp cmake) -n
 
 export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
 
-.PHONY: setup quickstart build-tests ctest pytest test lint format bench asan tsan thread-safety clean
+.PHONY: setup quickstart build-tests ctest pytest test lint format bench asan tsan gpu-check thread-safety clean
 
 setup:
 	@$(PYTHON) scripts/setup_env.py
@@ -62,6 +63,9 @@ asan tsan:
 	cmake --preset $@
 	cmake --build --preset $@
 	ctest --test-dir build/$@ --output-on-failure --no-tests=ignore $(CTEST_ARGS)
+
+gpu-check:
+	@$(PYTHON) scripts/gpu_check.py
 
 thread-safety:
 	@$(PYTHON) scripts/system_packages.py

@@ -6,6 +6,7 @@ from tidy.tidy_files import INCLUDE, ROOT, cpp_files
 
 LAYERS = [
     "base",
+    "accelerators",
     "net",
     "resources",
     "scheduling",
