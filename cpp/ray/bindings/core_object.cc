@@ -66,7 +66,8 @@ struct ActorClient {
 
   py::object Submit(const PyTaskTemplate& of, const py::tuple& args, const py::object& kwargs) {
     core::CallArguments arguments = BuildArguments(session, of.task_template->name, args, kwargs);
-    auto task = session->SubmitActorCall(id, of.task_template, std::move(arguments));
+    auto task =
+        session->SubmitActorCall(id, of.task_template, std::move(arguments), SubmittingTask());
     if (!task.has_value()) {
       RaiseSystemError("PENDING_CALLS_LIMIT",
                        absl::StrCat("the actor ", id.Hex(),
@@ -180,12 +181,29 @@ class Core {
   py::object SubmitTask(const PyTaskTemplate& of, const py::tuple& args, const py::object& kwargs) {
     RequireLive();
     core::CallArguments arguments = BuildArguments(session_, of.task_template->name, args, kwargs);
-    base::TaskId task = session_->SubmitTask(of.task_template, std::move(arguments));
+    base::TaskId task =
+        session_->SubmitTask(of.task_template, std::move(arguments), SubmittingTask());
     return WrapReturns(session_, task, of.task_template->num_returns);
   }
 
   void Cancel(const py::object& ref, bool force, bool recursive) {
     session_->Cancel(IdOf(ref.ptr()), force, recursive);
+  }
+
+  std::string WhyPending(const py::object& ref) {
+    const base::ObjectId& id = IdOf(ref.ptr());
+    SignalCheck interrupted;
+    absl::StatusOr<std::string> why = "";
+    {
+      GilRelease release;
+      why = session_->WhyPending(id, interrupted);
+    }
+    return ValueOrRaise(std::move(why));
+  }
+
+  void ReportEnvironmentError(const std::string& message) {
+    GilRelease release;
+    session_->ReportEnvironmentError(message);
   }
 
   // -- actors
@@ -392,6 +410,11 @@ class Core {
       out["task_name"] = task->task_template->name;
       out["actor_id"] = py::bytes();
       out["attempt"] = task->attempt;
+      out["cancelled"] = task->call != nullptr && task->call->cancelled;
+      if (const auto& callable = task->task_template->loaded; callable != nullptr) {
+        out["function"] =
+            py::reinterpret_borrow<py::object>(static_cast<PyObject*>(callable.get()));
+      }
       for (const auto& [name, raw] : task->task_template->resources) {
         resources[py::str(name)] = base::FixedPoint::FromRaw(raw).ToDouble();
       }
@@ -403,7 +426,6 @@ class Core {
       resources = ResourceDict(creation->spec().lifetime_resources());
     }
     out["resources"] = resources;
-    out["gpu_ids"] = py::list();
     return out;
   }
 
@@ -569,6 +591,9 @@ void RegisterWorkerSide(py::class_<Core>& type) {
 }  // namespace
 
 void RegisterCore(py::module_& module) {
+  module.def(
+      "set_current_call_variable",
+      [](const py::object& variable) { State().current_call = variable; }, py::arg("variable"));
   py::class_<ReadyQueue, std::shared_ptr<ReadyQueue>>(module, "ReadyQueue")
       .def(py::init<>())
       .def("fileno", &ReadyQueue::fd)
@@ -597,6 +622,15 @@ void RegisterCore(py::module_& module) {
             return Core::Connect(WorkerOptions(endpoint, startup_token, log_file));
           },
           py::arg("raylet_endpoint"), py::kw_only(), py::arg("startup_token"), py::arg("log_file"))
+      .def_static(
+          "connect_setup",
+          [](const std::string& endpoint, uint64_t startup_token, const std::string& log_file) {
+            CoreWorker::Options options = WorkerOptions(endpoint, startup_token, log_file);
+            options.is_setup = true;
+            return Core::Connect(options);
+          },
+          py::arg("raylet_endpoint"), py::kw_only(), py::arg("startup_token"), py::arg("log_file"))
+      .def("report_environment_error", &Core::ReportEnvironmentError, py::arg("message"))
       .def("shutdown", &Core::Shutdown)
       .def("put", &Core::Put)
       .def("get", &Core::Get, py::arg("refs"), py::arg("timeout"))
@@ -608,6 +642,7 @@ void RegisterCore(py::module_& module) {
       .def("ref_counts", &Core::ReferenceCounts)
       .def("submit_task", &Core::SubmitTask, py::arg("template"), py::arg("args"),
            py::arg("kwargs"))
+      .def("why_pending", &Core::WhyPending, py::arg("ref"))
       .def("cancel", &Core::Cancel, py::arg("ref"), py::arg("force"), py::arg("recursive"))
       .def("create_actor", &Core::CreateActor)
       .def("actor_client", &Core::ClientOf, py::arg("actor_id"))

@@ -1,6 +1,7 @@
 #include "ray/bindings/execution.h"
 
 #include <pthread.h>
+#include <pybind11/stl.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -41,6 +42,7 @@ RunningTask ContextOf(const core::IncomingCall& call) {
   task.actor_id = base::ActorOf(call.task_id);
   task.task_template = call.task_template;
   task.attempt = call.attempt;
+  task.call = &call;
   return task;
 }
 
@@ -50,6 +52,20 @@ py::object TaskCancelled(const core::IncomingCall& call) {
   error.message = absl::StrCat("the task ", call.task_template->name, " was cancelled");
   error.details = {{"task_id", call.task_id.Hex()}};
   return MakeSystemError(error);
+}
+
+// Tells the worker which devices it may use: their ids by resource, and the variables that confine
+// it to them. `grant` is a LeaseInstances or a CreateActor.
+template <typename Grant>
+void UseDevices(const py::object& callbacks, const Grant& grant) {
+  py::dict ids;
+  py::dict environment;
+  for (const auto& [resource, instances] : grant.instances()) {
+    ids[py::str(resource)] =
+        std::vector<std::string>(instances.ids().begin(), instances.ids().end());
+  }
+  for (const auto& [name, value] : grant.environment()) environment[py::str(name)] = value;
+  callbacks.attr("use_devices")(ids, environment);
 }
 
 size_t ReturnCount(const core::ReceivedTemplate& of) {
@@ -117,6 +133,8 @@ bool Execution::Run(const IncomingCallPtr& call) {
     Create(call);
     return true;
   }
+  UseNewDevices();
+  CountCall(*call->task_template);
   RunningTask context = ContextOf(*call);
   RunningScope scope(&context);
   bool go_on = RunToReply(call);
@@ -126,6 +144,17 @@ bool Execution::Run(const IncomingCallPtr& call) {
     if (PyErr_CheckSignals() != 0) PyErr_Clear();
   }
   return go_on && !leaving_.has_value();
+}
+
+void Execution::UseNewDevices() {
+  auto instances = session_->TakeInstances();
+  if (instances.has_value()) UseDevices(callbacks_, *instances);
+}
+
+// The call that reaches max_calls is the last one of this process, of any function.
+void Execution::CountCall(const core::ReceivedTemplate& of) {
+  if (of.max_calls == 0 || ++calls_[of.function] < of.max_calls) return;
+  session_->RetireAfterThisCall();
 }
 
 // Every way out of here either answers the call or ends the process.
@@ -160,8 +189,8 @@ bool Execution::RunToReply(const IncomingCallPtr& call) {
 // The arguments end with the call: a reference inside them that nobody kept need not be registered
 // with its owner.
 py::object Execution::CallWithArguments(const core::IncomingCall& call) {
+  py::object function = CallableOf(call);  // first: it enters the job, whose modules they may need
   UnpackedArguments arguments = UnpackArguments(call);
-  py::object function = CallableOf(call);
   PyObject* result = PyObject_Call(function.ptr(), arguments.args.ptr(), arguments.kwargs.ptr());
   if (result == nullptr) throw py::error_already_set();
   return py::reinterpret_steal<py::object>(result);
@@ -310,6 +339,8 @@ void Execution::Create(const IncomingCallPtr& call) {
       DecodeValue(reference.value, &error);
       if (error) RaisePython(State().hooks.attr("dependency_error")(description->name, error));
     }
+    UseDevices(callbacks_, *creation_);
+    callbacks_.attr("enter_job")();  // before anything of the user's is unpickled
     UnpackedArguments arguments = UnpackArguments(*call);
     py::dict info;
     info["actor_id"] = py::bytes(spec.actor_id());
@@ -434,13 +465,25 @@ py::object Execution::TakeCalls(int limit) {
 
 void Execution::InstallCancelHandler() {
   pthread_t main_thread = pthread_self();
-  session_->SetCancelHandler([this, main_thread](const core::IncomingCall& call) {
+  session_->SetCancelHandler([this, main_thread](core::IncomingCall& call) {
     // A task on the main thread is interrupted as Ctrl-C would; calls of actors end by themselves
     // or by their loop.
-    bool interruptible = mode_ == Mode::kMainThread && call.caller != nullptr &&
+    call.interruptible = mode_ == Mode::kMainThread && call.caller != nullptr &&
                          call.task_template->actor_id.IsNil();
-    if (interruptible) pthread_kill(main_thread, SIGINT);
+    if (call.interruptible) pthread_kill(main_thread, SIGINT);
   });
+}
+
+base::TaskId SubmittingTask() {
+  if (running_task != nullptr) return running_task->task_id;
+  if (!State().current_call) return base::TaskId::Nil();
+  PyObject* call = nullptr;
+  if (PyContextVar_Get(State().current_call.ptr(), Py_None, &call) < 0) {
+    throw py::error_already_set();
+  }
+  auto owned = py::reinterpret_steal<py::object>(call);
+  if (owned.is_none()) return base::TaskId::Nil();
+  return owned.cast<Execution::AsyncCall&>().call->task_id;
 }
 
 void RegisterExecution(py::module_& module) {

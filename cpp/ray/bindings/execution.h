@@ -24,9 +24,12 @@ struct RunningTask {
   base::ActorId actor_id;
   core::ReceivedTemplatePtr task_template;
   uint32_t attempt = 0;
+  const core::IncomingCall* call = nullptr;  // null for the creation of an actor
 };
-// Null outside of a call.
+// Null outside of a call, and in an event loop.
 const RunningTask* CurrentTask();
+// The task whose code submits a call now, in an event loop too; nil: none.
+base::TaskId SubmittingTask();
 
 class Execution {
  public:
@@ -50,6 +53,8 @@ class Execution {
 
   // False: the process must end.
   bool Run(const core::IncomingCallPtr& call);
+  void UseNewDevices();
+  void CountCall(const core::ReceivedTemplate& of);
   bool RunToReply(const core::IncomingCallPtr& call);
   // Sends what the generator `items` yields; see execution_streams.cc.
   void RunStream(const core::IncomingCallPtr& call, const py::object& items);
@@ -74,7 +79,8 @@ class Execution {
   Mode mode_ = Mode::kMainThread;
   std::shared_ptr<const wire::v1::CreateActor> creation_;
   absl::flat_hash_set<std::string> groups_;
-  std::optional<std::string> leaving_;  // exit_actor: why
+  std::optional<std::string> leaving_;                // exit_actor: why
+  absl::flat_hash_map<std::string, uint32_t> calls_;  // of functions with max_calls
   int call_fd_ = -1;
   absl::flat_hash_map<base::TaskId, py::object> async_calls_;  // running on the event loop
 };

@@ -17,6 +17,7 @@ struct PythonState {
   py::object hooks;         // see python/ray/_hooks.py
   py::object pickle_dumps;  // the C functions
   py::object pickle_loads;
+  py::object current_call;  // contextvars.ContextVar of an asyncio actor's call; null elsewhere
   PyObject* ndarray_type = nullptr;           // numpy.ndarray once numpy was imported
   std::shared_ptr<core::CoreWorker> current;  // the session that unpickled references belong to
 };

@@ -98,6 +98,7 @@ void ActorSubmitter::OnActorInfo(const ActorInfo& info) {
   actor->revision = info.revision();
   actor->state = info.state();
   actor->description = info.class_name();
+  actor->pending_reason = info.pending_reason();
   if (info.state() == wire::v1::ALIVE) {
     absl::StatusOr<AddressPtr> address = WorkerAddress::FromProto(info.address());
     if (!address.ok()) return;
@@ -164,6 +165,9 @@ void ActorSubmitter::FailAll(std::vector<TaskPtr> tasks, const SystemError& erro
 SystemError ActorSubmitter::DeathError(const ActorInfo& info) const {
   SystemError error;
   error.code = "ACTOR_DIED";
+  if (info.death_cause() == wire::v1::ENVIRONMENT_FAILED) error.code = "RUNTIME_ENV_SETUP";
+  if (info.death_cause() == wire::v1::UNSCHEDULABLE) error.code = "ACTOR_UNSCHEDULABLE";
+  if (info.death_cause() == wire::v1::GROUP_REMOVED) error.code = "ACTOR_GROUP_REMOVED";
   error.message = info.death_message();
   error.creation_error = info.creation_error();
   error.details = {{"actor_id", base::BytesToHex(info.actor_id())},
@@ -183,6 +187,26 @@ SystemError ActorSubmitter::UnavailableError(const Actor& actor) const {
       "call ran is not known. Set max_task_retries to have such calls run again.");
   error.details = {{"actor_id", actor.id.Hex()}, {"class_name", actor.description}};
   return error;
+}
+
+std::string ActorSubmitter::Explain(const Task& task) const {
+  const Actor* actor = Find(task.actor_id);
+  if (actor == nullptr) return "";
+  std::string name = absl::StrCat("The actor ", actor->id.Hex());
+  if (!actor->description.empty()) absl::StrAppend(&name, " (", actor->description, ")");
+  auto ahead = [&](const std::deque<TaskPtr>& calls) {
+    auto it = std::find_if(calls.begin(), calls.end(),
+                           [&](const TaskPtr& call) { return call->id == task.id; });
+    return it - calls.begin();
+  };
+  if (actor->address != nullptr) {
+    return absl::StrCat(name, " is alive. The call was sent to its process; calls of this process ",
+                        "that were sent before and have not ended: ", ahead(actor->in_flight), ".");
+  }
+  return absl::StrCat(
+      name, " is ", wire::v1::ActorState_Name(actor->state), ". ",
+      actor->pending_reason.empty() ? "" : actor->pending_reason + " ",
+      "Calls of this process that wait for it before this one: ", ahead(actor->queue), ".");
 }
 
 wire::v1::ActorState ActorSubmitter::StateOf(const ActorId& id) const {

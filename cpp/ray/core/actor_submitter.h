@@ -66,6 +66,8 @@ class ActorSubmitter {
   // attempt.
   void Retry(const TaskPtr& task);
 
+  // What the call waits for, in whole sentences.
+  std::string Explain(const Task& task) const;
   wire::v1::ActorState StateOf(const base::ActorId& actor) const;
   void CheckInvariants() const;
 
@@ -80,6 +82,7 @@ class ActorSubmitter {
     std::deque<TaskPtr> in_flight;    // sent to `address`'s incarnation; submission order
     std::vector<TaskPtr> no_verdict;  // CALL-2: lost, no retries, the actor's fate unknown
     std::string description;          // "Counter" or "": class name for messages
+    std::string pending_reason;       // what the GCS says that its creation waits for
     std::optional<SystemError> death;
   };
 

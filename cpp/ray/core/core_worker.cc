@@ -114,7 +114,9 @@ absl::Status CoreWorker::Start() {
 absl::StatusOr<net::HandshakeResult> CoreWorker::Handshake(int fd) {
   wire::v1::Hello hello;
   hello.set_protocol_version(net::kProtocolVersion);
-  hello.set_kind(options_.is_driver ? wire::v1::DRIVER : wire::v1::WORKER);
+  hello.set_kind(options_.is_driver  ? wire::v1::DRIVER
+                 : options_.is_setup ? wire::v1::WORKER_SETUP
+                                     : wire::v1::WORKER);
   mutex_.AssertHeld();
   hello.set_worker_id(identity_.worker_id.BinaryString());
   hello.set_pid(getpid());
@@ -313,6 +315,11 @@ void CoreWorker::OnPeerFrame(const PeerPtr& peer, const net::Frame& frame) {
       return OnStreamItem(peer, frame);
     case wire::v1::STREAM_CONSUMED:
       return OnStreamConsumed(peer, frame);
+    case wire::v1::USE_INSTANCES: {
+      auto message = ParseMetadata<wire::v1::LeaseInstances>(frame);
+      if (message.ok()) new_instances_ = *std::move(message);
+      return;
+    }
     default:
       peer->connection->Close(
           absl::InvalidArgumentError(absl::StrCat("unknown frame of type ", frame.type)));
@@ -321,17 +328,10 @@ void CoreWorker::OnPeerFrame(const PeerPtr& peer, const net::Frame& frame) {
 
 void CoreWorker::OnPeerLost(const PeerPtr& peer) {
   if (shut_down_.load()) return;
-  int64_t now = base::MonotonicNanos();
   objects_.BorrowerGone(peer->worker_id);
   TakeBackHandedOver(peer->worker_id);
   actors_.OnConnectionLost(peer->worker_id);
-  SystemError error;
-  error.code = "WORKER_CRASHED";
-  error.message =
-      "the worker process of the task ended unexpectedly (a crash, os._exit, sys.exit or a "
-      "signal). Its last output "
-      "is in the session's logs folder.";
-  for (const TaskPtr& task : tasks_->OnWorkerLost(peer->worker_id, now)) RetryOrFail(task, error);
+  OnTasksLost(peer->worker_id, tasks_->OnWorkerLost(peer->worker_id, base::MonotonicNanos()));
 }
 
 // References inside replies that the caller did not live to register.

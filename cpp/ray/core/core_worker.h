@@ -73,6 +73,7 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
     std::string entrypoint;      // driver
     bool log_to_driver = false;  // driver
     uint64_t startup_token = 0;  // worker
+    bool is_setup = false;       // worker, before it is one: for its environment's files
     std::string log_file;
     std::function<void()>
         on_raylet_lost;  // worker: ends the process; called once, from whoever drives the loop
@@ -145,8 +146,12 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
 
   // -- tasks (core_worker_tasks.cc)
   // Each return object has one local reference, which the caller takes over.
-  base::TaskId SubmitTask(TemplatePtr task_template, CallArguments arguments);
+  // `parent`: the task that submits it, or nil.
+  base::TaskId SubmitTask(TemplatePtr task_template, CallArguments arguments,
+                          const base::TaskId& parent);
   void Cancel(const base::ObjectId& id, bool force, bool recursive);
+  // What the object waits for, in whole sentences; "" if it is ready. Blocks for the raylet.
+  absl::StatusOr<std::string> WhyPending(const base::ObjectId& id, Interrupted interrupted);
 
   // -- streams of generator tasks (core_worker_streams.cc); see stream_table.h
   base::ObjectId PeekStream(const base::TaskId& task);
@@ -175,7 +180,7 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   void KnowActor(const base::ActorId& id, int32_t pending_calls_max);
   // nullopt: the actor's limit of pending calls is reached.
   std::optional<base::TaskId> SubmitActorCall(const base::ActorId& id, TemplatePtr task_template,
-                                              CallArguments arguments);
+                                              CallArguments arguments, const base::TaskId& parent);
   absl::Status KillActor(const base::ActorId& id, bool no_restart, Interrupted interrupted);
   wire::v1::ActorState StateOfActor(const base::ActorId& id);
 
@@ -195,12 +200,20 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   // `fd` becomes readable (an eventfd) whenever a call may start or was cancelled, from now on.
   void SetCallNotification(int fd);
   std::vector<base::TaskId> TakeCancelled();
-  // `handler` runs under the mutex when a running call is cancelled; it must return at once.
-  void SetCancelHandler(std::function<void(const IncomingCall&)> handler);
+  // `handler` runs under the mutex when a running call is cancelled; it must return at once. It
+  // marks a call that it interrupts as `interruptible`.
+  void SetCancelHandler(std::function<void(IncomingCall&)> handler);
   void AnnounceExit(bool intended, std::string_view reason);
   bool exit_requested() const { return exit_requested_.load(); }
   void RequestExit();
   void FlushReplies();
+  // The running call is the last: what else was sent goes back to its owners, and the raylet ends
+  // this process.
+  void RetireAfterThisCall();
+  // The devices that the tasks from here on may use, if they have changed since the last time.
+  std::optional<wire::v1::LeaseInstances> TakeInstances();
+  // WORKER_SETUP: why the environment cannot be set up. Blocks until it is sent.
+  void ReportEnvironmentError(std::string_view message);
 
   // -- cluster (core_worker_cluster.cc). Blocking calls to the raylet, most of them relayed to the
   // GCS.
@@ -296,8 +309,8 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   void EndBlocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // Tasks.
-  TaskPtr MakeTask(const base::TaskId& id, TemplatePtr task_template, CallArguments arguments)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  TaskPtr MakeTask(const base::TaskId& id, TemplatePtr task_template, CallArguments arguments,
+                   const base::TaskId& parent) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void PinArguments(Task* task, const CallArguments& arguments)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void AddReturns(const Task& task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -321,9 +334,15 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void EndTask(const TaskPtr& task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void FailWith(const TaskPtr& task, const BufferPtr& error) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void RetryOrFail(const TaskPtr& task, const SystemError& error)
+  void OnTasksLost(const base::WorkerId& worker, const std::vector<TaskPtr>& tasks)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void CancelChildren(const base::TaskId& parent, bool force) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::StatusOr<wire::v1::LeaseExplanation> ExplainLease(const wire::v1::ExplainLease& request,
+                                                          Interrupted interrupted);
+  std::string ExplainArguments(const Task& task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void CancelOwned(TaskPtr task, bool force, bool recursive) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void SendInstances(const AddressPtr& worker, const wire::v1::RequestLeaseReply& lease)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnLeaseReply(uint64_t request_id, const absl::StatusOr<net::Frame>& reply)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnTasksRecalled(const PeerPtr& peer, const net::Frame& frame)
@@ -356,6 +375,7 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnCancelTask(const PeerPtr& peer, const net::Frame& frame)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void EndIfItStays(const base::TaskId& id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void AcceptCall(const IncomingCallPtr& call, PushTaskFrame frame)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void FetchArgument(const IncomingCallPtr& call, const RefArgument& ref, size_t index)
@@ -441,9 +461,11 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   base::JobId worker_job_ ABSL_GUARDED_BY(mutex_);
   int call_notification_fd_ ABSL_GUARDED_BY(mutex_) = -1;
   std::vector<base::TaskId> cancelled_running_ ABSL_GUARDED_BY(mutex_);
-  std::function<void(const IncomingCall&)> on_cancel_running_ ABSL_GUARDED_BY(mutex_);
+  std::function<void(IncomingCall&)> on_cancel_running_ ABSL_GUARDED_BY(mutex_);
   int blocked_threads_ ABSL_GUARDED_BY(mutex_) = 0;
   bool stream_room_changed_ ABSL_GUARDED_BY(mutex_) = false;
+  bool retiring_ ABSL_GUARDED_BY(mutex_) = false;
+  std::optional<wire::v1::LeaseInstances> new_instances_ ABSL_GUARDED_BY(mutex_);
 
   absl::Mutex message_mutex_ ABSL_ACQUIRED_AFTER(mutex_);
   std::deque<Message> messages_ ABSL_GUARDED_BY(message_mutex_);

@@ -134,7 +134,7 @@ void CoreWorker::KnowActor(const ActorId& id, int32_t pending_calls_max) {
 }
 
 std::optional<TaskId> CoreWorker::SubmitActorCall(const ActorId& id, TemplatePtr task_template,
-                                                  CallArguments arguments) {
+                                                  CallArguments arguments, const TaskId& parent) {
   absl::MutexLock lock(&mutex_);
   Drain();
   if (!actors_.HasRoom(id)) return std::nullopt;
@@ -144,7 +144,7 @@ std::optional<TaskId> CoreWorker::SubmitActorCall(const ActorId& id, TemplatePtr
   if (ObjectTable::Entry* entry = objects_.Find(handle_ref); entry != nullptr) {
     arguments.nested.push_back({handle_ref, entry->owner});
   }
-  TaskPtr task = MakeTask(task_id, std::move(task_template), std::move(arguments));
+  TaskPtr task = MakeTask(task_id, std::move(task_template), std::move(arguments), parent);
   task->actor_id = id;
   // In the actor's queue before its arguments are there: calls keep their order (CALL-1).
   task->unresolved = task->refs.empty() ? 0 : 1;

@@ -56,6 +56,12 @@ absl::StatusOr<wire::v1::KvReply> CoreWorker::Kv(const wire::v1::KvRequest& requ
   return reply;
 }
 
+absl::StatusOr<wire::v1::LeaseExplanation> CoreWorker::ExplainLease(
+    const wire::v1::ExplainLease& request, Interrupted interrupted) {
+  return CallRaylet<wire::v1::LeaseExplanation>(wire::v1::EXPLAIN_LEASE, request, kNoDeadline,
+                                                interrupted);
+}
+
 absl::StatusOr<wire::v1::ClusterStateReply> CoreWorker::ClusterState(Interrupted interrupted) {
   return CallRaylet<wire::v1::ClusterStateReply>(
       wire::v1::CLUSTER_STATE, wire::v1::ClusterStateRequest(), kNoDeadline, interrupted);

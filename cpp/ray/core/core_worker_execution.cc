@@ -114,6 +114,10 @@ void CoreWorker::AcceptCall(const IncomingCallPtr& call, PushTaskFrame frame) {
     MANTA_LOG(kWarning, "task ", call->task_id.Hex(), " came twice: the second is ignored");
     return;
   }
+  if (retiring_ && call->caller != nullptr) {
+    receiver_.Recall([&](const IncomingCall& queued) { return &queued == call.get(); });
+    return ReturnToOwner({call});
+  }
   if (blocked_threads_ > 0 && call->caller != nullptr && call->task_template->actor_id.IsNil()) {
     // The running task waits, maybe for this very one: it must not wait behind it.
     receiver_.Recall([&](const IncomingCall& queued) { return &queued == call.get(); });
@@ -290,6 +294,7 @@ void CoreWorker::ReplyToCaller(const IncomingCallPtr& call, TaskStatus status, u
   TaskReplyFrame frame;
   frame.status = status;
   frame.run_micros = run_micros;
+  frame.leaving = retiring_;
   for (const ResultValue& result : results) frame.returns.push_back(ToReturnValue(result));
   std::string metadata;
   std::vector<std::string_view> payload;
@@ -388,14 +393,32 @@ void CoreWorker::OnCancelTask(const PeerPtr& peer, const net::Frame& frame) {
   }
   IncomingCallPtr running = receiver_.FindRunning(*id);
   if (running == nullptr) return;
-  if (message->force()) _exit(1);
+  if (message->recursive()) CancelChildren(*id, message->force());
+  if (message->force()) {
+    peers_->FlushAll();  // what its children must hear
+    _exit(1);
+  }
   running->cancelled = true;
   cancelled_running_.push_back(*id);
   NotifyCalls();
   if (on_cancel_running_) on_cancel_running_(*running);
+  if (running->interruptible) EndIfItStays(*id);
 }
 
-void CoreWorker::SetCancelHandler(std::function<void(const IncomingCall&)> handler) {
+// A task that catches the interrupt, or never returns to the interpreter, is ended with this
+// process.
+void CoreWorker::EndIfItStays(const TaskId& id) {
+  if (config_.cancel_grace_ms <= 0) return;
+  loop_.RunAfter(absl::Milliseconds(config_.cancel_grace_ms), [this, id] {
+    mutex_.AssertHeld();
+    if (receiver_.FindRunning(id) == nullptr) return;
+    MANTA_LOG(kWarning, "the cancelled task ", id.Hex(), " did not end: ending its worker");
+    peers_->FlushAll();
+    _exit(1);
+  });
+}
+
+void CoreWorker::SetCancelHandler(std::function<void(IncomingCall&)> handler) {
   absl::MutexLock lock(&mutex_);
   on_cancel_running_ = std::move(handler);
 }
@@ -414,6 +437,23 @@ void CoreWorker::AnnounceExit(bool intended, std::string_view reason) {
   message.set_intended(intended);
   message.set_reason(std::string(reason));
   raylet_->Send(wire::v1::WORKER_EXITING, message);
+}
+
+void CoreWorker::RetireAfterThisCall() {
+  absl::MutexLock lock(&mutex_);
+  retiring_ = true;
+  ReturnToOwner(receiver_.Recall([](const IncomingCall&) { return true; }));
+}
+
+std::optional<wire::v1::LeaseInstances> CoreWorker::TakeInstances() {
+  absl::MutexLock lock(&mutex_);
+  return std::exchange(new_instances_, std::nullopt);
+}
+
+void CoreWorker::ReportEnvironmentError(std::string_view message) {
+  AnnounceExit(false, message);
+  absl::MutexLock lock(&mutex_);
+  raylet_->FlushNow();
 }
 
 void CoreWorker::RequestExit() {

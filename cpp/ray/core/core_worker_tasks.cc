@@ -13,21 +13,53 @@ namespace ray::core {
 using base::ObjectId;
 using base::TaskId;
 
+namespace {
+
+const char* RefusalCode(wire::v1::RequestLeaseReply::Outcome outcome) {
+  switch (outcome) {
+    case wire::v1::RequestLeaseReply::ENVIRONMENT_FAILED:
+      return "RUNTIME_ENV_SETUP";
+    case wire::v1::RequestLeaseReply::GROUP_REMOVED:
+      return "TASK_GROUP_REMOVED";
+    default:
+      return "TASK_UNSCHEDULABLE";
+  }
+}
+
+SystemError DescribeDeath(const absl::StatusOr<net::Frame>& frame) {
+  SystemError error;
+  error.code = "WORKER_CRASHED";
+  error.message = "the worker process of the task ended unexpectedly";
+  auto death = frame.ok() ? ParseMetadata<wire::v1::WorkerDeathReply>(*frame) : frame.status();
+  if (!death.ok() || !death->known()) {
+    error.message += ". Its last output is in the session's logs folder.";
+    return error;
+  }
+  if (death->out_of_memory()) error.code = "OUT_OF_MEMORY";
+  absl::StrAppend(&error.message, ": ", death->message());
+  return error;
+}
+
+}  // namespace
+
 // ----------------------------------------------------------------------------------------------
 // submission
 
-TaskId CoreWorker::SubmitTask(TemplatePtr task_template, CallArguments arguments) {
+TaskId CoreWorker::SubmitTask(TemplatePtr task_template, CallArguments arguments,
+                              const TaskId& parent) {
   absl::MutexLock lock(&mutex_);
   Drain();
   TaskId id = task_ids_.Next(base::NilActorOf(worker_job_));
-  TaskPtr task = MakeTask(id, std::move(task_template), std::move(arguments));
+  TaskPtr task = MakeTask(id, std::move(task_template), std::move(arguments), parent);
   Resolve(task);
   return id;
 }
 
-TaskPtr CoreWorker::MakeTask(const TaskId& id, TemplatePtr task_template, CallArguments arguments) {
+TaskPtr CoreWorker::MakeTask(const TaskId& id, TemplatePtr task_template, CallArguments arguments,
+                             const TaskId& parent) {
   auto task = std::make_shared<Task>();
   task->id = id;
+  task->parent = parent;
   task->retries_left = task_template->max_retries;
   task->task_template = std::move(task_template);
   PinArguments(task.get(), arguments);
@@ -139,14 +171,26 @@ void CoreWorker::OnLeaseReply(uint64_t request_id, const absl::StatusOr<net::Fra
       MANTA_LOG(kError, "malformed lease reply");
       return;
     }
+    SendInstances(*address, *lease);
     tasks_->OnLeaseGranted(request_id, *id, *std::move(address), base::MonotonicNanos());
     return ScheduleTick();
   }
   bool cancelled = lease->outcome() == wire::v1::RequestLeaseReply::CANCELLED;
   SystemError error;
-  error.code = "TASK_UNSCHEDULABLE";
+  error.code = RefusalCode(lease->outcome());
   error.message = lease->message();
   for (const TaskPtr& task : tasks_->OnLeaseRefused(request_id, cancelled)) Fail(task, error);
+}
+
+// Ahead of the first task, on the same connection.
+void CoreWorker::SendInstances(const AddressPtr& worker, const wire::v1::RequestLeaseReply& lease) {
+  if (lease.instances().empty()) return;
+  PeerPtr peer = peers_->Get(worker);
+  if (peer == nullptr) return;
+  wire::v1::LeaseInstances message;
+  *message.mutable_instances() = lease.instances();
+  *message.mutable_environment() = lease.environment();
+  peer->connection->Send(wire::v1::USE_INSTANCES, message);
 }
 
 void CoreWorker::CancelLease(uint64_t request_id) {
@@ -268,7 +312,8 @@ void CoreWorker::OnTaskReply(const PeerPtr& peer, const TaskPtr& task, const net
   if (!pending_.contains(task->id)) return;  // cancelled here, or answered twice
   bool again = reply->status == TaskStatus::kRetryableError && task->TakeRetry();
   if (task->actor_id.IsNil()) {
-    tasks_->OnTaskDone(peer->worker_id, task->id, reply->run_micros, base::MonotonicNanos());
+    tasks_->OnTaskDone(peer->worker_id, task->id, reply->run_micros, reply->leaving,
+                       base::MonotonicNanos());
     if (again) return tasks_->Submit(task, base::MonotonicNanos());
   } else {
     if (again) return actors_.Retry(task);
@@ -356,16 +401,33 @@ void CoreWorker::Fail(const TaskPtr& task, const SystemError& error) {
   FailWith(task, SerializeSystemError(of_task));
 }
 
-void CoreWorker::RetryOrFail(const TaskPtr& task, const SystemError& error) {
-  if (task->cancelled) {
-    SystemError cancelled;
-    cancelled.code = "TASK_CANCELLED";
-    cancelled.message = "the task was cancelled, and its worker ended";
-    return Fail(task, cancelled);
+// Retries at once; the errors of the others say how the worker ended, which the raylet knows once
+// it has reaped it.
+void CoreWorker::OnTasksLost(const base::WorkerId& worker, const std::vector<TaskPtr>& tasks) {
+  std::vector<TaskPtr> failed;
+  for (const TaskPtr& task : tasks) {
+    if (task->cancelled) {
+      SystemError cancelled;
+      cancelled.code = "TASK_CANCELLED";
+      cancelled.message = "the task was cancelled, and its worker ended";
+      Fail(task, cancelled);
+    } else if (task->TakeRetry()) {
+      MANTA_LOG(kInfo, "task ", task->task_template->name, " lost its worker: attempt ",
+                task->attempt);
+      tasks_->Submit(task, base::MonotonicNanos());
+    } else {
+      failed.push_back(task);
+    }
   }
-  if (!task->TakeRetry()) return Fail(task, error);
-  MANTA_LOG(kInfo, "task ", task->task_template->name, " lost its worker: attempt ", task->attempt);
-  tasks_->Submit(task, base::MonotonicNanos());
+  if (failed.empty()) return;
+  wire::v1::WorkerDeathRequest request;
+  request.set_worker_id(worker.BinaryString());
+  raylet_->Call(wire::v1::WORKER_DEATH, request,
+                [this, failed = std::move(failed)](const absl::StatusOr<net::Frame>& frame) {
+                  mutex_.AssertHeld();
+                  SystemError error = DescribeDeath(frame);
+                  for (const TaskPtr& task : failed) Fail(task, error);
+                });
 }
 
 void CoreWorker::RecallTasks(const AddressPtr& worker, const std::vector<TaskId>& tasks) {
@@ -413,6 +475,7 @@ void CoreWorker::CancelOwned(TaskPtr task, bool force, bool recursive) {
   error.code = "TASK_CANCELLED";
   error.message = "the task was cancelled before it ran";
   bool of_actor = !task->actor_id.IsNil();
+  force = force && !of_actor;  // an actor's process has other calls
   bool waits = task->unresolved > 0 ||
                (of_actor ? actors_.RemoveQueued(task) : tasks_->RemoveQueued(task->id));
   if (waits) {
@@ -427,6 +490,14 @@ void CoreWorker::CancelOwned(TaskPtr task, bool force, bool recursive) {
   message.set_force(force);
   message.set_recursive(recursive);
   peer->connection->Send(wire::v1::CANCEL_TASK, message);
+}
+
+void CoreWorker::CancelChildren(const TaskId& parent, bool force) {
+  std::vector<TaskPtr> children;
+  for (const auto& [id, task] : pending_) {
+    if (task->parent == parent) children.push_back(task);
+  }
+  for (const TaskPtr& child : children) CancelOwned(child, force, /*recursive=*/true);
 }
 
 }  // namespace ray::core

@@ -55,6 +55,7 @@ struct Task {
   base::TaskId id;
   TemplatePtr task_template;
   base::ActorId actor_id;      // nil for a task
+  base::TaskId parent;         // nil: submitted by no task
   BufferPtr args;              // null when args_object is set
   base::ObjectId args_object;  // nil when args is set
   std::vector<TopLevelRef> refs;

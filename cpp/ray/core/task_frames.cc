@@ -6,6 +6,7 @@ namespace ray::core {
 namespace {
 
 constexpr uint8_t kArgsInStore = 1;
+constexpr uint8_t kLeaving = 0x80;  // beside the status
 
 absl::Status Malformed(const char* what) {
   return absl::InvalidArgumentError(std::string("malformed ") + what + " frame");
@@ -118,7 +119,8 @@ absl::StatusOr<PushTaskFrame> ParsePushTask(std::string_view metadata, std::stri
 void PackTaskReply(const TaskReplyFrame& reply, std::string* metadata,
                    std::vector<std::string_view>* payload) {
   PackWriter writer(metadata);
-  writer.Put(reply.status);
+  writer.Put(
+      static_cast<uint8_t>(static_cast<uint8_t>(reply.status) | (reply.leaving ? kLeaving : 0)));
   writer.Put(static_cast<uint32_t>(reply.returns.size()));
   writer.Put(reply.run_micros);
   for (const ReturnValue& value : reply.returns) PutReturn(value, &writer, payload);
@@ -128,7 +130,9 @@ absl::StatusOr<TaskReplyFrame> ParseTaskReply(std::string_view metadata, std::st
   PackReader reader(metadata);
   PackReader values(payload);
   TaskReplyFrame reply;
-  reply.status = reader.Get<TaskStatus>();
+  auto status = reader.Get<uint8_t>();
+  reply.leaving = (status & kLeaving) != 0;
+  reply.status = static_cast<TaskStatus>(status & ~kLeaving);
   auto n_returns = reader.Get<uint32_t>();
   reply.run_micros = reader.Get<uint32_t>();
   if (reply.status > TaskStatus::kRetryableError) return Malformed("PUSH_TASK reply");

@@ -63,6 +63,7 @@ enum class TaskStatus : uint8_t {
 
 struct TaskReplyFrame {
   TaskStatus status = TaskStatus::kOk;
+  bool leaving = false;     // the worker takes no further task: its lease should end
   uint32_t run_micros = 0;  // wall time of the user's function
   std::vector<ReturnValue> returns;
 };

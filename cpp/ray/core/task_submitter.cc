@@ -52,7 +52,7 @@ size_t TaskSubmitter::Depth(const Class& of) const {
 
 bool TaskSubmitter::CanTake(const Worker& worker, const Task& task, size_t depth,
                             int64_t now) const {
-  if (worker.stalled) return false;
+  if (worker.stalled || worker.retired) return false;
   if (worker.leaving && now - worker.granted_at > options_.slice_nanos) return false;
   if (worker.in_flight.empty()) return true;
   bool at_most_once = task.retries_left == 0 || worker.in_flight.back()->retries_left == 0;
@@ -147,10 +147,11 @@ std::vector<TaskPtr> TaskSubmitter::OnLeaseRefused(uint64_t request_id, bool can
 }
 
 void TaskSubmitter::OnTaskDone(const WorkerId& worker_id, const TaskId& task, uint32_t run_micros,
-                               int64_t now) {
+                               bool leaving, int64_t now) {
   auto it = workers_.find(worker_id);
   if (it == workers_.end()) return;
   Worker* worker = it->second.get();
+  worker->retired = worker->retired || leaving;
   auto& in_flight = worker->in_flight;
   auto position = std::find_if(in_flight.begin(), in_flight.end(),
                                [&](const TaskPtr& running) { return running->id == task; });
@@ -215,9 +216,9 @@ void TaskSubmitter::OnReclaim(int64_t now) {
 bool TaskSubmitter::ReturnIfUnwanted(Worker* worker, int64_t now) {
   if (!worker->in_flight.empty()) return false;
   bool lingered = now - worker->idle_since >= options_.linger_nanos;
-  if (!worker->leaving && !lingered) return false;
+  if (!worker->leaving && !worker->retired && !lingered) return false;
   Class& of = *worker->of;
-  ReturnWorker(worker, /*broken=*/false);
+  ReturnWorker(worker, /*broken=*/worker->retired);
   BalanceRequests(of);
   return true;
 }
@@ -248,6 +249,12 @@ std::optional<AddressPtr> TaskSubmitter::WorkerRunning(const TaskId& task) const
   auto it = running_.find(task);
   if (it == running_.end()) return std::nullopt;
   return it->second->address;
+}
+
+std::optional<uint64_t> TaskSubmitter::RequestFor(const Task& task) const {
+  auto it = classes_.find(task.task_template->scheduling_class);
+  if (it == classes_.end() || it->second->requests.empty()) return std::nullopt;
+  return it->second->requests.front().id;
 }
 
 size_t TaskSubmitter::queued() const {

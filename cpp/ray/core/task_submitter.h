@@ -60,8 +60,9 @@ class TaskSubmitter {
   // Returns the tasks of the class that cannot run any more (refused), for the caller to fail. A
   // cancelled request returns none and is made again if tasks wait.
   std::vector<TaskPtr> OnLeaseRefused(uint64_t request_id, bool cancelled);
+  // `leaving`: the worker hands back what else it was sent, and takes no more.
   void OnTaskDone(const base::WorkerId& worker, const base::TaskId& task, uint32_t run_micros,
-                  int64_t now);
+                  bool leaving, int64_t now);
   // The worker handed these back before it started them: its running task waits or is long.
   void OnTasksRecalled(const base::WorkerId& worker, const std::vector<base::TaskId>& tasks,
                        int64_t now);
@@ -76,6 +77,8 @@ class TaskSubmitter {
   int64_t tick_nanos() const { return options_.stall_nanos; }
 
   std::optional<AddressPtr> WorkerRunning(const base::TaskId& task) const;
+  // A lease request that the task waits for; nullopt if none is open for it.
+  std::optional<uint64_t> RequestFor(const Task& task) const;
   size_t queued() const;
   void CheckInvariants() const;
 
@@ -91,6 +94,7 @@ class TaskSubmitter {
     int64_t head_since = 0;  // when the oldest task came to the head
     bool stalled = false;    // its head runs long: give it nothing more until it is done
     bool leaving = false;    // reclaimed: give it nothing more after its slice
+    bool retired = false;    // it takes nothing more
   };
   struct Request {
     uint64_t id;

@@ -41,6 +41,11 @@ ActorEnd CreationFailed(std::string_view message, std::string creation_error) {
           std::move(creation_error)};
 }
 
+ActorEnd EnvironmentFailed(std::string_view message) {
+  return {wire::v1::ENVIRONMENT_FAILED,
+          "its runtime environment could not be set up" + Detail(message)};
+}
+
 ActorEnd NodeLost(const base::NodeId& node) {
   return {wire::v1::NODE_DIED, absl::StrCat("its node ", node.Hex(), " died")};
 }

@@ -23,6 +23,7 @@ ActorEnd IntendedExit(std::string_view reason);
 ActorEnd WorkerLost(std::string_view detail);
 ActorEnd WorkerLostInCreation(std::string_view detail);
 ActorEnd CreationFailed(std::string_view message, std::string creation_error);
+ActorEnd EnvironmentFailed(std::string_view message);
 ActorEnd NodeLost(const base::NodeId& node);
 ActorEnd OwnerLost(const base::WorkerId& owner);
 ActorEnd JobEnded(const base::JobId& job);

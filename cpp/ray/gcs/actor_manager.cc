@@ -210,6 +210,9 @@ absl::Status ActorManager::OnActorCreated(const NodeId& node, const v1::ActorCre
     case v1::ActorCreated::WORKER_LOST:
       EndIncarnation(actor, WorkerLostInCreation(message.message()), Worker::kIsGone);
       break;
+    case v1::ActorCreated::ENVIRONMENT_FAILED:
+      EndForGood(actor, EnvironmentFailed(message.message()), Worker::kIsGone);
+      break;
     case v1::ActorCreated::NO_RESOURCES:
       RetryElsewhere(actor);
       return absl::OkStatus();

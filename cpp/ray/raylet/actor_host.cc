@@ -4,6 +4,7 @@
 #include "ray/base/check.h"
 #include "ray/base/logging.h"
 #include "ray/base/status_macros.h"
+#include "ray/raylet/device_grant.h"
 
 namespace ray::raylet {
 
@@ -49,8 +50,13 @@ struct ActorHost::Hosted {
 };
 
 ActorHost::ActorHost(const ClientRegistry* clients, WorkerPool* pool,
-                     scheduling::LeaseQueue* leases, Events events)
-    : clients_(clients), pool_(pool), leases_(leases), events_(std::move(events)) {}
+                     scheduling::LeaseQueue* leases,
+                     const accelerators::NodeAccelerators* accelerators, Events events)
+    : clients_(clients),
+      pool_(pool),
+      leases_(leases),
+      accelerators_(accelerators),
+      events_(std::move(events)) {}
 
 ActorHost::~ActorHost() = default;
 
@@ -77,9 +83,12 @@ void ActorHost::Create(const wire::v1::CreateActor& message) {
   actor->lifetime = order->lifetime;
   actor->lease = *lease;
   leases_->AllocationOf(*lease)->ToWire(actor->message.mutable_instances());
+  DescribeDevices(*accelerators_, actor->message.mutable_instances(),
+                  actor->message.mutable_environment());
   by_lease_.emplace(*lease, actor);
   events_.on_resources_changed();
 
+  pool_->Learn(message.spec().runtime_env_hash(), message.spec().runtime_env());
   auto worker = pool_->Acquire(WorkerPool::Use::kActor, *lease, order->job,
                                message.spec().runtime_env_hash());
   if (worker.has_value()) StartCreation(actor, *worker);
@@ -89,6 +98,14 @@ void ActorHost::WorkerReady(const LeaseId& lease, const WorkerId& worker) {
   auto it = by_lease_.find(lease);
   MANTA_CHECK(it != by_lease_.end());
   StartCreation(it->second, worker);
+}
+
+void ActorHost::EnvironmentFailed(const LeaseId& lease, const std::string& why) {
+  auto it = by_lease_.find(lease);
+  if (it == by_lease_.end()) return;
+  const Incarnation incarnation = it->second->incarnation;
+  Forget(it->second);
+  Answer(incarnation, ActorCreated::ENVIRONMENT_FAILED, why);
 }
 
 void ActorHost::StartCreation(Hosted* actor, const WorkerId& worker) {

@@ -17,6 +17,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
+#include "ray/accelerators/node_accelerators.h"
 #include "ray/base/ids.h"
 #include "ray/gcs/v1/gcs.pb.h"
 #include "ray/raylet/client_registry.h"
@@ -36,7 +37,7 @@ class ActorHost {
 
   // All pointers outlive the host.
   ActorHost(const ClientRegistry* clients, WorkerPool* pool, scheduling::LeaseQueue* leases,
-            Events events);
+            const accelerators::NodeAccelerators* accelerators, Events events);
   ~ActorHost();
 
   // -- From the GCS. A malformed message is logged and dropped; so is a repetition, and an
@@ -46,6 +47,7 @@ class ActorHost {
 
   // -- From the pool.
   void WorkerReady(const base::LeaseId& lease, const base::WorkerId& worker);
+  void EnvironmentFailed(const base::LeaseId& lease, const std::string& why);
   // Every worker's death: it may have been an actor or owned some.
   void WorkerDied(const WorkerDeath& death, const std::string& explanation);
 
@@ -68,6 +70,7 @@ class ActorHost {
   const ClientRegistry* const clients_;
   WorkerPool* const pool_;
   scheduling::LeaseQueue* const leases_;
+  const accelerators::NodeAccelerators* const accelerators_;
   const Events events_;
   const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 

@@ -21,6 +21,7 @@ struct Client {
   pid_t pid = 0;
   wire::v1::Address address;  // where it listens for other core workers
   std::shared_ptr<net::Connection> connection;
+  uint64_t startup_token = 0;  // workers and their set-up only
   // Drivers only.
   base::JobId job;
   bool log_to_driver = false;

@@ -86,7 +86,7 @@ absl::Status ClientRegistry::OnHello(const std::shared_ptr<Connection>& connecti
   loop_->Cancel(peer.timer);  // what takes time from here on is not the peer's doing
   connection->set_description(
       absl::StrCat(hello.kind() == wire::v1::DRIVER ? "driver " : "worker ", hello.pid()));
-  if (hello.kind() == wire::v1::WORKER) {
+  if (hello.kind() != wire::v1::DRIVER) {
     Join(connection, frame.correlation_id, hello, Job{});
     return absl::OkStatus();
   }
@@ -112,6 +112,7 @@ absl::Status ClientRegistry::CheckHello(const Hello& hello) const {
     case wire::v1::DRIVER:
       return absl::OkStatus();
     case wire::v1::WORKER:
+    case wire::v1::WORKER_SETUP:
       if (events_.expects_worker(hello.startup_token())) return absl::OkStatus();
       return absl::PermissionDeniedError(
           absl::StrCat("no worker with startup token ", hello.startup_token(), " is expected"));
@@ -154,6 +155,7 @@ void ClientRegistry::Join(const std::shared_ptr<Connection>& connection, uint64_
   client->address.set_worker_id(hello.worker_id());
   client->connection = connection;
   client->job = job.id;
+  client->startup_token = hello.startup_token();
   client->log_to_driver = hello.log_to_driver();
   connection->set_peer(client);
   clients_.emplace(client->id, client);

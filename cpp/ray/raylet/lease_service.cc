@@ -3,6 +3,7 @@
 #include "ray/base/check.h"
 #include "ray/base/logging.h"
 #include "ray/base/status_macros.h"
+#include "ray/raylet/device_grant.h"
 
 namespace ray::raylet {
 
@@ -13,9 +14,12 @@ using wire::v1::RequestLeaseReply;
 LeaseService::LeaseService(net::EventLoop* loop, const base::Clock* clock, FrameRouter* router,
                            const ClientRegistry* clients, WorkerPool* pool,
                            scheduling::LeaseQueue::Options options,
-                           resources::NodeResources resources, std::function<void()> on_change)
+                           resources::NodeResources resources,
+                           const accelerators::NodeAccelerators* accelerators,
+                           std::function<void()> on_change)
     : clients_(clients),
       pool_(pool),
+      accelerators_(accelerators),
       on_change_(std::move(on_change)),
       queue_(options, std::move(resources), clock, this),
       timer_(loop, clock, [this] {
@@ -35,6 +39,14 @@ LeaseService::LeaseService(net::EventLoop* loop, const base::Clock* clock, Frame
                                     [this](Client& client, const auto& message, const Responder&) {
                                       return OnReturn(client, message);
                                     });
+  router->On<wire::v1::ExplainLease>(
+      wire::v1::EXPLAIN_LEASE,
+      [this](Client& client, const auto& message, const Responder& responder) {
+        wire::v1::LeaseExplanation reply;
+        reply.set_message(queue_.Explain(client.id, message.request_id()));
+        responder.Send(reply);
+        return absl::OkStatus();
+      });
   router->On<wire::v1::WorkerBlocked>(
       wire::v1::WORKER_BLOCKED, [this](Client& client, const auto& message, const Responder&) {
         queue_.SetBlocked(client.worker_id, message.blocked());
@@ -56,6 +68,7 @@ absl::Status LeaseService::OnRequest(Client& client, const wire::v1::RequestLeas
   MANTA_ASSIGN_OR_RETURN(request.resources, resources::ResourceSet::FromWire(message.resources()));
   MANTA_ASSIGN_OR_RETURN(request.job, base::JobId::FromBinary(message.job_id()));
   request.env_hash = message.runtime_env_hash();
+  pool_->Learn(request.env_hash, message.runtime_env());
   request.task_name = message.task_name();
   const bool is_new = open_.emplace(RequestKey{client.id, request.request_id}, responder).second;
   if (!is_new) return absl::AlreadyExistsError("a lease request whose id is in use");
@@ -87,6 +100,17 @@ absl::Status LeaseService::OnReturn(Client& client, const wire::v1::ReturnLease&
 
 void LeaseService::WorkerReady(const LeaseId& lease, const WorkerId& worker) {
   queue_.WorkerReady(lease, worker);
+}
+
+void LeaseService::EnvironmentFailed(const LeaseId& lease, const std::string& why) {
+  const std::optional<RequestKey> request = queue_.RequestOf(lease);
+  if (!request.has_value()) return;
+  RequestLeaseReply reply;
+  reply.set_outcome(RequestLeaseReply::ENVIRONMENT_FAILED);
+  reply.set_message(why);
+  queue_.Cancel(request->first, request->second);
+  Answer(*request, reply);
+  Changed();
 }
 
 void LeaseService::ClientGone(const Client& client) {
@@ -132,6 +156,7 @@ void LeaseService::GrantLease(const scheduling::LeaseGrant& grant) {
   reply.set_lease_id(grant.lease.BinaryString());
   *reply.mutable_worker() = worker->address;
   grant.allocation->ToWire(reply.mutable_instances());
+  DescribeDevices(*accelerators_, reply.mutable_instances(), reply.mutable_environment());
   Answer({grant.client, grant.request_id}, reply);
 }
 

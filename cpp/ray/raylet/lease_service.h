@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
+#include "ray/accelerators/node_accelerators.h"
 #include "ray/base/clock.h"
 #include "ray/net/event_loop.h"
 #include "ray/raylet/client_registry.h"
@@ -27,9 +28,11 @@ class LeaseService final : private scheduling::LeaseQueue::Actions {
   LeaseService(net::EventLoop* loop, const base::Clock* clock, FrameRouter* router,
                const ClientRegistry* clients, WorkerPool* pool,
                scheduling::LeaseQueue::Options options, resources::NodeResources resources,
-               std::function<void()> on_change);
+               const accelerators::NodeAccelerators* accelerators, std::function<void()> on_change);
 
   void WorkerReady(const base::LeaseId& lease, const base::WorkerId& worker);
+  // The lease waits for a worker that nothing can become: its request is refused.
+  void EnvironmentFailed(const base::LeaseId& lease, const std::string& why);
   // A connection closed: its requests and leases, and the lease or actor of which it was the
   // worker, end.
   void ClientGone(const Client& client);
@@ -57,6 +60,7 @@ class LeaseService final : private scheduling::LeaseQueue::Actions {
 
   const ClientRegistry* const clients_;
   WorkerPool* const pool_;
+  const accelerators::NodeAccelerators* const accelerators_;
   const std::function<void()> on_change_;
   absl::flat_hash_map<RequestKey, Responder> open_;  // requests without an answer
   scheduling::LeaseQueue queue_;

@@ -230,4 +230,15 @@ std::string TailOfFile(const std::string& path, size_t bytes_max) {
   return tail;
 }
 
+std::string WithoutMarkers(std::string_view text) {
+  std::string kept;
+  while (!text.empty()) {
+    const std::string_view line = text.substr(0, text.find('\n'));
+    const size_t taken = std::min(line.size() + 1, text.size());
+    if (!ParseMarker(line).has_value()) kept += text.substr(0, taken);
+    text.remove_prefix(taken);
+  }
+  return kept;
+}
+
 }  // namespace ray::raylet

@@ -89,5 +89,7 @@ class LogMonitor {
 // The last lines of a text file, at most `bytes_max` of it, without a line that is cut at the
 // front. "" if it cannot be read. Blocks for a read.
 std::string TailOfFile(const std::string& path, size_t bytes_max);
+// The text without the lines that only say which task wrote what follows.
+std::string WithoutMarkers(std::string_view text);
 
 }  // namespace ray::raylet

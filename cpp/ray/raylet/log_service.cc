@@ -88,7 +88,7 @@ std::string LogService::StderrTail(const WorkerDeath& death) const {
   if (death.pid == 0) return "";
   const std::string path =
       absl::StrCat(directory_, "/", LogPrefix(death.token), "-", death.pid, ".err");
-  return ToValidUtf8(TailOfFile(path, kTailBytes));
+  return ToValidUtf8(WithoutMarkers(TailOfFile(path, kTailBytes)));
 }
 
 }  // namespace ray::raylet

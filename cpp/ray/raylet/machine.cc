@@ -56,6 +56,15 @@ double AllowedCpus() {
 
 }  // namespace
 
+uint64_t CountOomKills() {
+  std::ifstream file("/proc/vmstat");
+  std::string name;
+  for (uint64_t count = 0; file >> name >> count;) {
+    if (name == "oom_kill") return count;
+  }
+  return 0;
+}
+
 Machine InspectMachine() {
   char hostname[HOST_NAME_MAX + 1] = {};
   gethostname(hostname, HOST_NAME_MAX);

@@ -13,6 +13,9 @@ struct Machine {
   std::string hostname;
 };
 
+// Processes that the kernel has killed since boot because memory ran out; 0 if it does not tell.
+uint64_t CountOomKills();
+
 // Reads /proc and /sys; what cannot be read is left out of account.
 Machine InspectMachine();
 

@@ -30,6 +30,28 @@ absl::Status CheckQuantity(const std::string& what, double quantity) {
   return absl::InvalidArgumentError(absl::StrCat(what, " is no possible quantity: ", quantity));
 }
 
+// What the node has found of devices, or what the flags say of them.
+absl::Status AddAccelerators(const NodeFlags& flags,
+                             const accelerators::NodeAccelerators& accelerators, NodeSetup* setup) {
+  std::map<std::string, double> configured;
+  if (flags.num_gpus.has_value()) configured[std::string(resources::kGpu)] = *flags.num_gpus;
+  for (const std::string& name : accelerators.resources()) {
+    const FixedPoint given = setup->resources.Get(name);
+    if (!given.IsZero()) configured[name] = given.ToDouble();
+  }
+  for (const auto& [name, quantity] : configured) {
+    MANTA_RETURN_IF_ERROR(CheckQuantity(name, quantity));
+    const std::string problem = accelerators.CheckQuantity(name, quantity);
+    if (!problem.empty()) return absl::InvalidArgumentError(problem);
+  }
+  const accelerators::Announcement announcement = accelerators.Announce(configured);
+  for (const auto& [name, quantity] : announcement.resources) {
+    setup->resources.Set(name, FixedPoint::FromDouble(quantity));
+  }
+  setup->labels.insert(announcement.labels.begin(), announcement.labels.end());
+  return absl::OkStatus();
+}
+
 absl::Status AddCustom(const std::string& text, resources::ResourceSet* set) {
   MANTA_ASSIGN_OR_RETURN(const Json object, ParseObject("resources", text));
   for (const auto& [name, value] : object.items()) {
@@ -69,13 +91,13 @@ int64_t DefaultStoreBytes(const base::Config& config, const Machine& machine) {
 }  // namespace
 
 absl::StatusOr<NodeSetup> SetUpNode(const NodeFlags& flags, const base::Config& config,
-                                    const Machine& machine) {
+                                    const Machine& machine,
+                                    const accelerators::NodeAccelerators& accelerators) {
   const double cpus = flags.num_cpus.value_or(machine.cpus);
   const int64_t store = flags.object_store_memory.value_or(DefaultStoreBytes(config, machine));
   const int64_t rest = static_cast<int64_t>(machine.memory_bytes) - store;
   const int64_t memory = flags.memory.value_or(std::max<int64_t>(rest, 0));
   MANTA_RETURN_IF_ERROR(CheckQuantity("--num_cpus", cpus));
-  MANTA_RETURN_IF_ERROR(CheckQuantity("--num_gpus", flags.num_gpus));
   MANTA_RETURN_IF_ERROR(CheckQuantity("--memory", static_cast<double>(memory)));
   MANTA_RETURN_IF_ERROR(CheckQuantity("--object_store_memory", static_cast<double>(store)));
   if (store == 0) return absl::InvalidArgumentError("--object_store_memory must not be 0");
@@ -85,7 +107,7 @@ absl::StatusOr<NodeSetup> SetUpNode(const NodeFlags& flags, const base::Config& 
   MANTA_ASSIGN_OR_RETURN(setup.labels, ParseLabels(flags.labels));
   MANTA_RETURN_IF_ERROR(AddCustom(flags.resources, &setup.resources));
   setup.resources.Set(resources::kCpu, FixedPoint::FromDouble(cpus));
-  setup.resources.Set(resources::kGpu, FixedPoint::FromDouble(flags.num_gpus));
+  MANTA_RETURN_IF_ERROR(AddAccelerators(flags, accelerators, &setup));
   setup.resources.Set(resources::kMemory, FixedPoint::FromInt(memory));
   setup.resources.Set(resources::kObjectStoreMemory, FixedPoint::FromInt(store));
   setup.resources.Set(absl::StrCat("node:", flags.node_ip), FixedPoint::FromInt(1));

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "ray/accelerators/node_accelerators.h"
 #include "ray/base/config.h"
 #include "ray/raylet/machine.h"
 #include "ray/resources/resource_set.h"
@@ -16,8 +17,8 @@
 namespace ray::raylet {
 
 struct NodeFlags {
-  std::optional<double> num_cpus;  // default: those of the machine
-  double num_gpus = 0;
+  std::optional<double> num_cpus;              // default: those of the machine
+  std::optional<double> num_gpus;              // default: those found
   std::optional<int64_t> memory;               // bytes; default: of the machine, less the store
   std::optional<int64_t> object_store_memory;  // bytes; default: a fraction of the machine's memory
   std::string resources = "{}";                // JSON: name to number
@@ -33,6 +34,7 @@ struct NodeSetup {
 };
 
 absl::StatusOr<NodeSetup> SetUpNode(const NodeFlags& flags, const base::Config& config,
-                                    const Machine& machine);
+                                    const Machine& machine,
+                                    const accelerators::NodeAccelerators& accelerators);
 
 }  // namespace ray::raylet

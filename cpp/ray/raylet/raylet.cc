@@ -44,7 +44,8 @@ absl::StatusOr<std::unique_ptr<Raylet>> Raylet::Create(net::EventLoop* loop,
                                                        const base::Clock* clock, Options options,
                                                        Events events) {
   std::unique_ptr<Raylet> raylet(new Raylet(loop, clock, std::move(options.config),
-                                            std::move(options.identity), std::move(events)));
+                                            std::move(options.identity),
+                                            std::move(options.accelerators), std::move(events)));
   MANTA_RETURN_IF_ERROR(raylet->OpenStore(options.object_store_bytes));
   raylet->MakeServices(std::move(options));
   MANTA_RETURN_IF_ERROR(raylet->Listen());
@@ -52,11 +53,12 @@ absl::StatusOr<std::unique_ptr<Raylet>> Raylet::Create(net::EventLoop* loop,
 }
 
 Raylet::Raylet(net::EventLoop* loop, const base::Clock* clock, base::Config config,
-               NodeIdentity identity, Events events)
+               NodeIdentity identity, accelerators::NodeAccelerators accelerators, Events events)
     : loop_(loop),
       clock_(clock),
       config_(std::move(config)),
       identity_(std::move(identity)),
+      accelerators_(std::move(accelerators)),
       events_(std::move(events)) {
   identity_.config = config_.NonDefault();
 }
@@ -83,12 +85,17 @@ void Raylet::MakeServices(Options options) {
   workers_ = std::make_unique<WorkerService>(
       loop_, clock_, &router_, clients_.get(),
       WorkerOptions(std::move(options.zygote_command), num_cpus), WorkerEvents());
+  const std::vector<std::string> device_names = accelerators_.resources();
+  const std::vector<std::string_view> devices(device_names.begin(), device_names.end());
   leases_ = std::make_unique<LeaseService>(
       loop_, clock_, &router_, clients_.get(), &workers_->pool(), LeaseOptions(config_),
-      resources::NodeResources(std::move(options.resources)), [this] { node_->MarkChanged(); });
+      resources::NodeResources(std::move(options.resources), devices), &accelerators_,
+      [this] { node_->MarkChanged(); });
   actors_ = std::make_unique<ActorHost>(clients_.get(), &workers_->pool(), &leases_->queue(),
-                                        HostEvents());
+                                        &accelerators_, HostEvents());
   actor_relay_ = std::make_unique<ActorRelay>(&router_, clients_.get(), gcs_.get());
+  deaths_ = std::make_unique<DeathRecords>(loop_, &router_, &workers_->pool(),
+                                           static_cast<size_t>(config_.worker_deaths_max));
   node_ = std::make_unique<NodeService>(
       loop_, clock_, &router_, gcs_.get(),
       NodeService::Options{.identity = &identity_,
@@ -160,6 +167,14 @@ WorkerService::Events Raylet::WorkerEvents() {
             }
           },
       .on_died = [this](const WorkerDeath& death) { OnWorkerDied(death); },
+      .on_environment_failed =
+          [this](WorkerPool::Use use, const LeaseId& lease, const std::string& why) {
+            if (use == WorkerPool::Use::kTask) {
+              leases_->EnvironmentFailed(lease, why);
+            } else {
+              actors_->EnvironmentFailed(lease, why);
+            }
+          },
   };
 }
 
@@ -214,7 +229,7 @@ void Raylet::OnDisconnected(const absl::Status& why) {
 void Raylet::OnJoined(Client& client, const wire::v1::Hello& hello) {
   MANTA_LOG(kDebug, client.connection->description(), " joined");
   objects_->ClientJoined(client);
-  if (!client.IsDriver()) {
+  if (client.kind == wire::v1::WORKER) {
     workers_->pool().Register(hello.startup_token(), client.worker_id, client.pid);
   }
 }
@@ -247,6 +262,7 @@ void Raylet::OnWorkerDied(const WorkerDeath& death) {
   const std::string explanation = ExplainDeath(death, logs_->StderrTail(death));
   MANTA_LOG(kInfo, "worker ", death.token, " is gone: ", explanation);
   logs_->WorkerDied(death);
+  deaths_->WorkerDied(death, explanation);
   actors_->WorkerDied(death, explanation);
 }
 

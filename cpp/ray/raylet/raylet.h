@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "ray/accelerators/node_accelerators.h"
 #include "ray/base/clock.h"
 #include "ray/base/config.h"
 #include "ray/gcs/gcs_client.h"
@@ -22,6 +23,7 @@
 #include "ray/raylet/actor_host.h"
 #include "ray/raylet/actor_relay.h"
 #include "ray/raylet/client_registry.h"
+#include "ray/raylet/death_records.h"
 #include "ray/raylet/frame_router.h"
 #include "ray/raylet/lease_service.h"
 #include "ray/raylet/log_service.h"
@@ -39,6 +41,7 @@ class Raylet {
     NodeIdentity identity;  // endpoint: where to listen
     base::Config config;
     resources::ResourceSet resources;
+    accelerators::NodeAccelerators accelerators = {};
     uint64_t object_store_bytes = 0;
     std::vector<std::string> zygote_command;
     std::string gcs_token;
@@ -93,6 +96,7 @@ class Raylet {
   const base::Clock* const clock_;
   const base::Config config_;
   NodeIdentity identity_;
+  const accelerators::NodeAccelerators accelerators_;
   const Events events_;
   bool ready_ = false;
 
@@ -105,6 +109,7 @@ class Raylet {
   std::unique_ptr<LeaseService> leases_;
   std::unique_ptr<ActorHost> actors_;
   std::unique_ptr<ActorRelay> actor_relay_;
+  std::unique_ptr<DeathRecords> deaths_;
   std::unique_ptr<NodeService> node_;
   std::unique_ptr<LogService> logs_;
   std::unique_ptr<net::Listener> listener_;

@@ -36,7 +36,7 @@ ABSL_FLAG(std::string, node_ip, "127.0.0.1", "Address under which other nodes re
 ABSL_FLAG(bool, head, false, "This is the cluster's head node.");
 ABSL_FLAG(double, num_cpus, -1,
           "CPUs that the node offers. Negative: those that this process may use.");
-ABSL_FLAG(double, num_gpus, 0, "GPUs that the node offers.");
+ABSL_FLAG(double, num_gpus, -1, "GPUs that the node offers. -1: those found.");
 ABSL_FLAG(int64_t, memory, -1,
           "Bytes of memory that the node offers to tasks and actors. Negative: the machine's, less "
           "the object store.");
@@ -99,17 +99,18 @@ absl::StatusOr<Raylet::Options> ReadOptions() {
   MANTA_ASSIGN_OR_RETURN(options.gcs_token, net::ReadToken(absl::GetFlag(FLAGS_token_file)));
   MANTA_ASSIGN_OR_RETURN(options.zygote_command, SplitCommand(absl::GetFlag(FLAGS_zygote_command)));
   const Machine machine = InspectMachine();
+  options.accelerators = accelerators::NodeAccelerators::Detect(accelerators::Host::Current());
   MANTA_ASSIGN_OR_RETURN(
       NodeSetup setup,
       SetUpNode({.num_cpus = UnlessNegative(absl::GetFlag(FLAGS_num_cpus)),
-                 .num_gpus = absl::GetFlag(FLAGS_num_gpus),
+                 .num_gpus = UnlessNegative(absl::GetFlag(FLAGS_num_gpus)),
                  .memory = UnlessNegative(absl::GetFlag(FLAGS_memory)),
                  .object_store_memory = UnlessNegative(absl::GetFlag(FLAGS_object_store_memory)),
                  .resources = absl::GetFlag(FLAGS_resources),
                  .labels = absl::GetFlag(FLAGS_labels),
                  .node_ip = absl::GetFlag(FLAGS_node_ip),
                  .is_head = absl::GetFlag(FLAGS_head)},
-                options.config, machine));
+                options.config, machine, options.accelerators));
   options.resources = std::move(setup.resources);
   options.object_store_bytes = setup.object_store_bytes;
   options.identity = {.id = base::NodeId::Random(),
@@ -141,6 +142,9 @@ class Node {
                          [this] { End(absl::OkStatus()); });
     MANTA_ASSIGN_OR_RETURN(Raylet::Options options, ReadOptions());
     StartLogging(options.config);
+    for (const std::string& warning : options.accelerators.warnings()) {
+      MANTA_LOG(kWarning, warning);
+    }
     const absl::Duration start_timeout = absl::Milliseconds(options.config.gcs_rpc_timeout_ms);
     const std::string gcs_address = options.identity.gcs_address;
     MANTA_ASSIGN_OR_RETURN(

@@ -3,17 +3,32 @@
 #include <string.h>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "ray/raylet/machine.h"
 
 namespace ray::raylet {
 namespace {
+
+std::string ExplainShortage(uint64_t peak_bytes) {
+  constexpr double kGiB = 1 << 30;
+  return absl::StrFormat(
+      " by the kernel, because memory ran out: it had used up to %.2f GiB of the machine's %.2f "
+      "GiB. Give the task more of them (num_cpus, memory), run fewer at a time, or use smaller "
+      "data",
+      static_cast<double>(peak_bytes) / kGiB,
+      static_cast<double>(InspectMachine().memory_bytes) / kGiB);
+}
 
 std::string ExplainStatus(const WorkerDeath& death) {
   if (!death.status.has_value()) return "ended; how is not known, the zygote did not tell";
   if (death.status->signal.has_value()) {
     const int number = *death.status->signal;
     const char* name = sigabbrev_np(number);
-    return absl::StrCat("was killed by signal ", number, " (SIG", name == nullptr ? "?" : name,
-                        ")");
+    std::string text =
+        absl::StrCat("was killed by signal ", number, " (SIG", name == nullptr ? "?" : name, ")");
+    if (death.out_of_memory)
+      absl::StrAppend(&text, ExplainShortage(death.status->peak_memory_bytes));
+    return text;
   }
   return absl::StrCat("exited with code ", death.status->exit_code.value_or(-1));
 }

@@ -41,6 +41,7 @@ WorkerPool::Options WorkerPool::Options::FromConfig(const base::Config& config, 
   options.starting_max = std::max<int64_t>(config.workers_starting_max, 1);
   options.idle_age_max = absl::Milliseconds(config.idle_worker_max_age_ms);
   options.register_timeout = absl::Milliseconds(config.worker_register_timeout_ms);
+  options.environment_timeout = absl::Milliseconds(config.runtime_env_setup_timeout_ms);
   options.exit_grace = absl::Milliseconds(config.worker_exit_grace_ms);
   return options;
 }
@@ -53,6 +54,10 @@ WorkerPool::~WorkerPool() = default;
 void WorkerPool::Start() {
   for (size_t i = 0; i < options_.prestart; ++i) Fork(/*env_hash=*/"");
   Settle();
+}
+
+void WorkerPool::Learn(const std::string& env_hash, const std::string& environment) {
+  if (!env_hash.empty()) environments_.try_emplace(env_hash, environment);
 }
 
 // --- Leases and actors
@@ -161,7 +166,9 @@ void WorkerPool::ForkAsNeeded() {
   absl::flat_hash_map<std::string, size_t> wanted;
   for (const auto& [key, list] : waiting_lists_) wanted[key.first] += list.size();
   for (const auto& [env_hash, count] : wanted) {
-    while (starting_[env_hash] < count && starting_count_ < options_.starting_max) Fork(env_hash);
+    const bool is_new = !env_hash.empty() && !proven_.contains(env_hash);
+    const size_t limit = std::min(count, is_new ? 1 : options_.starting_max);
+    while (starting_[env_hash] < limit) Fork(env_hash);
   }
 }
 
@@ -172,9 +179,10 @@ void WorkerPool::Fork(const std::string& env_hash) {
   Worker* raw = worker.get();
   workers_.emplace(raw->token, std::move(worker));
   ++starting_[env_hash];
-  ++starting_count_;
-  SetDeadline(raw, clock_->Now() + options_.register_timeout);
-  actions_->Fork(raw->token, env_hash);
+  SetDeadline(raw, clock_->Now() + (env_hash.empty() ? options_.register_timeout
+                                                     : options_.environment_timeout));
+  auto environment = environments_.find(env_hash);
+  actions_->Fork(raw->token, environment == environments_.end() ? "" : environment->second);
 }
 
 // Workers that end before they register would else be forked in a tight loop. Several that fail
@@ -226,11 +234,28 @@ void WorkerPool::Register(StartupToken token, const WorkerId& id, pid_t pid) {
   SetPid(worker, pid);
   MANTA_CHECK(by_id_.emplace(id, worker).second);
   --starting_[worker->env_hash];
-  --starting_count_;
   start_failures_ = 0;
+  proven_.insert(worker->env_hash);
   BecomeIdle(worker);
   ServeWaiting(worker);
   Settle();
+}
+
+void WorkerPool::EnvironmentFailed(StartupToken token, const std::string& why) {
+  Worker* worker = FindByToken(token);
+  if (worker == nullptr || worker->state != WorkerState::kStarting) return;
+  BeginExit(worker, "its runtime environment could not be set up");
+  std::vector<std::pair<Key, Waiting>> failed;
+  for (const auto& [key, list] : waiting_lists_) {
+    if (key.first != worker->env_hash) continue;
+    for (const Waiting& waiting : list) failed.emplace_back(key, waiting);
+  }
+  for (const auto& [key, waiting] : failed) Abandon(waiting.lease);
+  SetDeadline(worker, clock_->Now() + options_.exit_grace);
+  Settle();
+  for (const auto& [key, waiting] : failed) {
+    actions_->EnvironmentFailed(waiting.use, waiting.lease, why);
+  }
 }
 
 // --- Ending
@@ -282,7 +307,6 @@ void WorkerPool::BeginExit(Worker* worker, std::string reason) {
   if (worker->state == WorkerState::kIdle) RemoveFromIdle(worker);
   if (worker->state == WorkerState::kStarting) {
     --starting_[worker->env_hash];
-    --starting_count_;
   }
   Transition(worker, WorkerState::kExiting);
   SetDeadline(worker, absl::InfiniteFuture());
@@ -465,7 +489,9 @@ void WorkerPool::CheckInvariants() const {
     }
   }
   MANTA_CHECK(idle == idle_count_);
-  MANTA_CHECK(starting == starting_count_);
+  size_t counted = 0;
+  for (const auto& [env_hash, count] : starting_) counted += count;
+  MANTA_CHECK(starting == counted);
   MANTA_CHECK(registered == by_id_.size());
   size_t waiting = 0;
   for (const auto& [key, list] : waiting_lists_) waiting += list.size();

@@ -3,7 +3,8 @@
 //
 // A worker runs the code of one job only: from its first use on it belongs to that job. Whoever
 // needs a worker names a lease (of a task or an actor), gets an idle worker at once or is queued,
-// and one fork is under way for each that waits, starting_max at a time.
+// and one fork is under way for each that waits, starting_max at a time; of an environment that has
+// not been set up before, one at a time.
 //
 // A worker's end has two halves, its broken connection and its exit status, which come in either
 // order. The death is reported once both are there, or report_delay after the first.
@@ -30,6 +31,7 @@
 
 #include "absl/container/btree_map.h"
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "ray/base/clock.h"
@@ -49,6 +51,7 @@ inline std::string LogPrefix(StartupToken token) { return absl::StrCat("worker-"
 struct ExitStatus {
   std::optional<int> exit_code;
   std::optional<int> signal;
+  uint64_t peak_memory_bytes = 0;  // resident; 0: unknown
 };
 
 struct WorkerDeath {
@@ -59,6 +62,7 @@ struct WorkerDeath {
   bool intended = false;             // it left on purpose (exit_actor and the like)
   std::string reason;                // why it left or was ended, "" = nobody had wanted it
   std::optional<ExitStatus> status;  // unknown when the zygote died, or did not tell in time
+  bool out_of_memory = false;        // the kernel killed it for its memory
 };
 
 class WorkerPool {
@@ -68,9 +72,10 @@ class WorkerPool {
   struct Options {
     size_t num_cpus = 1;       // idle workers up to this number are kept for ever
     size_t prestart = 1;       // forked by Start()
-    size_t starting_max = 16;  // forks under way at a time
+    size_t starting_max = 16;  // forks under way at a time, of one environment
     absl::Duration idle_age_max = absl::Seconds(60);
     absl::Duration register_timeout = absl::Seconds(30);
+    absl::Duration environment_timeout = absl::Minutes(10);  // instead, if it has an environment
     absl::Duration exit_grace = absl::Seconds(2);
     absl::Duration report_delay = absl::Milliseconds(200);
     absl::Duration restart_delay =
@@ -82,7 +87,8 @@ class WorkerPool {
   class Actions {
    public:
     virtual ~Actions() = default;
-    virtual void Fork(StartupToken token, const std::string& env_hash) = 0;
+    // `environment`: what the worker is to set up first; "" = nothing.
+    virtual void Fork(StartupToken token, const std::string& environment) = 0;
     virtual void Kill(pid_t pid) = 0;  // SIGKILL
     // EXIT_WORKER(force = false): the worker leaves once what it runs is done.
     virtual void AskToExit(const base::WorkerId& worker, std::string_view reason) = 0;
@@ -91,6 +97,8 @@ class WorkerPool {
     // The worker that `lease` waited for.
     virtual void WorkerReady(Use use, const base::LeaseId& lease, const base::WorkerId& worker) = 0;
     virtual void WorkerDied(const WorkerDeath& death) = 0;
+    // No worker can have the environment that `lease` waited for.
+    virtual void EnvironmentFailed(Use use, const base::LeaseId& lease, const std::string& why) = 0;
     // Call Tick() then; InfiniteFuture: no need to.
     virtual void SetDeadline(absl::Time deadline) = 0;
   };
@@ -101,6 +109,9 @@ class WorkerPool {
 
   // Forks the first workers.
   void Start();
+
+  // Whoever acquires a worker with `env_hash` means this environment (opaque text).
+  void Learn(const std::string& env_hash, const std::string& environment);
 
   // -- Leases and actors.
   // A worker for this job, or nullopt: WorkerReady follows, unless Abandon comes first.
@@ -121,6 +132,9 @@ class WorkerPool {
   bool Expects(StartupToken token) const;
   // HELLO came. Requires Expects(token) and a new worker id.
   void Register(StartupToken token, const base::WorkerId& worker, pid_t pid);
+  // The forked process cannot set the environment up that it was forked for, and ends. Whoever
+  // waits for a worker with this environment hears why. Harmless for an unknown token.
+  void EnvironmentFailed(StartupToken token, const std::string& why);
   // WORKER_EXITING: the worker leaves.
   void Leaving(const base::WorkerId& worker, bool intended, std::string reason);
   void Disconnected(const base::WorkerId& worker);
@@ -137,6 +151,7 @@ class WorkerPool {
   // -- Questions.
   std::optional<base::JobId> JobOf(pid_t pid) const;      // nullopt: no worker, or no job yet
   base::JobId JobOf(const base::WorkerId& worker) const;  // nil: unknown or no job yet
+  bool Knows(const base::WorkerId& worker) const { return by_id_.contains(worker); }
   std::vector<pid_t> Pids() const;
   size_t size() const { return workers_.size(); }
   size_t idle() const { return idle_count_; }
@@ -196,8 +211,9 @@ class WorkerPool {
   size_t idle_count_ = 0;
   absl::btree_map<Key, WaitingList> waiting_lists_;
   absl::flat_hash_map<base::LeaseId, std::pair<Key, WaitingList::iterator>> waiting_;
-  absl::flat_hash_map<std::string, size_t> starting_;  // by environment
-  size_t starting_count_ = 0;
+  absl::flat_hash_map<std::string, size_t> starting_;           // by environment
+  absl::flat_hash_map<std::string, std::string> environments_;  // by hash
+  absl::flat_hash_set<std::string> proven_;  // environments of workers that came up
 
   int start_failures_ = 0;  // in a row
   absl::Time fork_not_before_ = absl::InfinitePast();

@@ -23,7 +23,11 @@ WorkerService::WorkerService(net::EventLoop* loop, const base::Clock* clock, Fra
   router->On<wire::v1::WorkerExiting>(
       wire::v1::WORKER_EXITING,
       [this](Client& client, const wire::v1::WorkerExiting& message, const Responder&) {
-        pool_.Leaving(client.worker_id, message.intended(), message.reason());
+        if (client.kind == wire::v1::WORKER_SETUP) {
+          pool_.EnvironmentFailed(client.startup_token, message.reason());
+        } else {
+          pool_.Leaving(client.worker_id, message.intended(), message.reason());
+        }
         return absl::OkStatus();
       });
 }
@@ -38,8 +42,8 @@ void WorkerService::Stop() {
   for (pid_t pid : pool_.Pids()) Kill(pid);
 }
 
-void WorkerService::Fork(StartupToken token, const std::string& /*env_hash*/) {
-  zygote_.Fork(token, worker_env_, LogPrefix(token));
+void WorkerService::Fork(StartupToken token, const std::string& environment) {
+  zygote_.Fork(token, worker_env_, LogPrefix(token), environment);
 }
 
 void WorkerService::Kill(pid_t pid) { kill(pid, SIGKILL); }
@@ -62,7 +66,21 @@ void WorkerService::WorkerReady(WorkerPool::Use use, const base::LeaseId& lease,
   events_.on_ready(use, lease, worker);
 }
 
-void WorkerService::WorkerDied(const WorkerDeath& death) { events_.on_died(death); }
+// A SIGKILL that nobody here sent, while the kernel counts one more victim of the shortage of
+// memory.
+void WorkerService::WorkerDied(const WorkerDeath& death) {
+  WorkerDeath verdict = death;
+  if (death.reason.empty() && death.status.has_value() && death.status->signal == SIGKILL) {
+    const uint64_t kills = CountOomKills();
+    verdict.out_of_memory = kills > std::exchange(oom_kills_, kills);
+  }
+  events_.on_died(verdict);
+}
+
+void WorkerService::EnvironmentFailed(WorkerPool::Use use, const base::LeaseId& lease,
+                                      const std::string& why) {
+  events_.on_environment_failed(use, lease, why);
+}
 
 void WorkerService::SetDeadline(absl::Time deadline) { timer_.Set(deadline); }
 

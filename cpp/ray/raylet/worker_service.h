@@ -13,6 +13,7 @@
 #include "ray/raylet/client_registry.h"
 #include "ray/raylet/deadline_timer.h"
 #include "ray/raylet/frame_router.h"
+#include "ray/raylet/machine.h"
 #include "ray/raylet/worker_pool.h"
 #include "ray/raylet/zygote.h"
 
@@ -28,6 +29,8 @@ class WorkerService final : private WorkerPool::Actions {
   struct Events {
     std::function<void(WorkerPool::Use, const base::LeaseId&, const base::WorkerId&)> on_ready;
     std::function<void(const WorkerDeath&)> on_died;
+    std::function<void(WorkerPool::Use, const base::LeaseId&, const std::string& why)>
+        on_environment_failed;
   };
 
   // All pointers outlive the service.
@@ -42,17 +45,20 @@ class WorkerService final : private WorkerPool::Actions {
   const WorkerPool& pool() const { return pool_; }
 
  private:
-  void Fork(StartupToken token, const std::string& env_hash) override;
+  void Fork(StartupToken token, const std::string& environment) override;
   void Kill(pid_t pid) override;
   void AskToExit(const base::WorkerId& worker, std::string_view reason) override;
   void Disconnect(const base::WorkerId& worker) override;
   void WorkerReady(WorkerPool::Use use, const base::LeaseId& lease,
                    const base::WorkerId& worker) override;
   void WorkerDied(const WorkerDeath& death) override;
+  void EnvironmentFailed(WorkerPool::Use use, const base::LeaseId& lease,
+                         const std::string& why) override;
   void SetDeadline(absl::Time deadline) override;
 
   const ClientRegistry* const clients_;
   const std::map<std::string, std::string> worker_env_;
+  uint64_t oom_kills_ = CountOomKills();
   const Events events_;
   WorkerPool pool_;
   Zygote zygote_;

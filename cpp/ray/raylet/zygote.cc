@@ -34,6 +34,8 @@ ExitStatus ExitStatusIn(const Json& event) {
   ExitStatus status;
   if (auto code = IntegerIn(event, "exit_code")) status.exit_code = static_cast<int>(*code);
   if (auto signal = IntegerIn(event, "signal")) status.signal = static_cast<int>(*signal);
+  status.peak_memory_bytes = static_cast<uint64_t>(
+      std::max<int64_t>(IntegerIn(event, "peak_memory_bytes").value_or(0), 0));
   return status;
 }
 
@@ -75,8 +77,12 @@ absl::Status Zygote::Spawn() {
 }
 
 void Zygote::Fork(StartupToken token, const std::map<std::string, std::string>& env,
-                  std::string_view log_prefix) {
-  const Json request = {{"op", "fork"}, {"token", token}, {"env", env}, {"log_prefix", log_prefix}};
+                  std::string_view log_prefix, std::string_view environment) {
+  const Json request = {{"op", "fork"},
+                        {"token", token},
+                        {"env", env},
+                        {"log_prefix", log_prefix},
+                        {"runtime_env", environment}};
   out_ += request.dump(-1, ' ', false, Json::error_handler_t::replace);
   out_ += '\n';
   WriteSome();

@@ -1,8 +1,10 @@
 // The zygote: a Python process that forks workers. Speaks newline-delimited JSON with it over a
 // socket pair, which is descriptor 3 in the zygote:
-//   raylet -> zygote  {"op":"fork","token":N,"env":{NAME:VALUE,...},"log_prefix":"worker-N"}
+//   raylet -> zygote  {"op":"fork","token":N,"env":{NAME:VALUE,...},"log_prefix":"worker-N",
+//                     "runtime_env":"..."}
 //   zygote -> raylet  {"event":"ready"}   {"event":"forked","token":N,"pid":P}
-//                     {"event":"exited","pid":P,"token":N,"exit_code":C|null,"signal":S|null}
+//                     {"event":"exited","pid":P,"token":N,"exit_code":C|null,"signal":S|null,
+//                     "peak_memory_bytes":B}
 // Its own output goes to <session_dir>/logs/zygote.out and .err.
 //
 // A zygote that dies is started again after a pause that grows while it keeps failing. It gets
@@ -55,8 +57,9 @@ class Zygote {
 
   void Start();
   // Kept until a zygote is there. `env` is set in the worker only.
+  // It sets `environment` (see python/ray/_runtime_env) up first, unless that is empty.
   void Fork(StartupToken token, const std::map<std::string, std::string>& env,
-            std::string_view log_prefix);
+            std::string_view log_prefix, std::string_view environment = "");
   // SIGKILL, without a restart. Returns when the process is gone.
   void Stop();
 

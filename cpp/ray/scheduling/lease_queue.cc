@@ -496,6 +496,30 @@ std::string LeaseQueue::ExplainBusy(const std::string& task, const ResourceSet& 
                       " is free. It runs once other tasks and actors give enough back.");
 }
 
+std::string LeaseQueue::Explain(ClientId client, uint64_t request_id) const {
+  if (awaiting_.contains({client, request_id})) {
+    return "It has its resources and waits for a worker process: one is being started, or its "
+           "runtime environment is being set up.";
+  }
+  auto it = queued_.find({client, request_id});
+  if (it == queued_.end()) return "";
+  const ResourceSet& needs = it->second.second->shape->resources;
+  const std::string& task = it->second.first->task_name;
+  if (!resources_.IsFeasible(needs)) return ExplainInfeasible(task, needs);
+  return absl::StrCat("The task ", task, " waits for ", needs.ToString(), ": of ",
+                      resources_.total().ToString(), " in total, ",
+                      resources_.available().ToString(),
+                      " is free. It runs once other tasks and actors give enough back.");
+}
+
+std::optional<std::pair<ClientId, uint64_t>> LeaseQueue::RequestOf(const LeaseId& lease) const {
+  const Lease* found = FindLease(lease);
+  const bool waits =
+      found != nullptr && !found->IsActor() && found->state == LeaseState::kAwaitingWorker;
+  if (!waits) return std::nullopt;
+  return std::make_pair(found->in_class->key.client, found->request_id);
+}
+
 // --- Invariants
 
 void LeaseQueue::CheckInvariants() const {

@@ -131,6 +131,10 @@ class LeaseQueue {
   // Gives the resources back; the worker, if any, stays the caller's. Harmless for an unknown
   // lease.
   void ReleaseActor(const base::LeaseId& lease);
+  // The client and request that `lease` was made for, if that waits for a worker.
+  std::optional<std::pair<ClientId, uint64_t>> RequestOf(const base::LeaseId& lease) const;
+  // Why the client's request still waits, in whole sentences; "" if it does not.
+  std::string Explain(ClientId client, uint64_t request_id) const;
   // nullptr for an unknown lease.
   const resources::ResourceAllocation* AllocationOf(const base::LeaseId& lease) const;
 

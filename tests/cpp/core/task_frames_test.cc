@@ -142,12 +142,24 @@ TEST(TaskReply, SurvivesTheWire) {
   ASSERT_TRUE(parsed.ok()) << parsed.status();
   EXPECT_EQ(parsed->status, TaskStatus::kRetryableError);
   EXPECT_EQ(parsed->run_micros, 123u);
+  EXPECT_FALSE(parsed->leaving);
   ASSERT_EQ(parsed->returns.size(), 2u);
   EXPECT_EQ(parsed->returns[0].value, "result");
   ASSERT_EQ(parsed->returns[0].contained.size(), 2u);
   EXPECT_EQ(parsed->returns[0].contained[0].object_id, reply.returns[0].contained[0].object_id);
   EXPECT_EQ(parsed->returns[0].contained[0].owner_address, "owner one");
   EXPECT_EQ(parsed->returns[1].kind, ReturnValue::Kind::kInStore);
+}
+
+TEST(TaskReply, TellsThatTheWorkerLeaves) {
+  TaskReplyFrame reply;
+  reply.status = TaskStatus::kError;
+  reply.leaving = true;
+  const Packed packed = Pack(PackTaskReply, reply);
+  auto parsed = ParseTaskReply(packed.metadata, packed.payload);
+  ASSERT_TRUE(parsed.ok());
+  EXPECT_TRUE(parsed->leaving);
+  EXPECT_EQ(parsed->status, TaskStatus::kError);
 }
 
 TEST(TaskReply, GoldenBytes) {

@@ -85,8 +85,9 @@ class TaskSubmitterTest : public ::testing::Test {
     submitter_.CheckInvariants();
     return worker->worker_id;
   }
-  void Done(const WorkerId& worker, const TaskPtr& task, int64_t run_micros = 100'000) {
-    submitter_.OnTaskDone(worker, task->id, static_cast<uint32_t>(run_micros), now_);
+  void Done(const WorkerId& worker, const TaskPtr& task, int64_t run_micros = 100'000,
+            bool leaving = false) {
+    submitter_.OnTaskDone(worker, task->id, static_cast<uint32_t>(run_micros), leaving, now_);
     submitter_.CheckInvariants();
   }
   // Teaches the class how long its tasks run, on a worker that is then idle.
@@ -122,6 +123,20 @@ TEST_F(TaskSubmitterTest, AsksForALeaseAndRunsTheTaskThere) {
   EXPECT_EQ((*submitter_.WorkerRunning(task->id))->worker_id, worker);
   Done(worker, task);
   EXPECT_EQ(submitter_.WorkerRunning(task->id), std::nullopt);
+}
+
+TEST_F(TaskSubmitterTest, AWorkerThatLeavesGetsNothingMoreAndItsLeaseEnds) {
+  WorkerId worker = Learn(100);
+  std::vector<TaskPtr> tasks = Submit(3);
+  ASSERT_THAT(Pushed(worker), SizeIs(3));
+  Done(worker, tasks[0], 100, /*leaving=*/true);
+  EXPECT_THAT(actions_.returned, IsEmpty()) << "two are still under way";
+  submitter_.OnTasksRecalled(worker, {tasks[1]->id, tasks[2]->id}, now_);
+  submitter_.CheckInvariants();
+  ASSERT_THAT(actions_.returned, SizeIs(1));
+  EXPECT_TRUE(actions_.returned[0].broken);
+  EXPECT_THAT(Pushed(worker), SizeIs(3));
+  EXPECT_THAT(Pushed(Grant()), ElementsAre(tasks[1], tasks[2]));
 }
 
 TEST_F(TaskSubmitterTest, AsksForAsManyLeasesAsTasksWaitUpToTheLimit) {
@@ -470,7 +485,7 @@ class RandomCluster : public TaskSubmitter::Actions {
     it->second.queue.erase(it->second.queue.begin());
     End(task);
     const auto micros = static_cast<uint32_t>(random_() % 10 == 0 ? 20'000 : random_() % 500);
-    submitter_.OnTaskDone(worker, task->id, micros, now_);
+    submitter_.OnTaskDone(worker, task->id, micros, /*leaving=*/false, now_);
   }
   // Everything behind the running task, because that one blocks or a recall was asked for.
   void RecallSome() {

@@ -158,6 +158,7 @@ class RayletFixture : public ::testing::Test {
                       .is_head = true},
          .config = config_,
          .resources = std::move(resources),
+         .accelerators = accelerators::NodeAccelerators::Detect({.root = "/nonexistent"}),
          .object_store_bytes = kStoreBytes,
          .zygote_command = {"python3", source + "/tests/cpp/integration/fake_zygote.py"},
          .gcs_token = ""},

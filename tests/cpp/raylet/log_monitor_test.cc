@@ -124,6 +124,7 @@ TEST_F(LogMonitorTest, TailHasWholeLastLinesOnly) {
   EXPECT_EQ(TailOfFile(directory_ + "/worker-3-123.err", 15), "second\nthird\n");
   EXPECT_EQ(TailOfFile(directory_ + "/worker-3-123.err", 100), "first line\nsecond\nthird\n");
   EXPECT_EQ(TailOfFile(directory_ + "/none", 100), "");
+  EXPECT_EQ(WithoutMarkers("one\n\x1etask:f\x1e\ntwo"), "one\ntwo");
 }
 
 }  // namespace

@@ -11,7 +11,9 @@ using ::testing::HasSubstr;
 const Machine kMachine{.cpus = 8, .memory_bytes = 1000, .hostname = "h"};
 
 absl::StatusOr<NodeSetup> Offer(const NodeFlags& flags) {
-  return SetUpNode(flags, base::Config(), kMachine);
+  accelerators::Host host;
+  host.root = "/nonexistent";
+  return SetUpNode(flags, base::Config(), kMachine, accelerators::NodeAccelerators::Detect(host));
 }
 
 double Quantity(const NodeSetup& setup, std::string_view name) {

@@ -1,5 +1,6 @@
 #include "ray/raylet/worker_death.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 namespace ray::raylet {
@@ -13,6 +14,16 @@ TEST(ExplainDeath, NamesTheSignal) {
 TEST(ExplainDeath, NamesTheExitCodeAndQuotesStderr) {
   EXPECT_EQ(ExplainDeath({.pid = 7, .status = ExitStatus{.exit_code = 3}}, "boom\n"),
             "its process (pid=7) exited with code 3. The last lines of its stderr:\nboom\n");
+}
+
+TEST(ExplainDeath, TellsThatTheKernelRanOutOfMemory) {
+  const std::string text =
+      ExplainDeath({.pid = 7,
+                    .status = ExitStatus{.signal = 9, .peak_memory_bytes = 3ull << 29},
+                    .out_of_memory = true},
+                   "");
+  EXPECT_THAT(text, ::testing::HasSubstr("(SIGKILL) by the kernel, because memory ran out: it had "
+                                         "used up to 1.50 GiB of the machine's "));
 }
 
 TEST(ExplainDeath, BeginsWithTheReasonIfThereIsOne) {

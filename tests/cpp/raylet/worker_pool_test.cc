@@ -16,6 +16,7 @@ using base::LeaseId;
 using base::WorkerId;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
+using ::testing::Pair;
 using ::testing::SizeIs;
 using ::testing::UnorderedElementsAre;
 using Use = WorkerPool::Use;
@@ -39,7 +40,16 @@ class RecordedActions : public WorkerPool::Actions {
   std::vector<WorkerDeath> deaths;
   absl::Time deadline = absl::InfiniteFuture();
 
-  void Fork(StartupToken token, const std::string&) override { forks.push_back(token); }
+  std::vector<std::string> environments;  // of the forks
+  std::vector<std::pair<LeaseId, std::string>> failed;
+
+  void Fork(StartupToken token, const std::string& environment) override {
+    forks.push_back(token);
+    environments.push_back(environment);
+  }
+  void EnvironmentFailed(Use, const LeaseId& lease, const std::string& why) override {
+    failed.emplace_back(lease, why);
+  }
   void Kill(pid_t pid) override { killed.push_back(pid); }
   void AskToExit(const WorkerId& worker, std::string_view) override { asked.push_back(worker); }
   void Disconnect(const WorkerId& worker) override { disconnected.push_back(worker); }
@@ -272,6 +282,39 @@ TEST_F(WorkerPoolTest, WorkerThatDoesNotRegisterIsKilledAndForkedAgain) {
   EXPECT_THAT(actions_.forks, SizeIs(1)) << "not at once";
   Advance(absl::Milliseconds(100));
   EXPECT_THAT(actions_.forks, SizeIs(2));
+}
+
+TEST_F(WorkerPoolTest, WorkerWithAnEnvironmentIsToldWhichAndHasMoreTime) {
+  pool_->Learn("hash", "the environment");
+  const LeaseId lease = LeaseId::Random();
+  EXPECT_EQ(pool_->Acquire(Use::kTask, lease, kJobA, "hash"), std::nullopt);
+  EXPECT_EQ(actions_.environments.back(), "the environment");
+  Advance(absl::Minutes(9));
+  EXPECT_TRUE(pool_->Expects(actions_.forks.back()));
+  Advance(absl::Minutes(2));
+  EXPECT_FALSE(pool_->Expects(actions_.forks.front()));
+}
+
+TEST_F(WorkerPoolTest, WhoWaitsForAnEnvironmentThatFailsHearsWhy) {
+  const LeaseId one = LeaseId::Random();
+  const LeaseId other = LeaseId::Random();
+  const LeaseId unconcerned = LeaseId::Random();
+  pool_->Acquire(Use::kTask, one, kJobA, "bad");
+  pool_->Acquire(Use::kActor, other, kJobB, "bad");
+  pool_->Acquire(Use::kTask, unconcerned, kJobA, "good");
+  const StartupToken token = actions_.forks[actions_.forks.size() - 3];
+  pool_->Forked(token, PidOf(token));
+  pool_->EnvironmentFailed(token, "no such package");
+  EXPECT_THAT(actions_.failed,
+              UnorderedElementsAre(Pair(one, "no such package"), Pair(other, "no such package")));
+  EXPECT_EQ(pool_->waiting(), 1u);
+  const size_t forks = actions_.forks.size();
+  pool_->Exited(token, {.exit_code = 1});
+  Advance(absl::Seconds(20));
+  EXPECT_EQ(actions_.forks.size(), forks) << "nobody wants it any more";
+  ASSERT_THAT(actions_.deaths, SizeIs(1));
+  pool_->EnvironmentFailed(token, "again");
+  EXPECT_THAT(actions_.failed, SizeIs(2));
 }
 
 TEST_F(WorkerPoolTest, ForksMoreAndMoreSlowlyWhileStartsFail) {

@@ -80,18 +80,20 @@ TEST_F(ZygoteTest, AsksForForksAndHearsOfTheirLife) {
     read request <&3
     echo "$request" >&2
     echo '{"event":"forked","token":7,"pid":4242}' >&3
-    echo '{"event":"exited","token":7,"pid":4242,"exit_code":null,"signal":9}' >&3
+    echo '{"event":"exited","token":7,"pid":4242,"exit_code":null,"signal":9,"peak_memory_bytes":5000}' >&3
     echo '{"event":"exited","token":8,"pid":4243,"exit_code":3,"signal":null}' >&3
     read more <&3)");
-  zygote_->Fork(7, {{"RAY_X", "y"}}, "worker-7");
+  zygote_->Fork(7, {{"RAY_X", "y"}}, "worker-7", "the environment");
   WaitFor([&] { return exited_.size() == 2; });
   EXPECT_THAT(forked_, ElementsAre(std::make_pair(7, 4242)));
   EXPECT_EQ(exited_[0].second.signal, 9);
   EXPECT_EQ(exited_[0].second.exit_code, std::nullopt);
+  EXPECT_EQ(exited_[0].second.peak_memory_bytes, 5000u);
   EXPECT_EQ(exited_[1].second.exit_code, 3);
-  EXPECT_EQ(
-      Read("zygote.err"),
-      "{\"env\":{\"RAY_X\":\"y\"},\"log_prefix\":\"worker-7\",\"op\":\"fork\",\"token\":7}\n");
+  EXPECT_EQ(exited_[1].second.peak_memory_bytes, 0u);
+  EXPECT_EQ(Read("zygote.err"),
+            "{\"env\":{\"RAY_X\":\"y\"},\"log_prefix\":\"worker-7\",\"op\":\"fork\","
+            "\"runtime_env\":\"the environment\",\"token\":7}\n");
 }
 
 TEST_F(ZygoteTest, IsStartedAgainAfterItsDeathAndGetsWhatIsAskedThen) {

@@ -1,0 +1,69 @@
+#include "ray/raylet/death_records.h"
+
+#include <utility>
+
+#include "ray/base/status_macros.h"
+
+namespace ray::raylet {
+
+using base::WorkerId;
+using wire::v1::WorkerDeathReply;
+
+namespace {
+
+// A worker that is still there after this time lost its connection, not its life.
+constexpr absl::Duration kPatience = absl::Seconds(1);
+
+}  // namespace
+
+DeathRecords::DeathRecords(net::EventLoop* loop, FrameRouter* router, const WorkerPool* pool,
+                           size_t limit)
+    : loop_(loop), pool_(pool), limit_(limit) {
+  router->On<wire::v1::WorkerDeathRequest>(
+      wire::v1::WORKER_DEATH, [this](Client&, const auto& message, const Responder& responder) {
+        return OnQuestion(message, responder);
+      });
+}
+
+absl::Status DeathRecords::OnQuestion(const wire::v1::WorkerDeathRequest& message,
+                                      const Responder& responder) {
+  MANTA_ASSIGN_OR_RETURN(const WorkerId worker, WorkerId::FromBinary(message.worker_id()));
+  if (auto it = known_.find(worker); it != known_.end()) {
+    responder.Send(it->second);
+    return absl::OkStatus();
+  }
+  if (!pool_->Knows(worker)) {
+    responder.Send(WorkerDeathReply());
+    return absl::OkStatus();
+  }
+  const auto timer = loop_->RunAfter(kPatience, [this, worker] {
+    for (const Question& question : questions_.extract(worker).mapped()) {
+      question.responder.Send(WorkerDeathReply());
+      loop_->Cancel(question.timer);
+    }
+  });
+  questions_[worker].push_back({responder, timer});
+  return absl::OkStatus();
+}
+
+void DeathRecords::WorkerDied(const WorkerDeath& death, const std::string& explanation) {
+  if (death.worker.IsNil()) return;
+  WorkerDeathReply record;
+  record.set_known(true);
+  record.set_message(explanation);
+  record.set_out_of_memory(death.out_of_memory);
+  if (auto asked = questions_.extract(death.worker); !asked.empty()) {
+    for (const Question& question : asked.mapped()) {
+      loop_->Cancel(question.timer);
+      question.responder.Send(record);
+    }
+  }
+  if (order_.size() >= limit_) {
+    known_.erase(order_.front());
+    order_.pop_front();
+  }
+  order_.push_back(death.worker);
+  known_[death.worker] = std::move(record);
+}
+
+}  // namespace ray::raylet
