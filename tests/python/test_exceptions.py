@@ -130,3 +130,37 @@ def test_standard_classes_that_programs_catch():
     assert issubclass(exceptions.ActorAlreadyExistsError, ValueError)
     assert issubclass(exceptions.OwnerDiedError, exceptions.ObjectLostError)
     assert all(issubclass(cls, RayError) for cls in exceptions.RAY_EXCEPTION_TYPES)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        exceptions.WorkerCrashedError(),
+        exceptions.ObjectLostError("ff" * 28),
+        task_error(ValueError("boom"), pid=7),
+    ],
+    ids=lambda e: type(e).__name__,
+)
+def test_exception_survives_as_bytes(error):
+    again = RayError.from_bytes(error.to_bytes())
+    assert type(again) is type(error)
+    assert str(again) == str(error)
+
+
+@pytest.mark.parametrize("data", [b"garbage", b"", pickle.dumps(3)])
+def test_other_bytes_are_refused(data):
+    with pytest.raises(ValueError, match="are not an exception of ray"):
+        RayError.from_bytes(data)
+
+
+def test_exceptions_of_other_languages_keep_their_text():
+    class Message:
+        language = 0
+        serialized_exception = exceptions.WorkerCrashedError().to_bytes()
+        formatted_exception_string = "java.lang.NullPointerException"
+
+    assert isinstance(RayError.from_ray_exception(Message), exceptions.WorkerCrashedError)
+    Message.language = 1
+    error = RayError.from_ray_exception(Message)
+    assert isinstance(error, exceptions.CrossLanguageError)
+    assert "NullPointerException" in str(error)
