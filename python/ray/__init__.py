@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from ray import _async_refs, _raylet
 from ray._cluster import available_resources, cluster_resources, nodes
+from ray._generators import DynamicObjectRefGenerator, ObjectRefGenerator
+from ray._language import Language
+from ray._logging_config import LoggingConfig
 from ray._operations import cancel, get, get_actor, kill, put, remote, wait
 from ray._raylet import (
     ActorID,
@@ -24,6 +27,7 @@ from ray._session import init, is_initialized, shutdown
 from ray._version import MANTA_VERSION as __manta_version__
 from ray._version import RAY_VERSION as __version__
 from ray.actor import method
+from ray.cross_language import java_actor_class, java_function
 from ray.runtime_context import get_gpu_ids, get_runtime_context
 
 if TYPE_CHECKING:
@@ -32,18 +36,28 @@ if TYPE_CHECKING:
 # The name of references before Ray 1.0; programs still use it.
 ObjectID = ObjectRef
 
+# Kinds of processes.
+SCRIPT_MODE = 0
+WORKER_MODE = 1
+
 # Loaded when a program first uses them.
-_LAZY_MODULES = ("api", "cloudpickle", "types", "util")
+_LAZY_MODULES = ("api", "cloudpickle", "dag", "experimental", "runtime_env", "types", "util")
 
 __all__ = [
     "ActorID",
+    "DynamicObjectRefGenerator",
     "JobID",
+    "Language",
+    "LoggingConfig",
     "NodeID",
     "ObjectID",
     "ObjectRef",
+    "ObjectRefGenerator",
     "PlacementGroupID",
+    "SCRIPT_MODE",
     "TaskID",
     "UniqueID",
+    "WORKER_MODE",
     "WorkerID",
     "__manta_version__",
     "__version__",
@@ -59,6 +73,8 @@ __all__ = [
     "get_runtime_context",
     "init",
     "is_initialized",
+    "java_actor_class",
+    "java_function",
     "kill",
     "method",
     "nodes",

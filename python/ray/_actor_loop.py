@@ -12,6 +12,7 @@ import types
 from collections.abc import AsyncIterable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ray import _raylet
 from ray.runtime_context import CURRENT_CALL
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class ActorLoop:
         self._running: dict[bytes, asyncio.Task[None]] = {}  # by task id
         self._taken = asyncio.Event()  # set whenever something came from the native side
         asyncio.set_event_loop(self._loop)
+        _raylet.set_current_call_variable(CURRENT_CALL)
 
     def construct(self, make: Callable[[], T]) -> T:
         """Runs the actor's constructor inside the loop, so that it may start asyncio tasks."""

@@ -6,11 +6,19 @@ from __future__ import annotations
 import inspect
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 # How deep to look, and at how many parts of one container.
 _DEPTH_MAX = 8
 _PARTS_MAX = 1000
+
+
+class Part(NamedTuple):
+    """Something that is pickled along with what holds it."""
+
+    name: str
+    path: str  # an expression such as value.locks[0]
+    value: Any
 
 
 def find_culprit(value: Any, path: str, is_picklable: Callable[[Any], bool]) -> str | None:
@@ -27,26 +35,30 @@ def find_culprit(value: Any, path: str, is_picklable: Callable[[Any], bool]) -> 
     """
     found = None
     for _ in range(_DEPTH_MAX):
-        parts = itertools.islice(_parts(value, path), _PARTS_MAX)
-        bad = next((part for part in parts if not is_picklable(part[1])), None)
+        bad = next((part for part in parts_of(value, path) if not is_picklable(part.value)), None)
         if bad is None:
             break
-        path, value = bad
-        found = path
+        found = path = bad.path
+        value = bad.value
     return found
 
 
-def _parts(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """What pickling ``value`` pickles as well, each with its path."""
+def parts_of(value: Any, path: str) -> Iterator[Part]:
+    """What pickling ``value``, which is called ``path``, pickles as well. The first parts only, if
+    there are very many."""
+    return itertools.islice(_parts(value, path), _PARTS_MAX)
+
+
+def _parts(value: Any, path: str) -> Iterator[Part]:
     if isinstance(value, dict):
         for key, item in list(value.items()):
-            yield f"{path}[{key!r}]", item
+            yield Part(str(key), f"{path}[{key!r}]", item)
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
-            yield f"{path}[{index}]", item
+            yield Part(str(index), f"{path}[{index}]", item)
     elif isinstance(value, (set, frozenset)):
         for item in value:
-            yield f"an item of {path}", item
+            yield Part("an item", f"an item of {path}", item)
     elif inspect.isfunction(value):
         yield from _captured(value, path)
     elif inspect.isclass(value):
@@ -54,13 +66,13 @@ def _parts(value: Any, path: str) -> Iterator[tuple[str, Any]]:
             if inspect.isfunction(item):
                 yield from _captured(item, f"{path}.{name}")
             elif not name.startswith("__"):
-                yield f"{path}.{name}", item
+                yield Part(name, f"{path}.{name}", item)
     else:
         for name, item in list(getattr(value, "__dict__", {}).items()):
-            yield f"{path}.{name}", item
+            yield Part(name, f"{path}.{name}", item)
 
 
-def _captured(function: Any, path: str) -> Iterator[tuple[str, Any]]:
+def _captured(function: Any, path: str) -> Iterator[Part]:
     captured = inspect.getclosurevars(function)
     for name, item in {**captured.nonlocals, **captured.globals}.items():
-        yield f"{name} (used by {path})", item
+        yield Part(name, f"{name} (used by {path})", item)

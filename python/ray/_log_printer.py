@@ -1,18 +1,21 @@
 """Prints on the driver what workers print: ``(name pid=N) line``, with repeated lines of many
-processes folded.
+processes folded, and above their progress bars.
 
 Source: https://docs.ray.io/en/latest/ray-observability/user-guides/configure-logging.html.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple, TextIO
+from typing import TYPE_CHECKING, NamedTuple
+
+from ray import _progress_bars
 
 if TYPE_CHECKING:
     from ray._raylet import Core
@@ -102,14 +105,21 @@ class LineFolder:
 
 
 class LogPrinter:
-    """A daemon thread that prints until the session ends."""
+    """A daemon thread that prints until the session ends.
 
-    def __init__(self, core: Core, node_ip: str) -> None:
+    Lines of a job with a LoggingConfig are ``structured``: they say themselves where they are from,
+    and are printed as they are, so that they can be parsed.
+    """
+
+    def __init__(self, core: Core, node_ip: str, structured: bool = False) -> None:
         self._core = core
         self._node_ip = node_ip
+        self._structured = structured
         self._folds = os.environ.get("RAY_DEDUP_LOGS", "1") != "0"
         self._folder = LineFolder()
         self._hinted = False
+        # What is to be printed together: texts, and whether on standard error.
+        self._out: list[tuple[str, bool]] = []
         self._thread = threading.Thread(target=self._run, name="ray_log_printer", daemon=True)
         self._thread.start()
 
@@ -126,11 +136,18 @@ class LogPrinter:
                     here = ip == self._node_ip
                     self._take(Source(name, pid, "" if here else ip, is_stderr), lines)
             self._print_all(self._folder.expire(time.monotonic()))
+            self._flush()
         self._print_all(self._folder.drain())
+        self._flush()
+        _progress_bars.MANAGER.close_others()
 
     def _take(self, source: Source, lines: list[str]) -> None:
         now_s = time.monotonic()
         for line in lines:
+            bar = _progress_bars.parse_state(line)
+            if bar is not None:
+                _progress_bars.MANAGER.apply(bar)
+                continue
             folded = (
                 self._folder.add(source, line, now_s) if self._folds else Folded(source, line, 1)
             )
@@ -144,35 +161,35 @@ class LogPrinter:
     def _print(self, folded: Folded) -> None:
         hint = "" if self._hinted else _HINT
         self._hinted |= folded.lines > 1
-        _write(_stream(folded.source.is_stderr), format_line(folded, hint))
+        text = format_line(folded, hint, prefixed=not self._structured)
+        self._out.append((text, folded.source.is_stderr))
 
     def _print_warning(self, lines: list[str]) -> None:
-        for line in lines:
-            _write(sys.stderr, f"{_YELLOW}(raylet){_RESET} {line}")
+        self._out += [(f"{_YELLOW}(raylet){_RESET} {line}", True) for line in lines]
+
+    def _flush(self) -> None:
+        out, self._out = self._out, []
+        if out:
+            _progress_bars.MANAGER.print_above(lambda: _write(out))
+        else:
+            _progress_bars.MANAGER.draw()
 
 
-def format_line(folded: Folded, hint: str = "") -> str:
+def format_line(folded: Folded, hint: str = "", prefixed: bool = True) -> str:
     """A line as it is printed: ``(name pid=N, ip=A) line [repeated 3x across cluster]``."""
     source = folded.source
     where = f"pid={source.pid}" + (f", ip={source.ip}" if source.ip else "")
     prefix = f"({source.name} {where})" if source.name else f"({where})"
-    text = f"{_CYAN}{prefix}{_RESET} {folded.line}"
+    text = f"{_CYAN}{prefix}{_RESET} {folded.line}" if prefixed else folded.line
     if folded.lines > 1:
         text += f"{_GREEN} [repeated {folded.lines}x across cluster]{hint}{_RESET}"
     return text
 
 
-def _stream(is_stderr: bool) -> TextIO | None:
-    # Looked up each time: programs and test runners replace them.
-    return sys.stderr if is_stderr else sys.stdout
-
-
-def _write(stream: TextIO | None, line: str) -> None:
-    if stream is None:  # A program without a console.
-        return
-    try:
-        stream.write(line + "\n")
-        stream.flush()
-    except (OSError, ValueError):
-        # The stream is closed or its reader gone; the lines are in the workers' log files, too.
-        return
+def _write(out: list[tuple[str, bool]]) -> None:
+    """Prints lines; what follows each other on one stream, in one write."""
+    for is_stderr, texts in itertools.groupby(out, key=lambda line: line[1]):
+        # Looked up each time: programs and test runners replace them. Lines that cannot be printed
+        # are in the workers' log files, too.
+        stream = sys.stderr if is_stderr else sys.stdout
+        _progress_bars.write(stream, "".join(f"{text}\n" for text, _ in texts))

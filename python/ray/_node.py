@@ -34,7 +34,7 @@ class NodeOptions(NamedTuple):
     """What the node offers. None: let the raylet find out."""
 
     num_cpus: float
-    num_gpus: float
+    num_gpus: float | None  # None: those found
     memory: float | None  # bytes
     object_store_memory: int | None  # bytes
     resources: Mapping[str, float]
@@ -101,11 +101,12 @@ class LocalNode:
             f"--session_dir={self.session_dir}",
             f"--node_ip={self.node_ip}",
             f"--num_cpus={options.num_cpus:g}",
-            f"--num_gpus={options.num_gpus:g}",
             f"--resources={json.dumps(dict(options.resources))}",
             f"--labels={json.dumps(dict(options.labels))}",
             f"--zygote_command={shlex.join(_zygote_command())}",
         ]
+        if options.num_gpus is not None:
+            flags.append(f"--num_gpus={options.num_gpus:g}")
         if options.memory is not None:
             flags.append(f"--memory={int(options.memory)}")
         if options.object_store_memory is not None:
@@ -182,7 +183,7 @@ class LocalNode:
             if descriptor >= 0:
                 os.close(descriptor)
         self._lifeline_read = self._lifeline_write = -1
-        for folder in ("sockets", "spill"):
+        for folder in ("sockets", "spill", "runtime_env"):
             shutil.rmtree(os.path.join(self.session_dir, folder), ignore_errors=True)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(self.session_dir, "token"))

@@ -8,18 +8,47 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Sequence
-from typing import Any, TypeVar, overload
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 from ray import _raylet
+from ray._generators import ObjectRefGenerator
 from ray._raylet import ObjectRef
 from ray._runtime import RUNTIME
 from ray.actor import ActorClass, ActorHandle, rebuild_handle
 from ray.remote_function import RemoteFunction
 
+P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
+WaitableT = TypeVar("WaitableT", bound="ObjectRef[Any] | ObjectRefGenerator[Any]")
 
 
+class RemoteDecorator(Protocol):
+    """What ``ray.remote`` with options returns."""
+
+    @overload
+    def __call__(self, definition: type[T], /) -> ActorClass[T]: ...  # type: ignore[overload-overlap]
+    @overload
+    def __call__(self, definition: Callable[P, Iterator[Any]], /) -> RemoteFunction[P, Any]: ...
+    @overload
+    def __call__(self, definition: Callable[P, R], /) -> RemoteFunction[P, ObjectRef[R]]: ...
+
+
+# A class is a function, too: the first signature that fits is meant. Of generator functions nothing
+# is said, since type checkers take functions without annotations for such.
+@overload
+def remote(definition: type[T], /) -> ActorClass[T]: ...  # type: ignore[overload-overlap]
+@overload
+def remote(definition: Callable[P, Iterator[Any]], /) -> RemoteFunction[P, Any]: ...
+@overload
+def remote(definition: Callable[P, R], /) -> RemoteFunction[P, ObjectRef[R]]: ...
+@overload
+def remote(
+    *, num_returns: int | str | None, **options: Any
+) -> Callable[[Callable[P, Any]], RemoteFunction[P, Any]]: ...
+@overload
+def remote(**options: Any) -> RemoteDecorator: ...
 def remote(*args: Any, **kwargs: Any) -> Any:
     """Makes a function a remote function, or a class an actor class.
 
@@ -91,6 +120,8 @@ def get(object_refs: Any, *, timeout: float | None = None) -> Any:
         return core.get_one(object_refs, timeout)
     if isinstance(object_refs, list):
         return core.get(object_refs, timeout)
+    if isinstance(object_refs, ObjectRefGenerator):
+        return object_refs  # As Ray does: its items are what can be got.
     raise ValueError(
         f"ray.get takes an ObjectRef or a list of ObjectRefs, not {type(object_refs).__name__}:"
         f" {object_refs!r}."
@@ -127,12 +158,12 @@ def put(value: R) -> ObjectRef[R]:
 
 
 def wait(
-    ray_waitables: list[ObjectRef[R]],
+    ray_waitables: list[WaitableT],
     *,
     num_returns: int = 1,
     timeout: float | None = None,
     fetch_local: bool = True,
-) -> tuple[list[ObjectRef[R]], list[ObjectRef[R]]]:
+) -> tuple[list[WaitableT], list[WaitableT]]:
     """Waits until some of the objects are ready. A failed task is ready, too.
 
     Args:
@@ -159,7 +190,29 @@ def wait(
     core = RUNTIME.core or RUNTIME.require()
     if not ray_waitables:
         return [], []
-    return core.wait(ray_waitables, num_returns, timeout, fetch_local)
+    waitables: list[Any] = ray_waitables
+    try:
+        found: tuple[list[Any], list[Any]] = core.wait(waitables, num_returns, timeout, fetch_local)
+        return found
+    except TypeError:
+        # The native side knows references only; it has looked at all of them before it waits.
+        if not any(isinstance(item, ObjectRefGenerator) for item in waitables):
+            raise
+    return _wait_with_generators(core, waitables, num_returns, timeout, fetch_local)
+
+
+def _wait_with_generators(
+    core: _raylet.Core,
+    waitables: list[Any],
+    num_returns: int,
+    timeout: float | None,
+    fetch_local: bool,
+) -> tuple[list[Any], list[Any]]:
+    """A generator is ready when its next item, or its end, is."""
+    refs = [w._peek() if isinstance(w, ObjectRefGenerator) else w for w in waitables]
+    given = dict(zip(refs, waitables))
+    ready, not_ready = core.wait(refs, num_returns, timeout, fetch_local)
+    return [given[ref] for ref in ready], [given[ref] for ref in not_ready]
 
 
 def cancel(ray_waitable: ObjectRef[Any], *, force: bool = False, recursive: bool = True) -> None:
@@ -181,6 +234,8 @@ def cancel(ray_waitable: ObjectRef[Any], *, force: bool = False, recursive: bool
     Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.cancel.html, conformance
         core/test_core_wait_cancel.py.
     """
+    if isinstance(ray_waitable, ObjectRefGenerator):
+        ray_waitable = ray_waitable.completed()
     if type(ray_waitable) is not ObjectRef:
         raise TypeError(
             "ray.cancel() only supports object refs; for actors there is ray.kill(). Got:"

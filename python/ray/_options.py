@@ -79,10 +79,20 @@ def _count(lowest: int) -> Callable[[str, Any], None]:
     return check
 
 
-def _num_returns(name: str, value: int | None) -> None:
-    if value is not None and value < 0:
+def _num_returns(name: str, value: int | str | None) -> None:
+    is_count = isinstance(value, int) and value >= 0
+    if not (value is None or is_count or value in ("dynamic", "streaming")):
         raise ValueError(
-            f"The keyword {name!r} only accepts None or a non-negative integer, not {value!r}."
+            f"The keyword {name!r} only accepts None, a non-negative integer, \"streaming\" or"
+            f' "dynamic", not {value!r}.'
+        )
+
+
+def _backpressure(name: str, value: int | None) -> None:
+    if value is not None and value != -1 and value < 1:
+        raise ValueError(
+            f"The keyword {name!r} only accepts None, a positive integer or -1 (without limit), not"
+            f" {value!r}."
         )
 
 
@@ -117,6 +127,13 @@ def _groups(name: str, value: dict[str, int] | None) -> None:
             )
 
 
+def _runtime_env(name: str, value: dict[str, Any] | None) -> None:
+    if value:
+        from ray._runtime_env.resolution import check  # Builds upon this module.
+
+        check(value)
+
+
 _NUMBER = (float, int, _NONE)
 _INTEGER = (int, _NONE)
 _TEXT = (str, _NONE)
@@ -130,12 +147,15 @@ _COMMON: dict[str, Option] = {
     "num_cpus": Option(_NUMBER, _quantity),
     "num_gpus": Option(_NUMBER, _gpus),
     "resources": Option((dict, _NONE), _custom_resources),
+    "runtime_env": Option((dict, _NONE), _runtime_env),
     "scheduling_strategy": Option(_TEXT, _one_of(None, "DEFAULT", "SPREAD")),
 }
 
 TASK_OPTIONS: Table = _COMMON | {
+    "_generator_backpressure_num_objects": Option(_INTEGER, _backpressure),
+    "max_calls": Option(_INTEGER, _count(0)),
     "max_retries": Option(_INTEGER, _count(-1)),
-    "num_returns": Option(_INTEGER, _num_returns),
+    "num_returns": Option((int, str, _NONE), _num_returns),
     "retry_exceptions": Option((bool, list, tuple), _retry_exceptions),
 }
 
@@ -153,11 +173,12 @@ ACTOR_OPTIONS: Table = _COMMON | {
 }
 
 METHOD_OPTIONS: Table = {
+    "_generator_backpressure_num_objects": Option(_INTEGER, _backpressure),
     "concurrency_group": Option(_TEXT, _anything),
     "enable_task_events": Option((bool,), _anything),
     "max_task_retries": Option(_INTEGER, _count(-1)),
     "name": Option(_TEXT, _anything),
-    "num_returns": Option(_INTEGER, _num_returns),
+    "num_returns": Option((int, str, _NONE), _num_returns),
     "retry_exceptions": Option((bool, list, tuple, _NONE), _retry_exceptions),
 }
 
@@ -196,6 +217,11 @@ def check_actor_options(options: Mapping[str, Any]) -> None:
         raise ValueError("The actor name must be specified to use `get_if_exists`.")
 
 
+def stream_backpressure(options: Mapping[str, Any]) -> int:
+    """How many items of a generator may wait to be read; 0 for no limit."""
+    return max(options.get("_generator_backpressure_num_objects") or 0, 0)
+
+
 def freeze_options(options: Mapping[str, Any]) -> Any:
     """The options as a key for a dict: equal for equal options."""
     return tuple((name, _freeze(value)) for name, value in sorted(options.items()))
@@ -203,8 +229,8 @@ def freeze_options(options: Mapping[str, Any]) -> Any:
 
 def _freeze(value: Any) -> Any:
     if isinstance(value, dict):
-        return tuple(value.items())
-    return tuple(value) if isinstance(value, list) else value
+        return tuple((name, _freeze(item)) for name, item in value.items())
+    return tuple(map(_freeze, value)) if isinstance(value, list) else value
 
 
 def resource_demand(options: Mapping[str, Any], default_cpus: float) -> dict[str, float]:

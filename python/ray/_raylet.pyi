@@ -1,6 +1,7 @@
 """Types of the native module. Only conversions and the GIL live behind it; see cpp/ray/bindings."""
 
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from typing import Any, Generic, TypeVar, final
 
 T = TypeVar("T")
@@ -159,6 +160,13 @@ class Core:
     ) -> Core: ...
     @staticmethod
     def connect_worker(raylet_endpoint: str, *, startup_token: int, log_file: str) -> Core: ...
+    @staticmethod
+    def connect_setup(raylet_endpoint: str, *, startup_token: int, log_file: str) -> Core:
+        """For a forked process that sets its runtime environment up before it becomes a worker:
+        only kv_get and report_environment_error are of use. Shut it down before connect_worker."""
+    def report_environment_error(self, message: str) -> None:
+        """Whoever waits for a worker with this environment gets RuntimeEnvSetupError with this
+        message. The process should end then."""
     def shutdown(self) -> None:
         """Ends the session of this process: pending gets raise, sockets close, threads join.
         Idempotent."""
@@ -185,6 +193,8 @@ class Core:
         """One ObjectRef for num_returns=1, a list for n > 1, None for 0, what Hooks.stream_reader
         makes of an ObjectStream for -1. TypeError for an argument
         that cannot be serialized (the message names the argument)."""
+    def why_pending(self, ref: ObjectRef[Any]) -> str:
+        """What the object waits for, in whole sentences; "" if it is ready."""
     def cancel(self, ref: ObjectRef[Any], force: bool, recursive: bool) -> None: ...
 
     # -- actors
@@ -263,11 +273,14 @@ class Core:
 
     # -- context of the calling thread
     def current_task(self) -> dict[str, Any]:
-        """task_id(bytes) task_name actor_id(bytes) attempt resources(dict) gpu_ids(list)
-        num_restarts."""
+        """task_id(bytes) task_name actor_id(bytes) attempt resources(dict) num_restarts; while a
+        call runs also cancelled(bool) and function (what it calls)."""
 
 def rebuild_object_ref(binary: bytes, owner_address: bytes) -> ObjectRef[Any]:
     """What a pickled ObjectRef becomes: registers the borrow."""
+
+def set_current_call_variable(variable: ContextVar[Any]) -> None:
+    """Where an asyncio actor keeps the Call that a coroutine runs for."""
 
 def set_current_core(core: Core | None) -> None: ...
 def begin_collecting_refs() -> None:

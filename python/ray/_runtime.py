@@ -8,7 +8,10 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from ray._metrics import MetricRegistry
+
 if TYPE_CHECKING:
+    from ray._job_record import JobRecord
     from ray._raylet import Core
     from ray._session import Session
     from ray._worker_callbacks import ActorCreation
@@ -34,9 +37,17 @@ class Runtime:
         self.epoch = 0
         # The driver's processes and threads; None in a worker, and while there is no session.
         self.session: Session | None = None
+        # What the processes of this job follow. None while there is no session, and in a worker
+        # that has not loaded a function yet.
+        self.job: JobRecord | None = None
+        # The runtime environment as text, "" for the default one: of this worker, or of the job of
+        # this driver. And the folders that it puts at the front of the import path.
+        self.environment = ""
+        self.import_path: list[str] = []
         # Which actor this worker is; None elsewhere.
         self.actor: ActorCreation | None = None
         self.custom_serializers: dict[type, CustomSerializer] = {}
+        self.metrics = MetricRegistry()
         # Set in a process that was forked from one with a session: it must not touch the parent's
         # sockets. Keeps the parent's core, so that its destructor never runs here.
         self._inherited: Core | None = None
@@ -55,8 +66,14 @@ class Runtime:
         """Leaves the session and returns what the caller has to shut down."""
         with self.lock:
             left = self.core, self.session
-            self.core, self.session, self.epoch = None, None, 0
+            self.core, self.session, self.epoch, self.job = None, None, 0, None
+            self.enter_environment("", [])
             return left
+
+    def enter_environment(self, text: str, import_path: list[str]) -> None:
+        """Says what this process runs in, and thereby what it submits by default."""
+        self.environment = text
+        self.import_path = import_path
 
     def require(self) -> Core:
         """The core of the session; starts a session first if there is none.
@@ -89,6 +106,7 @@ class Runtime:
     def _after_fork(self) -> None:
         # The one inherited may be held by a thread that does not exist here.
         self.lock = threading.RLock()
+        self.metrics = MetricRegistry()
         if self.core is not None:
             self._inherited = self.core
             self.core, self.session, self.epoch = None, None, 0

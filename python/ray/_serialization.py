@@ -19,6 +19,7 @@ import cloudpickle  # type: ignore[import-untyped]
 
 from ray import _raylet, exceptions
 from ray._culprit import find_culprit
+from ray._generators import DynamicObjectRefGenerator, ObjectRefGenerator
 from ray._runtime import RUNTIME
 
 if TYPE_CHECKING:
@@ -59,12 +60,23 @@ def _pickle(value: Any, buffer_callback: Callable[[Any], Any] | None) -> bytes:
         return file.getvalue()
 
 
-def _is_picklable(value: Any) -> bool:
+def pickle_failure(value: Any) -> Exception | None:
+    """Why ``value`` cannot be pickled; None if it can."""
     try:
         _pickle(value, None)
-    except Exception:
-        return False
-    return True
+    except Exception as error:
+        return error
+    return None
+
+
+def serialized_size(value: Any) -> int:
+    """How many bytes ``value`` takes as a pickle with its buffers, which are not copied."""
+    buffers: list[Any] = []
+    return len(_pickle(value, buffers.append)) + sum(buffer.raw().nbytes for buffer in buffers)
+
+
+def _is_picklable(value: Any) -> bool:
+    return pickle_failure(value) is None
 
 
 def _explain(error: BaseException, value: Any, root: str) -> str:
@@ -149,6 +161,12 @@ class PythonHooks:
 
     def is_retryable(self, error: BaseException, exception_types: bytes) -> bool:
         return not exception_types or isinstance(error, pickle.loads(exception_types))
+
+    def stream_reader(self, stream: _raylet.ObjectStream) -> ObjectRefGenerator[Any]:
+        return ObjectRefGenerator(stream)
+
+    def dynamic_generator(self, refs: list[Any]) -> DynamicObjectRefGenerator[Any]:
+        return DynamicObjectRefGenerator(refs)
 
     def check_returns(self, value: Any, num_returns: int, task_name: str) -> list[Any]:
         values = list(value) if hasattr(value, "__next__") else value
@@ -271,6 +289,7 @@ _SYSTEM_ERRORS: dict[str, _SystemError] = {
     "PENDING_CALLS_LIMIT": _plain(exceptions.PendingCallsLimitExceeded),
     "RAYLET_DIED": _plain(exceptions.LocalRayletDiedError),
     "RECONSTRUCTION_FAILED": _reconstruction_failed,
+    "RUNTIME_ENV_SETUP": _plain(exceptions.RuntimeEnvSetupError),
     "TASK_CANCELLED": _task_cancelled,
     "TASK_UNSCHEDULABLE": _plain(exceptions.TaskUnschedulableError),
     "WORKER_CRASHED": _plain(exceptions.WorkerCrashedError),

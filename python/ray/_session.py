@@ -8,7 +8,6 @@ actors/test_namespaces.py.
 from __future__ import annotations
 
 import atexit
-import json
 import logging
 import os
 import platform
@@ -18,10 +17,15 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ray import _raylet
+from ray._job_record import JobRecord
 from ray._log_printer import LogPrinter
+from ray._logging_config import LoggingConfig
 from ray._operations import check_namespace
 from ray._runtime import RUNTIME
+from ray._runtime_env.resolution import check, merge, resolve
+from ray._stderr_handler import StderrHandler
 from ray._version import RAY_VERSION
+from ray.job_config import JobConfig
 
 if TYPE_CHECKING:
     from ray._node import LocalNode, NodeOptions
@@ -90,11 +94,13 @@ class Session:
     """What a driver has to end: its node and its threads. Threads: the caller holds
     RUNTIME.lock."""
 
-    def __init__(self, node: LocalNode, core: _raylet.Core, log_to_driver: bool) -> None:
+    def __init__(
+        self, node: LocalNode, core: _raylet.Core, log_to_driver: bool, structured_logs: bool
+    ) -> None:
         self.context = RayContext(_address_info(core, node))
         self._node = node
         self._core = core
-        self._printer = LogPrinter(core, node.node_ip) if log_to_driver else None
+        self._printer = LogPrinter(core, node.node_ip, structured_logs) if log_to_driver else None
 
     def end(self) -> None:
         """Blocks until no process, socket or thread of the session is left."""
@@ -114,15 +120,24 @@ def init(
     resources: dict[str, float] | None = None,
     labels: dict[str, str] | None = None,
     object_store_memory: int | None = None,
+    local_mode: bool = False,
     ignore_reinit_error: bool = False,
     include_dashboard: bool | None = None,
     dashboard_host: str = "127.0.0.1",
     dashboard_port: int | None = None,
+    job_config: JobConfig | None = None,
+    runtime_env: dict[str, Any] | None = None,
     configure_logging: bool = True,
     logging_level: int | str = "info",
     logging_format: str | None = None,
+    logging_config: LoggingConfig | None = None,
     log_to_driver: bool | None = None,
     namespace: str | None = None,
+    enable_resource_isolation: bool = False,
+    cgroup_path: str | None = None,
+    system_reserved_cpu: float | None = None,
+    system_reserved_memory: int | None = None,
+    proxy_server_url: str | None = None,
     **kwargs: Any,
 ) -> RayContext:
     """Starts a session on this machine: a node of its own, with this process as its driver.
@@ -134,21 +149,34 @@ def init(
         address: None or "local": a new node. The environment variable RAY_ADDRESS says it if this
             is None.
         num_cpus: CPUs the node offers; the machine's by default.
-        num_gpus: GPUs the node offers; none by default.
+        num_gpus: GPUs the node offers; by default those found.
         resources: further resources the node offers, by name.
         labels: labels of the node.
         object_store_memory: size of the object store in bytes, at least 75 MiB; a share of the
             memory by default.
+        local_mode: accepted, with a warning: tasks and actors run in processes of their own
+            nevertheless.
         ignore_reinit_error: return the session that exists, if there is one, instead of raising.
         include_dashboard: accepted; there is no dashboard.
         dashboard_host: accepted, as include_dashboard.
         dashboard_port: accepted, as include_dashboard.
+        job_config: what all processes of the job follow: import path, default lifetime of actors,
+            logging, and what ``namespace`` is if it is not given here.
+        runtime_env: the runtime environment of the job's workers: a dict or RuntimeEnv. Its fields
+            replace those that ``job_config`` has.
         configure_logging: whether to set up the logger "ray": its level, and a handler if it has
             none.
         logging_level: level of that logger.
         logging_format: format of that handler.
+        logging_config: structured logging in this process and in the job's workers, instead of the
+            three arguments above.
         log_to_driver: whether what workers print is printed here; the default.
         namespace: namespace of named actors; one of its own by default.
+        enable_resource_isolation: must be False: control groups are not supported.
+        cgroup_path: as enable_resource_isolation: must be None.
+        system_reserved_cpu: as cgroup_path.
+        system_reserved_memory: as cgroup_path.
+        proxy_server_url: accepted, as include_dashboard.
         **kwargs: ``_system_config`` (flags of the runtime, by name), ``_temp_dir`` (where the
             session's folder is made), ``_memory`` (bytes for tasks and actors to demand).
 
@@ -165,13 +193,34 @@ def init(
     unknown = sorted(set(kwargs) - {"_system_config", "_temp_dir", "_memory"})
     if unknown:
         raise RuntimeError(f"Unknown keyword argument(s): {', '.join(unknown)}")
-    if configure_logging:
+    _check_job_arguments(job_config, logging_config)
+    _refuse_isolation(
+        enable_resource_isolation=enable_resource_isolation,
+        cgroup_path=cgroup_path,
+        system_reserved_cpu=system_reserved_cpu,
+        system_reserved_memory=system_reserved_memory,
+    )
+    if local_mode:
+        warnings.warn(
+            "local_mode is ignored: tasks and actors run in processes of their own. Call the plain"
+            " functions to debug them in this process.",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+    job_config = job_config or JobConfig()
+    job_config.ensure_logging_config(logging_config)
+    environment = _job_environment(job_config, runtime_env)
+    if job_config.py_logging_config is not None:
+        job_config.py_logging_config.apply()
+    elif configure_logging:
         _configure_logging(logging_level, logging_format)
     with RUNTIME.lock:
         RUNTIME.refuse_after_fork()
         if RUNTIME.core is not None:
             return _running_context(ignore_reinit_error)
         _check_address(address)
+        if namespace is None:
+            namespace = job_config.ray_namespace
         check_namespace(namespace)
         options = node_options(
             num_cpus=num_cpus,
@@ -183,10 +232,16 @@ def init(
             config=kwargs.get("_system_config"),
             temp_folder=kwargs.get("_temp_dir"),
         )
-        return _start(options, namespace or "", log_to_driver is not False)
+        return _start(options, namespace or "", log_to_driver is not False, job_config, environment)
 
 
-def _start(options: NodeOptions, namespace: str, log_to_driver: bool) -> RayContext:
+def _start(
+    options: NodeOptions,
+    namespace: str,
+    log_to_driver: bool,
+    job_config: JobConfig,
+    environment: Mapping[str, Any],
+) -> RayContext:
     from ray._node import LocalNode
 
     node = LocalNode(options)
@@ -202,11 +257,18 @@ def _start(options: NodeOptions, namespace: str, log_to_driver: bool) -> RayCont
         node.stop()
         raise
     _raylet.set_current_core(core)
-    session = Session(node, core, log_to_driver)
+    is_structured = job_config.py_logging_config is not None
+    session = Session(node, core, log_to_driver, is_structured)
     RUNTIME.attach(core, session)
     atexit.unregister(shutdown)  # At most once, and before what the program registers from now on.
     atexit.register(shutdown)
-    _publish_import_path(core)
+    RUNTIME.job = JobRecord.of_driver(job_config)
+    RUNTIME.job.publish(core)
+    try:
+        RUNTIME.enter_environment(resolve(environment).text, [])
+    except BaseException:
+        shutdown()
+        raise
     _logger.info("Started a local Ray instance.")
     return session.context
 
@@ -264,37 +326,47 @@ def _address_info(core: _raylet.Core, node: LocalNode | None) -> dict[str, Any]:
     }
 
 
-def _publish_import_path(core: _raylet.Core) -> None:
-    """Tells workers where this driver finds its modules; see ``read_import_path``."""
-    paths = [os.path.abspath(path) for path in sys.path]
-    core.kv_put(b"import_path", json.dumps(paths).encode(), True, _job_namespace(core))
+def _check_job_arguments(
+    job_config: JobConfig | None, logging_config: LoggingConfig | None
+) -> None:
+    if job_config is not None and not isinstance(job_config, JobConfig):
+        raise TypeError(
+            "job_config must be a ray.job_config.JobConfig, not"
+            f" {type(job_config).__name__}. JobConfig.from_json makes one of a dict."
+        )
+    if logging_config is not None and not isinstance(logging_config, LoggingConfig):
+        raise TypeError(
+            f"logging_config must be a ray.LoggingConfig, not {type(logging_config).__name__}."
+            " LoggingConfig.from_dict makes one of a dict."
+        )
 
 
-def read_import_path(core: _raylet.Core) -> list[str]:
-    """``sys.path`` of the driver of this worker's job. Blocks for one request to the raylet."""
-    text = core.kv_get(b"import_path", _job_namespace(core))
-    return [] if text is None else json.loads(text)
+def _job_environment(
+    job_config: JobConfig, runtime_env: Mapping[str, Any] | None
+) -> Mapping[str, Any]:
+    """What the user asked for, checked before anything is started."""
+    for given in (job_config.runtime_env, runtime_env):
+        if given is not None and not isinstance(given, dict):
+            raise TypeError(
+                f"runtime_env must be a dict or a RuntimeEnv, not {type(given).__name__}."
+            )
+        check(given)
+    return merge(job_config.runtime_env or {}, runtime_env or {})
 
 
-def _job_namespace(core: _raylet.Core) -> str:
-    return f"job:{core.job_id.hex()}"
-
-
-class _StderrHandler(logging.StreamHandler[Any]):
-    """Writes to what ``sys.stderr`` is now: programs and test runners replace it."""
-
-    def __init__(self) -> None:
-        logging.Handler.__init__(self)
-
-    @property
-    def stream(self) -> Any:
-        return sys.stderr
+def _refuse_isolation(**arguments: Any) -> None:
+    given = sorted(name for name, value in arguments.items() if value not in (None, False))
+    if given:
+        raise ValueError(
+            f"Isolation by control groups is not supported. Leave out {', '.join(given)}; run the"
+            " program in a container to limit what the whole node may use."
+        )
 
 
 def _configure_logging(level: int | str, format_: str | None) -> None:
     _logger.setLevel(level.upper() if isinstance(level, str) else level)
     if not _logger.handlers:
-        handler = _StderrHandler()
+        handler = StderrHandler()
         handler.setFormatter(logging.Formatter(format_ or _LOG_FORMAT))
         _logger.addHandler(handler)
         _logger.propagate = False
@@ -330,7 +402,7 @@ def node_options(
 
     return NodeOptions(
         num_cpus=_quantity("num_cpus", num_cpus, os.cpu_count() or 1),
-        num_gpus=_quantity("num_gpus", num_gpus, 0),
+        num_gpus=_quantity("num_gpus", num_gpus, None),
         memory=_quantity("_memory", memory, None),
         object_store_memory=_store_size(object_store_memory),
         resources=_resources(resources),

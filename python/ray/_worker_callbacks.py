@@ -34,6 +34,15 @@ class WorkerCallbacks(Protocol):
     are cached by the native side: ``load_function`` by template, ``get_method`` by method name.
     """
 
+    def use_devices(self, ids: dict[str, list[str]], environment: dict[str, str]) -> None:
+        """The devices that the next calls may use, by resource name, and the variables that confine
+        a process to them. Comes before the first call of their lease, and before an actor is
+        created."""
+
+    def enter_job(self) -> None:
+        """Makes this process one of its job's: import path, logging, set-up hook. Comes before an
+        actor's arguments are unpickled; ``load_function`` does the same for a task."""
+
     def load_function(self, blob: bytes) -> Callable[..., Any]:
         """The function of a task, from ``TaskTemplate.function``. The caller then runs ``fn(*args,
         **kwargs)``."""

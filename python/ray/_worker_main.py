@@ -14,8 +14,9 @@ from typing import Any, NoReturn
 
 from ray import _raylet
 from ray._actor_loop import ActorLoop
+from ray._devices import use_devices
+from ray._job_record import JobRecord
 from ray._runtime import RUNTIME
-from ray._session import read_import_path
 from ray._task_output import MarkedOutput
 from ray._worker_callbacks import ActorCreation, WorkerCallbacks
 from ray.actor import exit_actor
@@ -28,7 +29,6 @@ class Worker:
 
     def __init__(self, core: _raylet.Core) -> None:
         self._core = core
-        self._knows_import_path = False
         # What the lines of an actor are marked with, once it is one.
         self._actor_label: str | None = None
         self._loop: ActorLoop | None = None
@@ -45,6 +45,13 @@ class Worker:
             return self._actor_label
         name: str = self._core.current_task()["task_name"]
         return name
+
+    def use_devices(self, ids: dict[str, list[str]], environment: dict[str, str]) -> None:
+        use_devices(ids, environment)
+
+    def enter_job(self) -> None:
+        if RUNTIME.job is None:
+            self._enter_job()
 
     def load_function(self, blob: bytes) -> Callable[..., Any]:
         function: Callable[..., Any] = self._load_definition(blob)
@@ -82,11 +89,22 @@ class Worker:
         return every_actors.get(name) or getattr(instance, name)
 
     def _load_definition(self, blob: bytes) -> Any:
-        if not self._knows_import_path:
-            self._knows_import_path = True
-            driver_path = read_import_path(self._core)
-            sys.path[:] = driver_path + [p for p in sys.path if p not in driver_path]
+        self.enter_job()
         return pickle.loads(blob)
+
+    def _enter_job(self) -> None:
+        RUNTIME.job = job = JobRecord.read(self._core)
+        # What the environment installs hides what is installed beside the driver.
+        sys.path[:] = dict.fromkeys([*RUNTIME.import_path, *job.import_path, *sys.path])
+        job.configure_logging()
+        if RUNTIME.environment:
+            from ray._runtime_env.setup import run_setup_hook
+
+            try:
+                run_setup_hook(self._core)
+            except BaseException:
+                RUNTIME.job = None  # What comes next does not run without it, either.
+                raise
 
     def _start_threads(self, count: int) -> None:
         for index in range(count):

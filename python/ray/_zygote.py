@@ -5,11 +5,12 @@ these pages. It has one thread, for ever: a fork copies only the thread that cal
 that another one held would stay locked.
 
 Protocol: JSON objects, one a line, on the socket at descriptor 3.
-    raylet -> zygote  {"op": "fork", "token": N, "env": {...}, "log_prefix": "worker-..."}
+    raylet -> zygote  {"op": "fork", "token": N, "env": {...}, "log_prefix": "worker-...",
+                       "runtime_env": "..."}
     zygote -> raylet  {"event": "ready"}
                       {"event": "forked", "token": N, "pid": P}
                       {"event": "exited", "token": N, "pid": P, "exit_code": C or null,
-                       "signal": S or null}
+                       "signal": S or null, "peak_memory_bytes": B}
 End of file means that the raylet is gone: the zygote ends, and the kernel ends its workers
 (PR_SET_PDEATHSIG).
 """
@@ -41,6 +42,7 @@ _PRELOADED = (
     "asyncio",
     "concurrent.futures",
     "ray",
+    "ray._runtime_env.setup",
     "ray._worker_main",
     "ray.api",
     "ray.cloudpickle",
@@ -101,7 +103,7 @@ class Zygote:
     def _reap(self) -> None:
         os.read(self._wakeup_read, 4096)
         while self._tokens:
-            pid, status = os.waitpid(-1, os.WNOHANG)
+            pid, status, usage = os.wait4(-1, os.WNOHANG)
             if pid == 0:
                 return
             code = os.waitstatus_to_exitcode(status)
@@ -111,6 +113,7 @@ class Zygote:
                 token=self._tokens.pop(pid),
                 exit_code=code if code >= 0 else None,
                 signal=-code if code < 0 else None,
+                peak_memory_bytes=usage.ru_maxrss * 1024,
             )
 
     def _become_worker(self, request: dict[str, Any]) -> NoReturn:
@@ -123,6 +126,10 @@ class Zygote:
             self._leave_zygote()
             os.environ.update(request["env"])
             _redirect_output(request["log_prefix"])
+            if environment := request.get("runtime_env"):
+                from ray._runtime_env import setup
+
+                setup.enter(environment, request["token"])
             from ray import _worker_main
 
             _worker_main.main(request["token"])

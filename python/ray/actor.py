@@ -10,26 +10,31 @@ import functools
 import inspect
 import pickle
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, TypeVar, Union, overload
 
 from ray import _raylet
 from ray._definition import Definition
+from ray._generators import is_generator, native_num_returns
 from ray._options import (
     METHOD_OPTIONS,
     actor_demand,
     check_actor_options,
     check_options,
     freeze_options,
+    stream_backpressure,
 )
 from ray._raylet import ActorID, TaskTemplate
 from ray._runtime import RUNTIME
+from ray._runtime_env.resolution import resolve
 from ray._signature import Arity
 from ray.exceptions import ActorAlreadyExistsError, AsyncioActorExit
 from ray.remote_function import pickle_exception_types
 
 if TYPE_CHECKING:
     from ray._raylet import ActorClient, ObjectRef
+    from ray.dag import ClassMethodNode, ClassNode
 
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 T = TypeVar("T")
 
 # Calls an asyncio actor runs at once if it does not say.
@@ -56,6 +61,7 @@ class MethodSpec(NamedTuple):
 
     arity: Arity
     options: dict[str, Any]
+    is_generator: bool = False
 
 
 class ActorInterface:
@@ -94,12 +100,17 @@ class ActorInterface:
         return TaskTemplate(
             name=options.get("name") or f"{self.class_name}.{method}",
             function=method.encode(),
-            num_returns=1 if options.get("num_returns") is None else options["num_returns"],
+            num_returns=native_num_returns(
+                options.get("num_returns"),
+                self.methods[method].is_generator,
+                f"{self.class_name}.{method}",
+            ),
             resources={},
             max_retries=self._max_task_retries if retries is None else retries,
             retry_exceptions=bool(retry_on),
             exception_types=pickle_exception_types(retry_on),
             concurrency_group=options.get("concurrency_group") or "",
+            stream_backpressure=stream_backpressure(options),
         )
 
 
@@ -120,7 +131,8 @@ def _find_methods(cls: type) -> dict[str, MethodSpec]:
         else:
             continue
         function = getattr(attribute, "__func__", attribute)
-        methods[name] = MethodSpec(arity, getattr(function, _METHOD_OPTIONS_ATTRIBUTE, {}))
+        options = getattr(function, _METHOD_OPTIONS_ATTRIBUTE, {})
+        methods[name] = MethodSpec(arity, options, is_generator(function))
     return methods
 
 
@@ -200,6 +212,7 @@ class ActorCaller(Generic[T]):
         class_blob, refs = blueprint.definition.pickled()
         creation, lifetime = actor_demand(options)
         namespace = options.get("namespace") or core.namespace
+        environment = resolve(options.get("runtime_env"))
         try:
             client, lifetime_ref, existing = core.create_actor(
                 class_blob=pickle.dumps((class_blob, options.get("concurrency_groups") or {})),
@@ -208,7 +221,7 @@ class ActorCaller(Generic[T]):
                 kwargs=kwargs or None,
                 name=options.get("name") or "",
                 namespace=namespace,
-                detached=options.get("lifetime") == "detached",
+                detached=(options.get("lifetime") or _default_lifetime()) == "detached",
                 get_if_exists=options.get("get_if_exists", False),
                 creation_resources=creation,
                 lifetime_resources=lifetime,
@@ -223,6 +236,8 @@ class ActorCaller(Generic[T]):
                 else options["max_pending_calls"],
                 handle_blob=interface.blob,
                 contained_refs=refs,
+                runtime_env_hash=environment.hash,
+                runtime_env=environment.text,
             )
         except _raylet.SystemError as error:
             if error.code != "ALREADY_EXISTS":
@@ -235,6 +250,24 @@ class ActorCaller(Generic[T]):
         if existing is not None:
             interface = ActorInterface.from_blob(existing)
         return ActorHandle(client, interface, lifetime_ref)
+
+    def bind(self, *args: Any, **kwargs: Any) -> ClassNode:
+        """A node of a graph that stands for an actor to be made; see ``ray.dag``.
+
+        Args:
+            *args: arguments of the constructor; other nodes in them become their results.
+            **kwargs: keyword arguments, in the same way.
+
+        Raises:
+            TypeError: an argument cannot be serialized.
+        """
+        from ray.dag import ClassNode
+
+        return ClassNode(self, args, kwargs, self._options)
+
+
+def _default_lifetime() -> str:
+    return "non_detached" if RUNTIME.job is None else RUNTIME.job.default_actor_lifetime
 
 
 class ActorClass(ActorCaller[T]):
@@ -262,7 +295,8 @@ class ActorClass(ActorCaller[T]):
                 get_if_exists, max_concurrency (calls at once), concurrency_groups (calls at once,
                 by group), max_restarts and max_task_retries (-1: without limit), max_pending_calls
                 (-1: without limit), scheduling_strategy, allow_out_of_order_execution,
-                enable_task_events. Those not given stay as declared.
+                enable_task_events, runtime_env (a dict or RuntimeEnv, joined with that of this
+                process). Those not given stay as declared.
 
         Returns:
             An object whose ``.remote(...)`` creates actors with these options.
@@ -332,9 +366,7 @@ class ActorHandle(Generic[T]):
         interface: ActorInterface = self.__dict__["_ray_interface"]
         if name not in interface.methods:
             raise AttributeError(f"'ActorHandle' object has no attribute '{name}'")
-        method = ActorMethod(
-            self._ray_client, interface, name, interface.template(name, {}), self._ray_lifetime_ref
-        )
+        method = ActorMethod(self._ray_client, interface, name, {}, self._ray_lifetime_ref)
         self.__dict__[name] = method
         return method
 
@@ -366,6 +398,10 @@ class ActorHandle(Generic[T]):
         )
 
 
+# For annotations: a handle, whose attributes type checkers also look up in the class.
+ActorProxy = Union[ActorHandle[T], type[T]]  # noqa: UP007 (this form can be subscripted)
+
+
 def rebuild_handle(
     actor_id: bytes, handle_blob: bytes, lifetime_ref: ObjectRef[Any] | None
 ) -> ActorHandle[Any]:
@@ -383,6 +419,7 @@ class ActorMethod:
         "_interface",
         "_lifetime_ref",
         "_name",
+        "_options",
         "_submit",
         "_template",
     )
@@ -392,14 +429,15 @@ class ActorMethod:
         client: ActorClient,
         interface: ActorInterface,
         name: str,
-        template: TaskTemplate,
+        options: Mapping[str, Any],
         lifetime_ref: ObjectRef[Any] | None,
     ) -> None:
         self._client = client
         self._submit = client.submit
         self._interface = interface
         self._name = name
-        self._template = template
+        self._options = options  # Those that are not the method's own.
+        self._template = interface.template(name, options)
         self._arity = interface.methods[name].arity
         self._lifetime_ref = lifetime_ref  # The actor lives until the call is submitted.
 
@@ -438,8 +476,29 @@ class ActorMethod:
             TypeError: a value of a wrong type.
         """
         check_options(method_options, METHOD_OPTIONS, "actor methods")
-        template = self._interface.template(self._name, method_options)
-        return ActorMethod(self._client, self._interface, self._name, template, self._lifetime_ref)
+        return ActorMethod(
+            self._client, self._interface, self._name, method_options, self._lifetime_ref
+        )
+
+    def bind(self, *args: Any, **kwargs: Any) -> ClassMethodNode | tuple[ClassMethodNode, ...]:
+        """A node of a graph that stands for a call with these arguments; see ``ray.dag``.
+
+        Args:
+            *args: arguments of the method; nodes in them become their results.
+            **kwargs: keyword arguments, in the same way.
+
+        Returns:
+            A node; with ``num_returns=n > 1`` a tuple of a node for each result.
+
+        Raises:
+            TypeError: the arguments do not fit the method's signature, or one cannot be serialized.
+        """
+        from ray.dag.class_node import bind_method
+
+        self._arity.check(args, kwargs)
+        actor: ActorHandle[Any] = ActorHandle(self._client, self._interface, self._lifetime_ref)
+        options = {**self._interface.methods[self._name].options, **self._options}
+        return bind_method(actor, self._name, args, kwargs, options)
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Refuses: methods do not run in the caller.
@@ -457,6 +516,10 @@ class ActorMethod:
 # In the class and inside the actor
 
 
+@overload
+def method(function: FunctionT, /) -> FunctionT: ...
+@overload
+def method(**kwargs: Any) -> Callable[[FunctionT], FunctionT]: ...
 def method(*args: Any, **kwargs: Any) -> Any:
     """Declares options of a method of an actor class.
 

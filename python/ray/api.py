@@ -77,7 +77,7 @@ class _PlacedCaller(_Caller):
 class TaskCaller(_PlacedCaller, Generic[R]):
     """A task under construction; see ``Ray.task``."""
 
-    def __init__(self, function: RemoteFunction[R], args: tuple[Any, ...]) -> None:
+    def __init__(self, function: RemoteFunction[..., ObjectRef[R]], args: tuple[Any, ...]) -> None:
         super().__init__(args)
         self._function = function
 
@@ -87,7 +87,8 @@ class TaskCaller(_PlacedCaller, Generic[R]):
 
     def remote(self) -> ObjectRef[R]:
         """Submits the task. Does not block."""
-        return self._function.options(**self._options).remote(*self._args)
+        result: ObjectRef[R] = self._function.options(**self._options).remote(*self._args)
+        return result
 
 
 class ActorCreator(_PlacedCaller, Generic[T]):
@@ -218,7 +219,9 @@ class Ray:
         return _session.is_initialized()
 
     @staticmethod
-    def task(function: Callable[..., R] | RemoteFunction[R], *args: Any) -> TaskCaller[R]:
+    def task(
+        function: Callable[..., R] | RemoteFunction[..., ObjectRef[R]], *args: Any
+    ) -> TaskCaller[R]:
         """A task that runs ``function(*args)``, to be submitted by ``remote()``."""
         return TaskCaller(_remote_function(function), args)
 
@@ -275,7 +278,7 @@ def _seconds(timeout_ms: int | None) -> float | None:
 
 # Remembered, so that a function that is called often is pickled once.
 @functools.lru_cache(maxsize=1024)
-def _remote_function(function: Any) -> RemoteFunction[Any]:
+def _remote_function(function: Any) -> RemoteFunction[..., Any]:
     return function if isinstance(function, RemoteFunction) else RemoteFunction(function, {})
 
 

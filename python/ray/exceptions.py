@@ -10,6 +10,7 @@ tests of conformance: core/test_core_errors.py, actors/test_actor_failures.py.
 
 from __future__ import annotations
 
+import pickle
 import types
 from typing import Any
 
@@ -23,6 +24,52 @@ class RayError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (type(self), self.args, self.__dict__)
+
+    def to_bytes(self) -> bytes:
+        """The exception as bytes, for ``from_bytes``.
+
+        >>> RayError.from_bytes(WorkerCrashedError().to_bytes())
+        WorkerCrashedError()
+        """
+        from ray import cloudpickle
+
+        data: bytes = cloudpickle.dumps(self)
+        return data
+
+    @staticmethod
+    def from_bytes(b: bytes) -> RayError:
+        """The exception that ``to_bytes`` was called on.
+
+        Raises:
+            ValueError: other bytes.
+        """
+        try:
+            error = pickle.loads(b)
+        except Exception as reason:  # Whatever the bytes make the unpickler do.
+            raise ValueError(f"These bytes are not an exception of ray: {reason}") from reason
+        if not isinstance(error, RayError):
+            raise ValueError(
+                f"These bytes are not an exception of ray, but a {type(error).__name__}."
+            )
+        return error
+
+    @staticmethod
+    def from_ray_exception(ray_exception: Any) -> RayError:
+        """The exception in a message between languages.
+
+        Args:
+            ray_exception: has ``language`` (0 for Python), ``serialized_exception`` (what
+                ``to_bytes`` gave, in Python) and ``formatted_exception_string``.
+
+        Returns:
+            The exception itself if it is one of Python, else a CrossLanguageError with its text.
+
+        Raises:
+            ValueError: the bytes are not an exception.
+        """
+        if ray_exception.language == 0:
+            return RayError.from_bytes(ray_exception.serialized_exception)
+        return CrossLanguageError(ray_exception.formatted_exception_string)
 
 
 def _restore(cls: type[RayError], args: tuple[Any, ...], state: dict[str, Any]) -> RayError:
@@ -119,8 +166,6 @@ class RayTaskError(RayError):
 
 
 def _restore_task_error(state: dict[str, Any], cause_blob: bytes, text: str) -> RayError:
-    import pickle
-
     try:
         cause = pickle.loads(cause_blob)
     except Exception:  # Whatever the cause's class does when it is rebuilt.

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from ray._definition import Definition
-from ray._options import TASK_OPTIONS, check_options, freeze_options, resource_demand
+from ray._generators import is_generator, native_num_returns
+from ray._options import (
+    TASK_OPTIONS,
+    check_options,
+    freeze_options,
+    resource_demand,
+    stream_backpressure,
+)
 from ray._raylet import TaskTemplate
 from ray._runtime import RUNTIME
+from ray._runtime_env.resolution import resolve
 from ray._serialization import pickle_definition
 from ray._signature import Arity
 
 if TYPE_CHECKING:
-    from ray._raylet import Core, ObjectRef
+    from ray._raylet import Core
+    from ray.dag import FunctionNode
 
+# The parameters of the function, and what remote() returns: ObjectRef[int] if the function an int.
+P = ParamSpec("P")
 R = TypeVar("R")
 
 _MAX_RETRIES_DEFAULT = 3
@@ -25,7 +36,7 @@ _MAX_RETRIES_DEFAULT = 3
 _CALLERS_MAX = 64
 
 
-class TaskCaller(Generic[R]):
+class TaskCaller(Generic[P, R]):
     """A function with one set of options: what can be decided before a call is decided here.
 
     ``RemoteFunction.options`` returns one; a RemoteFunction is one for its own options.
@@ -38,7 +49,12 @@ class TaskCaller(Generic[R]):
         self._template: TaskTemplate
         self._epoch = -1  # The session that the template was made in.
 
-    def remote(self, *args: Any, **kwargs: Any) -> ObjectRef[R]:
+    # The second signature is for references in the places of their values.
+    @overload
+    def remote(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    @overload
+    def remote(self, *args: Any, **kwargs: Any) -> R: ...
+    def remote(self, *args: Any, **kwargs: Any) -> Any:
         """Submits a task and returns at once.
 
         Args:
@@ -60,8 +76,21 @@ class TaskCaller(Generic[R]):
         core = RUNTIME.core
         if core is None or self._epoch != RUNTIME.epoch:
             core = self._enter_session()
-        result: ObjectRef[R] = core.submit_task(self._template, args, kwargs or None)
-        return result
+        return core.submit_task(self._template, args, kwargs or None)
+
+    def bind(self, *args: Any, **kwargs: Any) -> FunctionNode:
+        """A node of a graph that stands for a call with these arguments; see ``ray.dag``.
+
+        Args:
+            *args: arguments of the function; other nodes in them become their results.
+            **kwargs: keyword arguments, in the same way.
+
+        Raises:
+            TypeError: an argument cannot be serialized.
+        """
+        from ray.dag import FunctionNode
+
+        return FunctionNode(self, args, kwargs, self._options)
 
     def _enter_session(self) -> Core:
         core = RUNTIME.require()
@@ -74,19 +103,26 @@ class TaskCaller(Generic[R]):
         function, options = self._definition.value, self._options
         blob, refs = self._definition.pickled()
         retries, retry_on = options.get("max_retries"), options.get("retry_exceptions")
+        environment = resolve(options.get("runtime_env"))
         return TaskTemplate(
             name=options.get("name") or function.__name__,
             function=blob,
-            num_returns=1 if options.get("num_returns") is None else options["num_returns"],
+            num_returns=native_num_returns(
+                options.get("num_returns"), is_generator(function), function.__name__
+            ),
             resources=resource_demand(options, default_cpus=1),
             max_retries=_MAX_RETRIES_DEFAULT if retries is None else retries,
             retry_exceptions=bool(retry_on),
             exception_types=pickle_exception_types(retry_on),
             contained_refs=refs,
+            stream_backpressure=stream_backpressure(options),
+            max_calls=options.get("max_calls") or 0,
+            runtime_env_hash=environment.hash,
+            runtime_env=environment.text,
         )
 
 
-class RemoteFunction(TaskCaller[R]):
+class RemoteFunction(TaskCaller[P, R]):
     """A function whose calls run as tasks in worker processes.
 
     Made by ``@ray.remote``; call it with ``.remote(...)``. It can be passed to tasks and actors
@@ -97,7 +133,7 @@ class RemoteFunction(TaskCaller[R]):
     Source: https://docs.ray.io/en/latest/ray-core/tasks.html, conformance core/test_core_tasks.py.
     """
 
-    def __init__(self, function: Callable[..., R], options: Mapping[str, Any]) -> None:
+    def __init__(self, function: Callable[P, Any], options: Mapping[str, Any]) -> None:
         check_options(options, TASK_OPTIONS, "remote functions")
         if inspect.iscoroutinefunction(function):
             raise ValueError(
@@ -106,7 +142,7 @@ class RemoteFunction(TaskCaller[R]):
             )
         definition = Definition(function, f"the function {function.__name__}")
         super().__init__(definition, Arity.of_function(function), dict(options))
-        self._callers: dict[Any, TaskCaller[R]] = {}
+        self._callers: dict[Any, TaskCaller[P, R]] = {}
         self.__doc__ = function.__doc__
         self.__wrapped__ = function
 
@@ -122,13 +158,20 @@ class RemoteFunction(TaskCaller[R]):
             f" '{name}.remote()'."
         )
 
-    def options(self, **task_options: Any) -> TaskCaller[R]:
+    @overload
+    def options(
+        self, *, num_returns: int | str | None, **task_options: Any
+    ) -> TaskCaller[P, Any]: ...
+    @overload
+    def options(self, **task_options: Any) -> TaskCaller[P, R]: ...
+    def options(self, **task_options: Any) -> TaskCaller[P, Any]:
         """The same function with other options, for one or more calls. This object does not change.
 
         Args:
             **task_options: num_cpus, num_gpus, memory (bytes), resources (by name),
                 accelerator_type, num_returns, max_retries (-1: without limit), retry_exceptions
-                (bool, or a list of exception types), name, scheduling_strategy, enable_task_events.
+                (bool, or a list of exception types), name, scheduling_strategy, enable_task_events,
+                runtime_env (a dict or RuntimeEnv, joined with that of this process).
                 Those not given stay as declared.
 
         Returns:
@@ -148,10 +191,10 @@ class RemoteFunction(TaskCaller[R]):
                 self._callers[key] = caller
         return caller
 
-    def __getstate__(self) -> tuple[Callable[..., R], Mapping[str, Any]]:
+    def __getstate__(self) -> tuple[Callable[P, Any], Mapping[str, Any]]:
         return self._definition.value, self._options
 
-    def __setstate__(self, state: tuple[Callable[..., R], Mapping[str, Any]]) -> None:
+    def __setstate__(self, state: tuple[Callable[P, Any], Mapping[str, Any]]) -> None:
         self.__init__(*state)  # type: ignore[misc]
 
 

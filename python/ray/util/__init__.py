@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from typing import Any
 
 from ray._runtime import RUNTIME
+from ray.util.actor_pool import ActorPool
+from ray.util.check_serialize import inspect_serializability
+from ray.util.completion import as_completed, map_unordered
+from ray.util.debug import disable_log_once_globally, enable_periodic_logging, log_once
 from ray.util.serialization import deregister_serializer, register_serializer
 
 __all__ = [
+    "ActorPool",
+    "as_completed",
     "deregister_serializer",
+    "disable_log_once_globally",
+    "enable_periodic_logging",
+    "get_node_instance_id",
     "get_node_ip_address",
+    "inspect_serializability",
     "list_named_actors",
+    "log_once",
+    "map_unordered",
     "register_serializer",
 ]
 
@@ -34,9 +48,34 @@ def list_named_actors(all_namespaces: bool = False) -> list[Any]:
     return [name for name, _ in actors]
 
 
-def get_node_ip_address() -> str:
-    """The address of this node, as ``ray.nodes`` reports it.
+def get_node_ip_address(address: str | None = None) -> str:
+    """The address of this node. Does not block.
+
+    Args:
+        address: "HOST:PORT" of a machine that the node talks to: the answer is the node's address
+            on the way there. Without it, the address that ``ray.nodes`` reports.
+
+    Raises:
+        ValueError: the address has no port.
 
     Source: conformance actors/test_context_metrics_dag.py::test_node_ip_address.
     """
-    return RUNTIME.require().node_ip
+    if address is None:
+        return RUNTIME.require().node_ip
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit():
+        raise ValueError(f"address must be HOST:PORT, not {address!r}.")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((host.strip("[]"), int(port)))  # Sends nothing: it chooses a route.
+        except OSError:
+            return RUNTIME.require().node_ip
+        ip: str = probe.getsockname()[0]
+        return ip
+
+
+def get_node_instance_id() -> str:
+    """The cloud provider's id of this machine, as the variable RAY_CLOUD_INSTANCE_ID says; ""
+    without it."""
+    return os.environ.get("RAY_CLOUD_INSTANCE_ID", "")

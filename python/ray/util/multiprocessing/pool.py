@@ -1,0 +1,644 @@
+"""A pool of processes with the interface of ``multiprocessing.Pool``; its processes are actors.
+
+Calls wait in one queue, and each process takes the next one when it is done with the last: a long
+call delays only those behind it that no other process takes.
+
+Source: https://docs.ray.io/en/latest/ray-more-libs/multiprocessing.html,
+https://docs.python.org/3/library/multiprocessing.html#multiprocessing.pool.Pool, conformance
+actors/test_actor_utils.py.
+"""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import functools
+import itertools
+import logging
+import os
+import pickle
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from multiprocessing import TimeoutError
+from multiprocessing.pool import (  # type: ignore[attr-defined]
+    ExceptionWithTraceback,
+    MaybeEncodingError,
+)
+from typing import Any
+
+import cloudpickle  # type: ignore[import-untyped]
+
+import ray
+from ray.exceptions import ActorDiedError, RayActorError
+
+RAY_ADDRESS_ENV = "RAY_ADDRESS"
+
+# Pieces that map makes for each process, so that they end at about the same time.
+_CHUNKS_PER_PROCESS = 4
+
+_logger = logging.getLogger(__name__)
+
+# The outcomes of a chunk: of each item the result, or a PoolTaskError.
+_ChunkFuture = concurrent.futures.Future[list[Any]]
+
+
+class PoolTaskError(Exception):
+    """What a call in a pool raised. ``error_callback`` gets it.
+
+    Attributes:
+        underlying: the exception itself; its ``__cause__`` shows the traceback in the process.
+    """
+
+    def __init__(self, underlying: Exception) -> None:
+        super().__init__(underlying)
+        self.underlying = underlying
+
+
+# ------------------------------------------------------------------------------------------------
+# In the processes
+
+
+@ray.remote(num_cpus=0)
+class PoolActor:
+    """A process of a pool."""
+
+    def __init__(
+        self, initializer: Callable[..., Any] | None = None, initargs: Iterable[Any] = ()
+    ) -> None:
+        if initializer is not None:
+            initializer(*initargs)
+
+    def run_batch(self, func: Callable[..., Any], batch: list[Any], unpack: bool) -> list[Any]:
+        """The outcomes of ``func(item)``, or with ``unpack`` ``func(*item)``, for each item."""
+        return [_outcome(func, item, unpack) for item in batch]
+
+
+def _outcome(func: Callable[..., Any], item: Any, unpack: bool) -> Any:
+    try:
+        return func(*item) if unpack else func(item)
+    except Exception as error:
+        return PoolTaskError(_portable(error))
+
+
+def _portable(error: Exception) -> Any:
+    """The error with its traceback as text, in a form that survives the way to the caller."""
+    try:
+        pickle.loads(cloudpickle.dumps(error))
+    except Exception as reason:
+        return MaybeEncodingError(reason, error)
+    return ExceptionWithTraceback(error, error.__traceback__)
+
+
+# ------------------------------------------------------------------------------------------------
+# Results
+
+
+class AsyncResult:
+    """The result of a call that may not have ended. The pool's methods make it.
+
+    Args:
+        chunk_object_refs: futures of the outcomes, in order.
+        callback: is called with the result, in a thread of its own.
+        error_callback: is called with a PoolTaskError, or with the error that lost the process, in
+            a thread of its own.
+        single_result: the result is that of the only call, not a list.
+
+    Threads: any.
+    """
+
+    def __init__(
+        self,
+        chunk_object_refs: Iterable[_ChunkFuture],
+        callback: Callable[[Any], Any] | None = None,
+        error_callback: Callable[[Exception], Any] | None = None,
+        single_result: bool = False,
+    ) -> None:
+        self._chunks = list(chunk_object_refs)
+        self._single_result = single_result
+        if callback is not None or error_callback is not None:
+            threading.Thread(
+                target=self._call_back,
+                args=(callback, error_callback),
+                name="ray_pool_callback",
+                daemon=True,
+            ).start()
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Blocks until the result is there, or for ``timeout`` seconds."""
+        concurrent.futures.wait(self._chunks, timeout)
+
+    def get(self, timeout: float | None = None) -> Any:
+        """The result. Blocks until it is there.
+
+        Args:
+            timeout: how long to wait at most, in seconds. None: without limit.
+
+        Raises:
+            multiprocessing.TimeoutError: it is not there in time.
+            Exception: the first that a call raised, in the order of the items.
+        """
+        self.wait(timeout)
+        if not self.ready():
+            raise TimeoutError("The result is not ready yet.")
+        error = self._first_error()
+        if error is not None:
+            raise error.underlying if isinstance(error, PoolTaskError) else error
+        return self._value()
+
+    def ready(self) -> bool:
+        """Whether the result is there, or an error."""
+        return all(chunk.done() for chunk in self._chunks)
+
+    def successful(self) -> bool:
+        """Whether no call raised.
+
+        Raises:
+            ValueError: the result is not there yet.
+        """
+        if not self.ready():
+            raise ValueError(f"{self!r} not ready")
+        return self._first_error() is None
+
+    def _first_error(self) -> BaseException | None:
+        for chunk in self._chunks:
+            error = chunk.exception()
+            if error is not None:
+                return error
+            for outcome in chunk.result():
+                if isinstance(outcome, PoolTaskError):
+                    return outcome
+        return None
+
+    def _value(self) -> Any:
+        if self._single_result:
+            return self._chunks[0].result()[0]
+        return [outcome for chunk in self._chunks for outcome in chunk.result()]
+
+    def _call_back(
+        self,
+        callback: Callable[[Any], Any] | None,
+        error_callback: Callable[[Any], Any] | None,
+    ) -> None:
+        self.wait()
+        error = self._first_error()
+        if error is None and callback is not None:
+            callback(self._value())
+        elif error is not None and error_callback is not None:
+            error_callback(error)
+
+
+class IMapIterator:
+    """Results of ``imap`` and ``imap_unordered``, item by item.
+
+    Takes items only as results are taken: as many chunks as the pool has processes are under way.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        func: Callable[..., Any],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+    ) -> None:
+        self._pool = pool
+        self._func = ray.put(func)
+        self._batches = _batches(iterable, 1 if chunksize is None else chunksize)
+        self._outcomes: collections.deque[Any] = collections.deque()
+        self._unfinished = 0
+        for _ in range(pool._size):
+            self._submit_next_chunk()
+
+    def __iter__(self) -> IMapIterator:
+        return self
+
+    def __next__(self) -> Any:
+        return self.next()
+
+    def next(self, timeout: float | None = None) -> Any:
+        """The next result. Blocks until it is there.
+
+        Args:
+            timeout: how long to wait at most, in seconds. None: without limit.
+
+        Raises:
+            StopIteration: there are no more.
+            multiprocessing.TimeoutError: it is not there in time.
+            Exception: what the call raised; further results can be taken.
+        """
+        if not self._outcomes:
+            self._outcomes.extend(self._next_chunk(timeout))
+        outcome = self._outcomes.popleft()
+        if isinstance(outcome, PoolTaskError):
+            raise outcome.underlying
+        return outcome
+
+    def _next_chunk(self, timeout: float | None) -> list[Any]:
+        if self._unfinished == 0:
+            raise StopIteration
+        chunk = self._take_done(timeout)
+        self._unfinished -= 1
+        self._submit_next_chunk()
+        return chunk.result()
+
+    def _submit_next_chunk(self) -> None:
+        batch = next(self._batches, None)
+        if batch is not None:
+            self._unfinished += 1
+            self._add(self._pool._submit(self._func, batch, unpack=False))
+
+    def _add(self, chunk: _ChunkFuture) -> None:
+        raise NotImplementedError
+
+    def _take_done(self, timeout: float | None) -> _ChunkFuture:
+        """A chunk that has ended; raises multiprocessing.TimeoutError."""
+        raise NotImplementedError
+
+
+class OrderedIMapIterator(IMapIterator):
+    """Results in the order of the items."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        func: Callable[..., Any],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+    ) -> None:
+        self._chunks: collections.deque[_ChunkFuture] = collections.deque()
+        super().__init__(pool, func, iterable, chunksize)
+
+    def _add(self, chunk: _ChunkFuture) -> None:
+        self._chunks.append(chunk)
+
+    def _take_done(self, timeout: float | None) -> _ChunkFuture:
+        done, _ = concurrent.futures.wait([self._chunks[0]], timeout)
+        if not done:
+            raise TimeoutError("The next result is not ready yet.")
+        return self._chunks.popleft()
+
+
+class UnorderedIMapIterator(IMapIterator):
+    """Results as they become ready."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        func: Callable[..., Any],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+    ) -> None:
+        self._done: queue.SimpleQueue[_ChunkFuture] = queue.SimpleQueue()
+        super().__init__(pool, func, iterable, chunksize)
+
+    def _add(self, chunk: _ChunkFuture) -> None:
+        chunk.add_done_callback(self._done.put)
+
+    def _take_done(self, timeout: float | None) -> _ChunkFuture:
+        try:
+            return self._done.get(timeout=timeout)
+        except queue.Empty:
+            raise TimeoutError("No result is ready yet.") from None
+
+
+# ------------------------------------------------------------------------------------------------
+# The pool
+
+
+class _Process:
+    """A process of a pool, as its owner sees it."""
+
+    def __init__(self, actor: Any) -> None:
+        self.actor = actor
+        self.chunks_taken = 0
+
+
+class _Chunk:
+    """Calls that wait for a process."""
+
+    def __init__(self, func: Any, batch: list[Any], unpack: bool) -> None:
+        self.arguments = (func, batch, unpack)
+        self.future: _ChunkFuture = concurrent.futures.Future()
+
+
+class Pool:
+    """A pool of processes that run calls, as ``multiprocessing.Pool``.
+
+    Starts a session if there is none. Errors of calls are raised where results are taken. A process
+    that dies fails the calls that it ran, and is replaced.
+
+    Args:
+        processes: how many; by default one for each CPU of the cluster.
+        initializer: is called first in each process.
+        initargs: its arguments.
+        maxtasksperchild: a process is replaced after as many chunks of calls. None: never.
+        context: not supported; ignored with a warning.
+        ray_address: address of the cluster to join, if there is no session.
+        ray_remote_args: options of the processes' actors, as for ``ActorClass.options``. By default
+            they need no CPU.
+
+    Raises:
+        ValueError: processes or maxtasksperchild is below 1, or the cluster has fewer CPUs.
+        TypeError: processes is not an integer.
+
+    Threads: any.
+
+    >>> with Pool(2) as pool:
+    ...     pool.map(abs, [-1, 2, -3])
+    [1, 2, 3]
+    """
+
+    def __init__(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., Any] | None = None,
+        initargs: Iterable[Any] | None = None,
+        maxtasksperchild: int | None = None,
+        context: Any = None,
+        ray_address: str | None = None,
+        ray_remote_args: dict[str, Any] | None = None,
+    ) -> None:
+        _check_count("processes", processes, "Processes in the pool must be >0.")
+        _check_count("maxtasksperchild", maxtasksperchild, "maxtasksperchild must be >0 or None.")
+        if context is not None:
+            _logger.warning("The 'context' argument of Pool is ignored: its processes are actors.")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable.")
+        actor_class: Any = PoolActor
+        self._make_actor = functools.partial(
+            actor_class.options(**(ray_remote_args or {})).remote,
+            initializer,
+            tuple(initargs or ()),
+        )
+        self._chunks_per_process = maxtasksperchild
+        self._size = _start_session(processes, ray_address)
+        # Guards all below. Held only for moments; no callback runs under it.
+        self._lock = threading.RLock()
+        self._closed = False
+        self._waiting: collections.deque[_Chunk] = collections.deque()
+        self._idle = [_Process(self._make_actor()) for _ in range(self._size)]
+        self._busy: dict[_Process, _Chunk] = {}
+        # Of processes that were told to end, what is ready once they have.
+        self._ends: list[Any] = []
+
+    def apply(
+        self,
+        func: Callable[..., Any],
+        args: Iterable[Any] | None = None,
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """``func(*args, **kwargs)``, called in a process. Blocks until it has ended.
+
+        Raises:
+            ValueError: the pool is closed.
+            Exception: what the call raised.
+        """
+        return self.apply_async(func, args, kwargs).get()
+
+    def apply_async(
+        self,
+        func: Callable[..., Any],
+        args: Iterable[Any] | None = None,
+        kwargs: dict[str, Any] | None = None,
+        callback: Callable[[Any], Any] | None = None,
+        error_callback: Callable[[Exception], Any] | None = None,
+    ) -> AsyncResult:
+        """As ``apply``, but does not block.
+
+        Args:
+            func: the function.
+            args: its arguments.
+            kwargs: its keyword arguments.
+            callback: is called with the result.
+            error_callback: is called with a PoolTaskError.
+
+        Raises:
+            ValueError: the pool is closed.
+        """
+        call = functools.partial(func, **kwargs) if kwargs else func
+        chunk = self._submit(call, [tuple(args or ())], unpack=True)
+        return AsyncResult([chunk], callback, error_callback, single_result=True)
+
+    def map(
+        self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int | None = None
+    ) -> list[Any]:
+        """``[func(x) for x in iterable]``, with the calls shared out over the processes. Blocks.
+
+        Args:
+            func: the function.
+            iterable: the items.
+            chunksize: how many a process takes at once; by default a fourth of its share.
+
+        Raises:
+            ValueError: the pool is closed, or chunksize is below 1.
+            Exception: what the first failing call raised.
+        """
+        return self.map_async(func, iterable, chunksize).get()  # type: ignore[no-any-return]
+
+    def map_async(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        callback: Callable[[list[Any]], Any] | None = None,
+        error_callback: Callable[[Exception], Any] | None = None,
+    ) -> AsyncResult:
+        """As ``map``, but does not block; the callbacks are as for ``apply_async``."""
+        chunks = self._submit_all(func, iterable, chunksize, unpack=False)
+        return AsyncResult(chunks, callback, error_callback)
+
+    def starmap(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+    ) -> list[Any]:
+        """As ``map``, but each item holds the arguments of a call: ``func(*item)``."""
+        chunks = self._submit_all(func, iterable, chunksize, unpack=True)
+        return AsyncResult(chunks).get()  # type: ignore[no-any-return]
+
+    def starmap_async(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        callback: Callable[[list[Any]], Any] | None = None,
+        error_callback: Callable[[Exception], Any] | None = None,
+    ) -> AsyncResult:
+        """As ``starmap``, but does not block; the callbacks are as for ``apply_async``."""
+        chunks = self._submit_all(func, iterable, None, unpack=True)
+        return AsyncResult(chunks, callback, error_callback)
+
+    def imap(
+        self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int | None = 1
+    ) -> OrderedIMapIterator:
+        """As ``map``, but an iterator, which takes items only as results are taken.
+
+        Args:
+            func: the function.
+            iterable: the items; may be without end.
+            chunksize: how many a process takes at once.
+
+        Raises:
+            ValueError: the pool is closed, or chunksize is below 1.
+        """
+        self._check_running()
+        return OrderedIMapIterator(self, func, iterable, chunksize)
+
+    def imap_unordered(
+        self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int | None = 1
+    ) -> UnorderedIMapIterator:
+        """As ``imap``, but the results come as they become ready."""
+        self._check_running()
+        return UnorderedIMapIterator(self, func, iterable, chunksize)
+
+    def close(self) -> None:
+        """Takes no more calls; the processes end after those already made. Does not block."""
+        with self._lock:
+            self._closed = True
+            self._end_idle()
+
+    def terminate(self) -> None:
+        """Kills the processes; calls that have not ended raise ActorDiedError. Does not block."""
+        with self._lock:
+            self._closed = True
+            self._end_idle()
+            dropped = list(self._waiting)
+            self._waiting.clear()
+            for process in self._busy:
+                ray.kill(process.actor)
+        for chunk in dropped:
+            chunk.future.set_exception(ActorDiedError("The pool was terminated before the call."))
+
+    def join(self) -> None:
+        """Blocks until the processes have ended; call ``close`` or ``terminate`` first.
+
+        Raises:
+            ValueError: the pool still takes calls.
+        """
+        with self._lock:
+            if not self._closed:
+                raise ValueError("Pool is still running; call close() or terminate() first.")
+            unfinished = [chunk.future for chunk in (*self._busy.values(), *self._waiting)]
+        concurrent.futures.wait(unfinished)
+        with self._lock:
+            ends = list(self._ends)
+        if ends:
+            ray.wait(ends, num_returns=len(ends))
+
+    def __enter__(self) -> Pool:
+        self._check_running()
+        return self
+
+    def __exit__(self, exc_type: object, exc_val: object, exc_tb: object) -> None:
+        self.terminate()
+
+    def __reduce__(self) -> Any:
+        raise NotImplementedError(
+            "Pool objects cannot be passed between processes or pickled. Make a pool where it is"
+            " used."
+        )
+
+    def _check_running(self) -> None:
+        if self._closed:
+            raise ValueError("Pool not running")
+
+    def _submit_all(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Any],
+        chunksize: int | None,
+        unpack: bool,
+    ) -> list[_ChunkFuture]:
+        self._check_running()
+        items = iterable if isinstance(iterable, (list, tuple)) else list(iterable)
+        if chunksize is None:
+            chunksize = max(1, -(-len(items) // (self._size * _CHUNKS_PER_PROCESS)))
+        batches = _batches(items, chunksize)
+        stored = ray.put(func)  # Pickled once, not with each chunk.
+        return [self._submit(stored, batch, unpack) for batch in batches]
+
+    def _submit(self, func: Any, batch: list[Any], unpack: bool) -> _ChunkFuture:
+        """Queues a chunk. ``func`` is the function or a reference to it."""
+        chunk = _Chunk(func, batch, unpack)
+        with self._lock:
+            self._check_running()
+            self._waiting.append(chunk)
+            self._start_waiting()
+        return chunk.future
+
+    def _start_waiting(self) -> None:
+        while self._waiting and self._idle:
+            chunk = self._waiting.popleft()
+            process = self._idle.pop()
+            try:
+                ref = process.actor.run_batch.remote(*chunk.arguments)
+            except BaseException:
+                self._idle.append(process)
+                raise
+            self._busy[process] = chunk
+            process.chunks_taken += 1
+            ref.future().add_done_callback(functools.partial(self._on_done, process))
+
+    def _on_done(self, process: _Process, result: _ChunkFuture) -> None:
+        with self._lock:
+            chunk = self._busy.pop(process)
+            is_dead = isinstance(result.exception(), RayActorError)
+            is_worn = process.chunks_taken == self._chunks_per_process
+            if is_worn and not is_dead:
+                self._end(process)
+            if is_dead or is_worn:
+                if not self._closed:
+                    self._idle.append(_Process(self._make_actor()))
+            else:
+                self._idle.append(process)
+            self._start_waiting()
+            if self._closed:
+                self._end_idle()
+        if result.exception() is not None:
+            chunk.future.set_exception(result.exception())
+        else:
+            chunk.future.set_result(result.result())
+
+    def _end_idle(self) -> None:
+        if not self._waiting:
+            while self._idle:
+                self._end(self._idle.pop())
+
+    def _end(self, process: _Process) -> None:
+        self._ends.append(process.actor.__ray_terminate__.remote())
+
+
+def _check_count(name: str, value: int | None, too_small: str) -> None:
+    if value is None:
+        return
+    if not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}.")
+    if value < 1:
+        raise ValueError(too_small)
+
+
+def _start_session(processes: int | None, address: str | None) -> int:
+    """Makes sure that there is a session, and returns how many processes to start."""
+    if not ray.is_initialized():
+        address = address or os.environ.get(RAY_ADDRESS_ENV)
+        if address is None or address == "local":
+            ray.init(address="local", num_cpus=processes)
+        else:
+            ray.init(address=address)
+    cpus = int(ray.cluster_resources().get("CPU", 0))
+    if processes is None:
+        return max(1, cpus)
+    if processes > cpus:
+        raise ValueError(
+            f"Tried to start a pool with {processes} processes on an existing ray cluster, but"
+            f" there are only {cpus} CPUs in the ray cluster."
+        )
+    return processes
+
+
+def _batches(iterable: Iterable[Any], chunksize: int) -> Iterator[list[Any]]:
+    """The items in chunks."""
+    if chunksize < 1:
+        raise ValueError(f"chunksize must be 1 or more, but is {chunksize}.")
+    items = iter(iterable)
+    return iter(lambda: list(itertools.islice(items, chunksize)), [])
