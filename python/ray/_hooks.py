@@ -46,7 +46,7 @@ class Hooks(Protocol):
         ACTOR_UNAVAILABLE, OWNER_DIED, OBJECT_LOST, OBJECT_FREED, OBJECT_STORE_FULL, OUT_OF_DISK,
         OUT_OF_MEMORY, TASK_CANCELLED, GET_TIMEOUT, NODE_DIED, PENDING_CALLS_LIMIT,
         RECONSTRUCTION_FAILED, RAYLET_DIED, NOT_CONNECTED, TASK_UNSCHEDULABLE, ACTOR_UNSCHEDULABLE,
-        RUNTIME_ENV_SETUP.
+        RUNTIME_ENV_SETUP, TASK_GROUP_REMOVED, ACTOR_GROUP_REMOVED.
         ``details`` may have actor_id (hex), object_id (hex), task_name, class_name, pid, ip,
         creation_error (an exception), preempted."""
 

@@ -13,6 +13,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from ray._strategy import (
+    check_fallback_strategy,
+    check_label_selector,
+    check_placement_group,
+    check_scheduling_strategy,
+)
+
 # The smallest share of a resource that is accounted for.
 RESOURCE_PRECISION = 0.0001
 
@@ -147,8 +154,13 @@ _COMMON: dict[str, Option] = {
     "num_cpus": Option(_NUMBER, _quantity),
     "num_gpus": Option(_NUMBER, _gpus),
     "resources": Option((dict, _NONE), _custom_resources),
+    "fallback_strategy": Option((list, _NONE), check_fallback_strategy),
+    "label_selector": Option((dict, _NONE), check_label_selector),
+    "placement_group": Option((object,), check_placement_group),
+    "placement_group_bundle_index": Option((int,), _anything),
+    "placement_group_capture_child_tasks": Option((bool, _NONE), _anything),
     "runtime_env": Option((dict, _NONE), _runtime_env),
-    "scheduling_strategy": Option(_TEXT, _one_of(None, "DEFAULT", "SPREAD")),
+    "scheduling_strategy": Option((object,), check_scheduling_strategy),
 }
 
 TASK_OPTIONS: Table = _COMMON | {

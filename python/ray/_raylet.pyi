@@ -6,6 +6,12 @@ from typing import Any, Generic, TypeVar, final
 
 T = TypeVar("T")
 
+# Where a task or actor may run, all parts optional: "spread" (bool), "node" (id, soft), "bundle"
+# (group id, index or -1, whether it captures children), "required_labels" and "preferred_labels"
+# (conditions), "fallback_labels" (lists of conditions). A condition is (key, kind, values); the
+# kinds are "in", "not_in", "exists", "does_not_exist".
+Strategy = dict[str, Any]
+
 PROTOCOL_VERSION: int
 NODE_BINARY_NAMES: tuple[str, ...]
 
@@ -77,6 +83,7 @@ class TaskTemplate:
         runtime_env_hash: bytes = b"",
         runtime_env: str = "",  # what the hash is of
         max_calls: int = 0,  # a worker ends after so many calls; 0 = never
+        strategy: Strategy = ...,
     ) -> None: ...
 
 class ObjectStream:
@@ -221,6 +228,7 @@ class Core:
         contained_refs: Sequence[ObjectRef[Any]] = (),
         runtime_env_hash: bytes = b"",
         runtime_env: str = "",
+        strategy: Strategy = ...,
     ) -> tuple[ActorClient, ObjectRef[Any] | None, bytes | None]:
         """(client, the reference whose life is the handles' life, None), or with get_if_exists and
         an actor of that
@@ -233,6 +241,33 @@ class Core:
     def list_named_actors(self, all_namespaces: bool) -> list[tuple[str, str]]:
         """(name, namespace) pairs."""
     def kill_actor(self, actor_id: bytes, no_restart: bool) -> None: ...
+
+    # -- placement groups
+    def create_placement_group(
+        self,
+        *,
+        name: str,  # "" = unnamed: returns without waiting for anybody
+        namespace: str,
+        strategy: str,  # "PACK", "SPREAD", "STRICT_PACK" or "STRICT_SPREAD"
+        bundles: list[dict[str, float]],
+        labels: list[list[tuple[str, str, list[str]]]],  # conditions of each bundle, or []
+        detached: bool,
+        soft_target_node: bytes,  # b"" = none
+    ) -> bytes:
+        """The id. SystemError ALREADY_EXISTS if the name is taken."""
+    def remove_placement_group(self, group_id: bytes) -> None:
+        """What this node asks later finds it removed. Nothing happens if it is unknown."""
+    def wait_placement_group(self, group_id: bytes, timeout: float | None) -> str | None:
+        """Blocks until its state is "CREATED" or "REMOVED". After ``timeout`` seconds: its present
+        state, or None. SystemError NOT_FOUND."""
+    def placement_group_ready(self, group_id: bytes, value: T) -> ObjectRef[T]:
+        """A new object: ``value`` once the group is created, an error if it is removed before."""
+    def list_placement_groups(
+        self, group_id: bytes = b"", name: str = "", namespace: str = ""
+    ) -> list[dict[str, Any]]:
+        """One dict a group: placement_group_id(bytes) name namespace strategy state bundles(list of
+        dict) nodes(list of hex, "" = nowhere) detached pending_reason create_time_ms. By id, by
+        name, or all. SystemError NOT_FOUND."""
 
     # -- cluster
     def cluster_state(self) -> list[dict[str, Any]]:
@@ -273,8 +308,9 @@ class Core:
 
     # -- context of the calling thread
     def current_task(self) -> dict[str, Any]:
-        """task_id(bytes) task_name actor_id(bytes) attempt resources(dict) num_restarts; while a
-        call runs also cancelled(bool) and function (what it calls)."""
+        """task_id(bytes) task_name actor_id(bytes) attempt resources(dict) num_restarts
+        placement_group((id, whether it captures children) or None); while a call runs also
+        cancelled(bool) and function (what it calls)."""
 
 def rebuild_object_ref(binary: bytes, owner_address: bytes) -> ObjectRef[Any]:
     """What a pickled ObjectRef becomes: registers the borrow."""

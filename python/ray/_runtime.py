@@ -46,6 +46,9 @@ class Runtime:
         self.import_path: list[str] = []
         # Which actor this worker is; None elsewhere.
         self.actor: ActorCreation | None = None
+        # Whether something that ran here keeps its children in its placement group: then each
+        # submission without a strategy of its own asks for the group of who submits.
+        self.captures_children = False
         self.custom_serializers: dict[type, CustomSerializer] = {}
         self.metrics = MetricRegistry()
         # Set in a process that was forked from one with a session: it must not touch the parent's
@@ -74,6 +77,15 @@ class Runtime:
         """Says what this process runs in, and thereby what it submits by default."""
         self.environment = text
         self.import_path = import_path
+
+    def capture_children(self) -> None:
+        """From now on children may belong to a placement group; what was prepared is forgotten."""
+        with self.lock:
+            if self.captures_children:
+                return
+            self.captures_children = True
+            self._epochs += 1
+            self.epoch = self._epochs
 
     def require(self) -> Core:
         """The core of the session; starts a session first if there is none.

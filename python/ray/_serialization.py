@@ -236,6 +236,10 @@ def _plain(cls: Callable[[str], Exception]) -> _SystemError:
     return lambda message, details: cls(message)
 
 
+def _without_text(cls: Callable[[], Exception]) -> _SystemError:
+    return lambda message, details: cls()
+
+
 def _lost(cls: Callable[[str], exceptions.ObjectLostError]) -> _SystemError:
     def make(message: str, details: dict[str, Any]) -> Exception:
         error = cls(details.get("object_id", ""))
@@ -275,6 +279,7 @@ def _task_cancelled(message: str, details: dict[str, Any]) -> Exception:
 
 _SYSTEM_ERRORS: dict[str, _SystemError] = {
     "ACTOR_DIED": _actor_died,
+    "ACTOR_GROUP_REMOVED": _without_text(exceptions.ActorPlacementGroupRemoved),
     "ACTOR_UNAVAILABLE": _actor_unavailable,
     "ACTOR_UNSCHEDULABLE": _plain(exceptions.ActorUnschedulableError),
     "GET_TIMEOUT": _plain(exceptions.GetTimeoutError),
@@ -291,6 +296,7 @@ _SYSTEM_ERRORS: dict[str, _SystemError] = {
     "RECONSTRUCTION_FAILED": _reconstruction_failed,
     "RUNTIME_ENV_SETUP": _plain(exceptions.RuntimeEnvSetupError),
     "TASK_CANCELLED": _task_cancelled,
+    "TASK_GROUP_REMOVED": _without_text(exceptions.TaskPlacementGroupRemoved),
     "TASK_UNSCHEDULABLE": _plain(exceptions.TaskUnschedulableError),
     "WORKER_CRASHED": _plain(exceptions.WorkerCrashedError),
 }

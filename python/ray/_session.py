@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray import _raylet
 from ray._job_record import JobRecord
+from ray._labels import check_node_labels
 from ray._log_printer import LogPrinter
 from ray._logging_config import LoggingConfig
 from ray._operations import check_namespace
@@ -151,7 +152,8 @@ def init(
         num_cpus: CPUs the node offers; the machine's by default.
         num_gpus: GPUs the node offers; by default those found.
         resources: further resources the node offers, by name.
-        labels: labels of the node.
+        labels: labels of the node, by key: up to 63 letters, digits, "-", "_" and "." each; a key
+            may have a domain and a slash in front.
         object_store_memory: size of the object store in bytes, at least 75 MiB; a share of the
             memory by default.
         local_mode: accepted, with a warning: tasks and actors run in processes of their own
@@ -406,7 +408,7 @@ def node_options(
         memory=_quantity("_memory", memory, None),
         object_store_memory=_store_size(object_store_memory),
         resources=_resources(resources),
-        labels=labels or {},
+        labels=check_node_labels(labels),
         config=config or {},
         temp_folder=temp_folder or _TEMP_FOLDER,
     )

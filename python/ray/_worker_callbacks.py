@@ -47,6 +47,10 @@ class WorkerCallbacks(Protocol):
         """The function of a task, from ``TaskTemplate.function``. The caller then runs ``fn(*args,
         **kwargs)``."""
 
+    def capture_child_tasks(self) -> None:
+        """What is about to run keeps its children in its placement group. Called once for each
+        function or actor of that kind."""
+
     def create_actor(
         self, class_blob: bytes, args: tuple[Any, ...], kwargs: dict[str, Any], info: ActorCreation
     ) -> tuple[Any, bool, dict[str, int]]:

@@ -57,6 +57,9 @@ class Worker:
         function: Callable[..., Any] = self._load_definition(blob)
         return function
 
+    def capture_child_tasks(self) -> None:
+        RUNTIME.capture_children()
+
     def create_actor(
         self, class_blob: bytes, args: tuple[Any, ...], kwargs: dict[str, Any], info: ActorCreation
     ) -> tuple[Any, bool, dict[str, int]]:

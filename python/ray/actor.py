@@ -27,6 +27,7 @@ from ray._raylet import ActorID, TaskTemplate
 from ray._runtime import RUNTIME
 from ray._runtime_env.resolution import resolve
 from ray._signature import Arity
+from ray._strategy import captured_group, strategy_for
 from ray.exceptions import ActorAlreadyExistsError, AsyncioActorExit
 from ray.remote_function import pickle_exception_types
 
@@ -211,6 +212,7 @@ class ActorCaller(Generic[T]):
         interface = blueprint.interface(options.get("max_task_retries") or 0)
         class_blob, refs = blueprint.definition.pickled()
         creation, lifetime = actor_demand(options)
+        captured = captured_group(options, core)
         namespace = options.get("namespace") or core.namespace
         environment = resolve(options.get("runtime_env"))
         try:
@@ -238,6 +240,7 @@ class ActorCaller(Generic[T]):
                 contained_refs=refs,
                 runtime_env_hash=environment.hash,
                 runtime_env=environment.text,
+                strategy=strategy_for(options, creation, blueprint.name, captured),
             )
         except _raylet.SystemError as error:
             if error.code != "ALREADY_EXISTS":
@@ -294,7 +297,8 @@ class ActorClass(ActorCaller[T]):
                 accelerator_type, name, namespace, lifetime ("detached": lives on without handles),
                 get_if_exists, max_concurrency (calls at once), concurrency_groups (calls at once,
                 by group), max_restarts and max_task_retries (-1: without limit), max_pending_calls
-                (-1: without limit), scheduling_strategy, allow_out_of_order_execution,
+                (-1: without limit), scheduling_strategy, label_selector and the other options of
+                ``RemoteFunction.options`` that say where it runs, allow_out_of_order_execution,
                 enable_task_events, runtime_env (a dict or RuntimeEnv, joined with that of this
                 process). Those not given stay as declared.
 

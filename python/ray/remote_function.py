@@ -20,6 +20,7 @@ from ray._runtime import RUNTIME
 from ray._runtime_env.resolution import resolve
 from ray._serialization import pickle_definition
 from ray._signature import Arity
+from ray._strategy import captured_group, strategy_for
 
 if TYPE_CHECKING:
     from ray._raylet import Core
@@ -48,6 +49,9 @@ class TaskCaller(Generic[P, R]):
         self._options = options
         self._template: TaskTemplate
         self._epoch = -1  # The session that the template was made in.
+        # Where each call may belong to another placement group: by group, of _captured_epoch.
+        self._captured: dict[bytes | None, TaskTemplate] = {}
+        self._captured_epoch = -1
 
     # The second signature is for references in the places of their values.
     @overload
@@ -75,8 +79,11 @@ class TaskCaller(Generic[P, R]):
             arity.check(args, kwargs)
         core = RUNTIME.core
         if core is None or self._epoch != RUNTIME.epoch:
-            core = self._enter_session()
-        return core.submit_task(self._template, args, kwargs or None)
+            core = RUNTIME.require()
+            template = self._prepare(core)
+        else:
+            template = self._template
+        return core.submit_task(template, args, kwargs or None)
 
     def bind(self, *args: Any, **kwargs: Any) -> FunctionNode:
         """A node of a graph that stands for a call with these arguments; see ``ray.dag``.
@@ -92,17 +99,26 @@ class TaskCaller(Generic[P, R]):
 
         return FunctionNode(self, args, kwargs, self._options)
 
-    def _enter_session(self) -> Core:
-        core = RUNTIME.require()
+    def _prepare(self, core: Core) -> TaskTemplate:
+        """The template for a call; kept for later ones, which then do not come here."""
         epoch = RUNTIME.epoch
-        self._template = self._make_template()
-        self._epoch = epoch
-        return core
+        if not RUNTIME.captures_children:
+            self._template = self._make_template(None)
+            self._epoch = epoch
+            return self._template
+        if self._captured_epoch != epoch:
+            self._captured, self._captured_epoch = {}, epoch
+        group = captured_group(self._options, core)
+        template = self._captured.get(group)
+        if template is None:
+            template = self._captured[group] = self._make_template(group)
+        return template
 
-    def _make_template(self) -> TaskTemplate:
+    def _make_template(self, captured: bytes | None) -> TaskTemplate:
         function, options = self._definition.value, self._options
         blob, refs = self._definition.pickled()
         retries, retry_on = options.get("max_retries"), options.get("retry_exceptions")
+        resources = resource_demand(options, default_cpus=1)
         environment = resolve(options.get("runtime_env"))
         return TaskTemplate(
             name=options.get("name") or function.__name__,
@@ -110,7 +126,7 @@ class TaskCaller(Generic[P, R]):
             num_returns=native_num_returns(
                 options.get("num_returns"), is_generator(function), function.__name__
             ),
-            resources=resource_demand(options, default_cpus=1),
+            resources=resources,
             max_retries=_MAX_RETRIES_DEFAULT if retries is None else retries,
             retry_exceptions=bool(retry_on),
             exception_types=pickle_exception_types(retry_on),
@@ -119,6 +135,7 @@ class TaskCaller(Generic[P, R]):
             max_calls=options.get("max_calls") or 0,
             runtime_env_hash=environment.hash,
             runtime_env=environment.text,
+            strategy=strategy_for(options, resources, function.__name__, captured),
         )
 
 
@@ -170,9 +187,13 @@ class RemoteFunction(TaskCaller[P, R]):
         Args:
             **task_options: num_cpus, num_gpus, memory (bytes), resources (by name),
                 accelerator_type, num_returns, max_retries (-1: without limit), retry_exceptions
-                (bool, or a list of exception types), name, scheduling_strategy, enable_task_events,
-                runtime_env (a dict or RuntimeEnv, joined with that of this process).
-                Those not given stay as declared.
+                (bool, or a list of exception types), name, scheduling_strategy ("DEFAULT",
+                "SPREAD", or one of ray.util.scheduling_strategies), label_selector (rules for the
+                node's labels, by key), fallback_strategy (other rules if no node meets those),
+                enable_task_events, runtime_env (a dict or RuntimeEnv, joined with that of this
+                process); also placement_group, placement_group_bundle_index and
+                placement_group_capture_child_tasks, the older way to name a bundle. Those not given
+                stay as declared.
 
         Returns:
             An object whose ``.remote(...)`` submits tasks with these options.
@@ -187,8 +208,9 @@ class RemoteFunction(TaskCaller[P, R]):
         caller = self._callers.get(key)
         if caller is None:
             caller = TaskCaller(self._definition, self._arity, {**self._options, **task_options})
-            if len(self._callers) < _CALLERS_MAX:
-                self._callers[key] = caller
+            if len(self._callers) >= _CALLERS_MAX:
+                self._callers.clear()  # A program that makes options anew again and again.
+            self._callers[key] = caller
         return caller
 
     def __getstate__(self) -> tuple[Callable[P, Any], Mapping[str, Any]]:

@@ -8,6 +8,7 @@ namespace ray::base {
 namespace {
 
 constexpr size_t kActorUniqueBytes = 12;
+constexpr size_t kGroupUniqueBytes = PlacementGroupId::kSize - JobId::kSize;
 constexpr size_t kTaskUniqueBytes = 8;
 
 // The finalizer of SplitMix64: a bijection on 64 bits.
@@ -62,6 +63,17 @@ ActorId NilActorOf(const JobId& job) {
 }
 
 JobId JobOf(const ActorId& actor) { return JobId::FromTrusted(actor.data() + kActorUniqueBytes); }
+
+PlacementGroupId NewPlacementGroupId(const JobId& job) {
+  PlacementGroupId id;
+  FillUniqueBytes(id.mutable_data(), kGroupUniqueBytes);
+  std::memcpy(id.mutable_data() + kGroupUniqueBytes, job.data(), JobId::kSize);
+  return id;
+}
+
+JobId JobOf(const PlacementGroupId& group) {
+  return JobId::FromTrusted(group.data() + kGroupUniqueBytes);
+}
 
 TaskId MakeTaskId(uint64_t unique, const ActorId& actor) {
   TaskId id;

@@ -4,6 +4,7 @@
 //   ActorId 16   12 unique bytes + JobId               (nil actor of a job: 12 x 0xff + JobId)
 //   TaskId  24   8 unique bytes + ActorId              (driver task: 00, 7 x 0xff + nil actor)
 //   ObjectId 28  TaskId + index, 4 bytes little endian (returns 1.., puts kPutIndexBase + 1..)
+//   PlacementGroupId 18   14 unique bytes + JobId
 //   NodeId, WorkerId, LeaseId 28   random
 //
 // Threads: immutable values.   Errors: FromBinary refuses a wrong length; the rest cannot fail.
@@ -82,6 +83,7 @@ using ObjectId = Id<struct ObjectTag, 28>;
 using NodeId = Id<struct NodeTag, 28>;
 using WorkerId = Id<struct WorkerTag, 28>;
 using LeaseId = Id<struct LeaseTag, 28>;
+using PlacementGroupId = Id<struct PlacementGroupTag, 18>;
 
 // The index of a put is this plus 1, 2, ..., so that it never meets the index of a return.
 inline constexpr uint32_t kPutIndexBase = 100'000'000;
@@ -92,6 +94,9 @@ uint32_t JobIdToInt(const JobId& job);
 ActorId NewActorId(const JobId& job);
 ActorId NilActorOf(const JobId& job);
 JobId JobOf(const ActorId& actor);
+
+PlacementGroupId NewPlacementGroupId(const JobId& job);
+JobId JobOf(const PlacementGroupId& group);
 
 // `unique` must not repeat within a job and actor; see TaskIdGenerator.
 TaskId MakeTaskId(uint64_t unique, const ActorId& actor);

@@ -12,6 +12,7 @@
 #include "ray/bindings/gil.h"
 #include "ray/bindings/object_ref.h"
 #include "ray/bindings/python_state.h"
+#include "ray/bindings/scheduling.h"
 #include "ray/bindings/value_codec.h"
 
 namespace ray::bindings {
@@ -124,6 +125,7 @@ std::string SchedulingClass(const core::TaskTemplate& of) {
   std::string key;
   for (const auto& [name, quantity] : of.resources) absl::StrAppend(&key, name, "=", quantity, ";");
   absl::StrAppend(&key, of.runtime_env_hash);
+  if (!of.strategy.empty()) absl::StrAppend(&key, ";", of.strategy);
   if (of.max_calls > 0) absl::StrAppend(&key, ";", of.function);  // its workers end for it alone
   return key;
 }
@@ -191,7 +193,8 @@ void RegisterTaskTemplate(py::module_& module) {
                        bool retry_exceptions, const py::bytes& exception_types,
                        const std::string& concurrency_group, const py::sequence& contained_refs,
                        uint32_t stream_backpressure, const py::bytes& runtime_env_hash,
-                       const std::string& runtime_env, uint32_t max_calls) {
+                       const std::string& runtime_env, uint32_t max_calls,
+                       const py::dict& strategy) {
              static std::atomic<uint64_t> next_uid{1};
              auto made = std::make_shared<core::TaskTemplate>();
              auto result = std::make_unique<PyTaskTemplate>();
@@ -209,6 +212,7 @@ void RegisterTaskTemplate(py::module_& module) {
              made->runtime_env_hash = runtime_env_hash;
              made->runtime_env = runtime_env;
              made->max_calls = max_calls;
+             made->strategy = ToStrategy(strategy).SerializeAsString();
              made->stream_backpressure = stream_backpressure;
              for (py::handle ref : contained_refs) {
                ObjectRef& inside = AsObjectRef(ref.ptr());
@@ -224,7 +228,7 @@ void RegisterTaskTemplate(py::module_& module) {
            py::arg("exception_types") = py::bytes(), py::arg("concurrency_group") = "",
            py::arg("contained_refs") = py::tuple(), py::arg("stream_backpressure") = 0,
            py::arg("runtime_env_hash") = py::bytes(), py::arg("runtime_env") = "",
-           py::arg("max_calls") = 0);
+           py::arg("max_calls") = 0, py::arg("strategy") = py::dict());
 }
 
 }  // namespace ray::bindings

@@ -19,6 +19,7 @@
 #include "ray/bindings/object_stream.h"
 #include "ray/bindings/python_state.h"
 #include "ray/bindings/ready_queue.h"
+#include "ray/bindings/scheduling.h"
 #include "ray/bindings/value_codec.h"
 #include "ray/bindings/waiting.h"
 
@@ -28,20 +29,6 @@ namespace {
 using core::CoreWorker;
 using net::LoopDriver;
 using Session = std::shared_ptr<CoreWorker>;
-
-void PutResources(const std::map<std::string, double>& resources, wire::v1::ResourceSet* out) {
-  for (const auto& [name, quantity] : resources) {
-    (*out->mutable_quantities())[name] = base::FixedPoint::FromDouble(quantity).raw();
-  }
-}
-
-py::dict ResourceDict(const wire::v1::ResourceSet& resources) {
-  py::dict out;
-  for (const auto& [name, raw] : resources.quantities()) {
-    out[py::str(name)] = base::FixedPoint::FromRaw(raw).ToDouble();
-  }
-  return out;
-}
 
 py::object WrapReturns(const Session& session, const base::TaskId& task, int num_returns) {
   if (num_returns == 0) return py::none();
@@ -231,6 +218,7 @@ class Core {
       spec.set_runtime_env_hash(options["runtime_env_hash"].cast<std::string>());
       spec.set_runtime_env(options["runtime_env"].cast<std::string>());
     }
+    if (options.contains("strategy")) *spec.mutable_strategy() = ToStrategy(options["strategy"]);
     actor.get_if_exists = options["get_if_exists"].cast<bool>();
     actor.arguments = BuildArguments(session_, spec.class_name() + ".__init__",
                                      options["args"].cast<py::tuple>(), options["kwargs"]);
@@ -295,6 +283,71 @@ class Core {
       status = session_->KillActor(id, no_restart, interrupted);
     }
     OkOrRaise(status);
+  }
+
+  // -- placement groups
+
+  py::bytes CreatePlacementGroup(const py::kwargs& options) {
+    RequireLive();
+    wire::v1::PlacementGroupSpec spec = ToPlacementGroup(options);
+    SignalCheck interrupted;
+    absl::StatusOr<base::PlacementGroupId> created = base::PlacementGroupId();
+    {
+      GilRelease release;
+      created = session_->CreatePlacementGroup(std::move(spec), interrupted);
+    }
+    return py::bytes(ValueOrRaise(std::move(created)).BinaryString());
+  }
+
+  void RemovePlacementGroup(const py::bytes& id) {
+    auto group = ValueOrRaise(base::PlacementGroupId::FromBinary(std::string_view(id)));
+    SignalCheck interrupted;
+    absl::Status status;
+    {
+      GilRelease release;
+      status = session_->RemovePlacementGroup(group, interrupted);
+    }
+    OkOrRaise(status);
+  }
+
+  // None: it was not there in time.
+  py::object WaitPlacementGroup(const py::bytes& id, const py::object& timeout) {
+    auto group = ValueOrRaise(base::PlacementGroupId::FromBinary(std::string_view(id)));
+    int64_t deadline = DeadlineAfter(timeout);
+    SignalCheck interrupted;
+    absl::StatusOr<wire::v1::PlacementGroupInfo> info = wire::v1::PlacementGroupInfo();
+    {
+      GilRelease release;
+      info = session_->WaitPlacementGroup(group, deadline, interrupted);
+    }
+    if (absl::IsDeadlineExceeded(info.status())) return py::none();
+    return PlacementGroupDict(ValueOrRaise(std::move(info)))["state"];
+  }
+
+  py::object PlacementGroupReady(const py::bytes& id, const py::object& value) {
+    RequireLive();
+    auto group = ValueOrRaise(base::PlacementGroupId::FromBinary(std::string_view(id)));
+    EncodedValue encoded(value);
+    auto ready = session_->PlacementGroupReady(group, core::Serialize(encoded.parts()));
+    return WrapReference(session_, ready, nullptr);
+  }
+
+  py::list ListPlacementGroups(const py::bytes& id, const std::string& name,
+                               const std::string& group_namespace) {
+    wire::v1::PlacementGroupRequest request;
+    request.set_placement_group_id(std::string(id));
+    request.set_name(name);
+    request.set_group_namespace(group_namespace);
+    SignalCheck interrupted;
+    absl::StatusOr<wire::v1::PlacementGroupsReply> reply = wire::v1::PlacementGroupsReply();
+    {
+      GilRelease release;
+      reply = session_->ListPlacementGroups(request, interrupted);
+    }
+    py::list rows;
+    auto groups = ValueOrRaise(std::move(reply));
+    for (const auto& info : groups.groups()) rows.append(PlacementGroupDict(info));
+    return rows;
   }
 
   // -- cluster
@@ -419,11 +472,18 @@ class Core {
         resources[py::str(name)] = base::FixedPoint::FromRaw(raw).ToDouble();
       }
     }
+    out["placement_group"] = py::none();
+    if (task != nullptr && !task->task_template->strategy.empty()) {
+      wire::v1::SchedulingStrategy strategy;
+      strategy.ParseFromString(task->task_template->strategy);
+      out["placement_group"] = PlacementGroupOf(strategy);
+    }
     out["num_restarts"] = 0;
     if (const auto& creation = execution_.creation(); creation != nullptr) {
       out["actor_id"] = py::bytes(creation->spec().actor_id());
       out["num_restarts"] = creation->num_restarts();
       resources = ResourceDict(creation->spec().lifetime_resources());
+      out["placement_group"] = PlacementGroupOf(creation->spec().strategy());
     }
     out["resources"] = resources;
     return out;
@@ -649,6 +709,14 @@ void RegisterCore(py::module_& module) {
       .def("get_named_actor", &Core::GetNamedActor, py::arg("name"), py::arg("namespace"))
       .def("list_named_actors", &Core::ListNamedActors, py::arg("all_namespaces"))
       .def("kill_actor", &Core::KillActor, py::arg("actor_id"), py::arg("no_restart"))
+      .def("create_placement_group", &Core::CreatePlacementGroup)
+      .def("remove_placement_group", &Core::RemovePlacementGroup, py::arg("group_id"))
+      .def("wait_placement_group", &Core::WaitPlacementGroup, py::arg("group_id"),
+           py::arg("timeout"))
+      .def("placement_group_ready", &Core::PlacementGroupReady, py::arg("group_id"),
+           py::arg("value"))
+      .def("list_placement_groups", &Core::ListPlacementGroups, py::arg("group_id") = py::bytes(),
+           py::arg("name") = "", py::arg("namespace") = "")
       .def("cluster_state", &Core::ClusterState)
       .def("store_stats", &Core::StoreStats)
       .def("next_messages", &Core::NextMessages, py::arg("timeout") = py::none())

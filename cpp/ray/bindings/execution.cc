@@ -234,6 +234,11 @@ void Execution::ReplyException(const IncomingCallPtr& call, py::object exception
   }
 }
 
+// Python looks for the group of each child from then on.
+void Execution::NoteCapture(const wire::v1::SchedulingStrategy& strategy) {
+  if (strategy.bundle().capture_child_tasks()) callbacks_.attr("capture_child_tasks")();
+}
+
 py::object Execution::CallableOf(const core::IncomingCall& call) {
   const core::ReceivedTemplate& of = *call.task_template;
   if (of.loaded != nullptr) {
@@ -241,6 +246,9 @@ py::object Execution::CallableOf(const core::IncomingCall& call) {
   }
   py::object callable;
   if (of.actor_id.IsNil()) {
+    wire::v1::SchedulingStrategy strategy;
+    strategy.ParseFromString(of.strategy);
+    NoteCapture(strategy);
     callable = callbacks_.attr("load_function")(py::bytes(of.function));
   } else {
     if (!of.concurrency_group.empty() && !groups_.contains(of.concurrency_group)) {
@@ -351,6 +359,7 @@ void Execution::Create(const IncomingCallPtr& call) {
     info["is_asyncio"] = spec.is_asyncio();
     info["num_restarts"] = creation_->num_restarts();
     info["handle_blob"] = py::bytes(spec.handle_blob());
+    NoteCapture(spec.strategy());
     py::tuple created = callbacks_.attr("create_actor")(py::bytes(spec.class_blob()),
                                                         arguments.args, arguments.kwargs, info);
     instance_ = created[0];

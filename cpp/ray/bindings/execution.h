@@ -62,6 +62,7 @@ class Execution {
   void EndStream(const core::IncomingCallPtr& call, uint64_t count);
   py::object CallWithArguments(const core::IncomingCall& call);
   void Create(const core::IncomingCallPtr& call);
+  void NoteCapture(const wire::v1::SchedulingStrategy& strategy);
   py::object CallableOf(const core::IncomingCall& call);
   void ReplyValue(const core::IncomingCallPtr& call, const py::object& value);
   void ReplyError(const core::IncomingCallPtr& call, const py::object& exception, bool retryable);

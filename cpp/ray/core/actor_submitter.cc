@@ -100,6 +100,7 @@ void ActorSubmitter::OnActorInfo(const ActorInfo& info) {
   actor->description = info.class_name();
   actor->pending_reason = info.pending_reason();
   if (info.state() == wire::v1::ALIVE) {
+    actor->was_alive = true;
     absl::StatusOr<AddressPtr> address = WorkerAddress::FromProto(info.address());
     if (!address.ok()) return;
     if (actor->address != nullptr && actor->address->worker_id != (*address)->worker_id) {
@@ -112,7 +113,7 @@ void ActorSubmitter::OnActorInfo(const ActorInfo& info) {
     FailAll(std::exchange(actor->no_verdict, {}), UnavailableError(*actor));
     return Flush(*actor);
   }
-  if (info.state() == wire::v1::DEAD) actor->death = DeathError(info);
+  if (info.state() == wire::v1::DEAD) actor->death = DeathError(*actor, info);
   // Replies that the incarnation still sent may lie unread in its connection: they are read before
   // its end is seen.
   bool replies_may_come = actor->address != nullptr && !actor->in_flight.empty() &&
@@ -162,12 +163,15 @@ void ActorSubmitter::FailAll(std::vector<TaskPtr> tasks, const SystemError& erro
   for (const TaskPtr& task : tasks) actions_->Fail(task, error);
 }
 
-SystemError ActorSubmitter::DeathError(const ActorInfo& info) const {
+SystemError ActorSubmitter::DeathError(const Actor& actor, const ActorInfo& info) const {
   SystemError error;
   error.code = "ACTOR_DIED";
   if (info.death_cause() == wire::v1::ENVIRONMENT_FAILED) error.code = "RUNTIME_ENV_SETUP";
   if (info.death_cause() == wire::v1::UNSCHEDULABLE) error.code = "ACTOR_UNSCHEDULABLE";
-  if (info.death_cause() == wire::v1::GROUP_REMOVED) error.code = "ACTOR_GROUP_REMOVED";
+  // One that lived was killed with its group; one that never did could not be scheduled.
+  if (info.death_cause() == wire::v1::GROUP_REMOVED && !actor.was_alive) {
+    error.code = "ACTOR_GROUP_REMOVED";
+  }
   error.message = info.death_message();
   error.creation_error = info.creation_error();
   error.details = {{"actor_id", base::BytesToHex(info.actor_id())},

@@ -81,6 +81,7 @@ class ActorSubmitter {
     std::deque<TaskPtr> queue;        // not sent; submission order
     std::deque<TaskPtr> in_flight;    // sent to `address`'s incarnation; submission order
     std::vector<TaskPtr> no_verdict;  // CALL-2: lost, no retries, the actor's fate unknown
+    bool was_alive = false;           // some incarnation was, as far as this process has heard
     std::string description;          // "Counter" or "": class name for messages
     std::string pending_reason;       // what the GCS says that its creation waits for
     std::optional<SystemError> death;
@@ -92,7 +93,7 @@ class ActorSubmitter {
   void LoseInFlight(Actor& actor);
   void FailAll(std::vector<TaskPtr> tasks, const SystemError& error);
   void Die(Actor& actor);
-  SystemError DeathError(const wire::v1::ActorInfo& info) const;
+  SystemError DeathError(const Actor& actor, const wire::v1::ActorInfo& info) const;
   SystemError UnavailableError(const Actor& actor) const;
 
   Actions* const actions_;

@@ -184,6 +184,24 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   absl::Status KillActor(const base::ActorId& id, bool no_restart, Interrupted interrupted);
   wire::v1::ActorState StateOfActor(const base::ActorId& id);
 
+  // -- placement groups (core_worker_groups.cc)
+  // Takes a spec without an id. Blocks for a named group only. kAlreadyExists: the name is taken.
+  absl::StatusOr<base::PlacementGroupId> CreatePlacementGroup(wire::v1::PlacementGroupSpec spec,
+                                                              Interrupted interrupted);
+  // Blocks for the raylet only: whatever a process of this node asks later finds it removed.
+  absl::Status RemovePlacementGroup(const base::PlacementGroupId& id, Interrupted interrupted);
+  // Blocks until it is created or removed. At the deadline, if that lies ahead: kDeadlineExceeded,
+  // or its present state; after it, its present state.
+  absl::StatusOr<wire::v1::PlacementGroupInfo> WaitPlacementGroup(const base::PlacementGroupId& id,
+                                                                  int64_t deadline,
+                                                                  Interrupted interrupted);
+  // Blocks.
+  absl::StatusOr<wire::v1::PlacementGroupsReply> ListPlacementGroups(
+      const wire::v1::PlacementGroupRequest& request, Interrupted interrupted);
+  // A new object, with one local reference, that becomes `value` once the group is created, and an
+  // error if it is removed before.
+  base::ObjectId PlacementGroupReady(const base::PlacementGroupId& id, BufferPtr value);
+
   // -- execution (core_worker_execution.cc)
   // Blocks until a call may start or the process is to exit (null). A creation has caller == null.
   IncomingCallPtr NextCall(Interrupted interrupted);

@@ -3,7 +3,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "ray/core/core_worker.h"
-#include "ray/core/parse_frame.h"
+#include "ray/core/raylet_call.h"
 
 namespace ray::core {
 
@@ -11,48 +11,13 @@ namespace {
 
 constexpr size_t kMessagesMax = 10'000;
 
-absl::Status FromReply(const wire::v1::StatusReply& reply) {
-  if (reply.code() == 0) return absl::OkStatus();
-  return absl::Status(static_cast<absl::StatusCode>(reply.code()), reply.message());
-}
-
 }  // namespace
-
-template <typename Reply>
-absl::StatusOr<Reply> CoreWorker::CallRaylet(wire::v1::FrameType type,
-                                             const google::protobuf::MessageLite& request,
-                                             int64_t deadline, Interrupted interrupted) {
-  // The answer may come after the caller gave up: it owns the state too.
-  auto answer = std::make_shared<std::optional<absl::StatusOr<Reply>>>();
-  {
-    absl::MutexLock lock(&mutex_);
-    Drain();
-    raylet_->Call(type, request, [answer](absl::StatusOr<net::Frame> reply) {
-      if (!reply.ok()) {
-        answer->emplace(absl::UnavailableError(
-            absl::StrCat("the raylet of this node is gone: ", reply.status().message())));
-      } else {
-        answer->emplace(ParseMetadata<Reply>(*reply));
-      }
-    });
-  }
-  switch (driver_->WaitUntil([&] { return answer->has_value(); }, deadline, interrupted)) {
-    case net::LoopDriver::Outcome::kDone:
-      break;
-    case net::LoopDriver::Outcome::kTimeout:
-      return absl::DeadlineExceededError("the raylet did not answer in time");
-    case net::LoopDriver::Outcome::kInterrupted:
-      return absl::CancelledError("interrupted");
-  }
-  absl::MutexLock lock(&mutex_);
-  return **answer;
-}
 
 absl::StatusOr<wire::v1::KvReply> CoreWorker::Kv(const wire::v1::KvRequest& request,
                                                  Interrupted interrupted) {
   MANTA_ASSIGN_OR_RETURN(
       auto reply, CallRaylet<wire::v1::KvReply>(wire::v1::KV, request, kNoDeadline, interrupted));
-  MANTA_RETURN_IF_ERROR(FromReply(reply.status()));
+  MANTA_RETURN_IF_ERROR(ToStatus(reply.status()));
   return reply;
 }
 
@@ -81,7 +46,7 @@ absl::StatusOr<wire::v1::ActorInfo> CoreWorker::GetNamedActor(std::string_view n
   MANTA_ASSIGN_OR_RETURN(auto reply,
                          CallRaylet<wire::v1::ActorInfoReply>(wire::v1::GET_NAMED_ACTOR, request,
                                                               kNoDeadline, interrupted));
-  MANTA_RETURN_IF_ERROR(FromReply(reply.status()));
+  MANTA_RETURN_IF_ERROR(ToStatus(reply.status()));
   return reply.info();
 }
 
@@ -107,7 +72,7 @@ absl::Status CoreWorker::KillActor(const base::ActorId& id, bool no_restart,
   request.set_no_restart(no_restart);
   MANTA_ASSIGN_OR_RETURN(auto reply, CallRaylet<wire::v1::StatusReply>(
                                          wire::v1::KILL_ACTOR, request, kNoDeadline, interrupted));
-  return FromReply(reply);
+  return ToStatus(reply);
 }
 
 void CoreWorker::PushMessage(Message message) {

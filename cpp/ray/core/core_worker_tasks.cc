@@ -150,6 +150,7 @@ void CoreWorker::RequestLease(uint64_t request_id, const TaskTemplate& of, size_
   request.set_task_name(of.name);
   request.set_runtime_env_hash(of.runtime_env_hash);
   request.set_runtime_env(of.runtime_env);
+  if (!of.strategy.empty()) request.mutable_strategy()->ParseFromString(of.strategy);
   raylet_->Call(wire::v1::REQUEST_LEASE, request,
                 [this, request_id](absl::StatusOr<net::Frame> reply) {
                   mutex_.AssertHeld();
@@ -298,6 +299,7 @@ uint32_t CoreWorker::TemplateNumber(const PeerPtr& peer, const Task& task) {
   for (const auto& [name, quantity] : of.resources) {
     (*message.mutable_resources()->mutable_quantities())[name] = quantity;
   }
+  if (!of.strategy.empty()) message.mutable_strategy()->ParseFromString(of.strategy);
   peer->connection->Send(wire::v1::TASK_TEMPLATE, message, of.function,
                          net::Connection::Flush::kDefer);
   return it->second;

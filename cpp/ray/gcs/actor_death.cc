@@ -60,6 +60,13 @@ ActorEnd JobEnded(const base::JobId& job) {
           absl::StrCat("its job ", job.Hex(), " finished, and it is not detached")};
 }
 
+ActorEnd GroupRemoved(const base::PlacementGroupId& group) {
+  return {wire::v1::GROUP_REMOVED,
+          absl::StrCat("its placement group ", group.Hex(), " was removed")};
+}
+
+ActorEnd Unschedulable(std::string_view why) { return {wire::v1::UNSCHEDULABLE, std::string(why)}; }
+
 std::string DeathMessage(const ActorEnd& end, const wire::v1::ActorInfo& info,
                          int32_t restarts_max) {
   std::string message = absl::StrCat("The actor died because ", end.reason, ".");

@@ -27,6 +27,9 @@ ActorEnd EnvironmentFailed(std::string_view message);
 ActorEnd NodeLost(const base::NodeId& node);
 ActorEnd OwnerLost(const base::WorkerId& owner);
 ActorEnd JobEnded(const base::JobId& job);
+ActorEnd GroupRemoved(const base::PlacementGroupId& group);
+// Hard affinity to a node that is not there, or that lacks what the actor asks for.
+ActorEnd Unschedulable(std::string_view why);
 
 // The whole message of a DEAD actor.
 std::string DeathMessage(const ActorEnd& end, const wire::v1::ActorInfo& info,

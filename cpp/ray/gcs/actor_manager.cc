@@ -42,6 +42,14 @@ absl::Status NameTaken(const Actor& actor) {
 // For the user: why the actor is not there yet.
 std::string PendingReason(const Actor& actor, bool feasible) {
   std::string asks = actor.creation.ToString();
+  if (actor.in_group()) {
+    return absl::StrCat("The actor ", actor.info.class_name(), " waits for ", asks,
+                        " of its placement group ", actor.group.Hex(),
+                        ", which is not placed yet or in use.");
+  }
+  if (const auto& rules = actor.spec.strategy().required_labels(); !rules.empty()) {
+    absl::StrAppend(&asks, " on a node where ", scheduling::Describe(rules));
+  }
   if (feasible) {
     return absl::StrCat("The actor ", actor.info.class_name(), " waits for ", asks,
                         ": every node that has as much is in use.");
@@ -74,7 +82,10 @@ absl::Status ActorManager::Load() {
     if (!actor->placed()) {
       Wait(actor);
     } else {
+      // A node's room is what it reports; that of a bundle only we know.
       actor->held = actor->being_created() ? actor->creation : actor->lifetime;
+      if (actor->in_group())
+        ChangeHold(actor->group, {actor->node, actor->bundle}, {}, actor->held);
     }
   }
   return absl::OkStatus();
@@ -344,6 +355,10 @@ void ActorManager::OnJobFinished(const base::JobId& job, const WorkerId& driver)
   PlaceWaiting();
 }
 
+void ActorManager::OnGroupRemoved(const base::PlacementGroupId& group) {
+  EndAll(table_.InGroup(group), GroupRemoved(group));
+}
+
 // Detached actors, and whatever they own, and so on down.
 std::set<ActorId> ActorManager::ActorsThatOutliveJob(const base::JobId& job) const {
   std::set<ActorId> outlive;
@@ -374,29 +389,59 @@ void ActorManager::EndAll(const std::vector<ActorId>& ids, const ActorEnd& end) 
 // -- placing
 
 void ActorManager::Place(Actor* actor) {
-  std::optional<NodeId> node = nodes_->FindRoom(actor->creation, actor->owner_node);
-  if (node.has_value()) {
-    PlaceOn(actor, *node);
-  } else {
-    Wait(actor);
-  }
+  if (!TryPlace(actor)) Wait(actor);
 }
 
-void ActorManager::PlaceOn(Actor* actor, const NodeId& node) {
+bool ActorManager::TryPlace(Actor* actor) {
+  if (std::optional<ActorEnd> never = WhyNever(*actor); never.has_value()) {
+    EndForGood(actor, *never, Worker::kIsGone);
+    return true;
+  }
+  std::optional<Spot> spot = FindRoom(*actor);
+  if (!spot.has_value()) return false;
   actor->waiting = false;
-  actor->node = node;
+  actor->node = spot->node;
+  actor->bundle = spot->bundle;
   Hold(actor, actor->creation);
   // Stored first, so that a restarted GCS asks the same node about it.
   table_.Save(actor);
   SendCreate(*actor);
+  return true;
+}
+
+std::optional<ActorEnd> ActorManager::WhyNever(const Actor& actor) const {
+  if (actor.in_group()) {
+    if (groups_->Exists(actor.group)) return std::nullopt;
+    return GroupRemoved(actor.group);
+  }
+  const wire::v1::SchedulingStrategy& strategy = actor.spec.strategy();
+  const bool must_be_there = strategy.has_node_affinity() && !strategy.node_affinity().soft();
+  if (!must_be_there || nodes_->IsFeasible(actor.creation, strategy)) return std::nullopt;
+  return Unschedulable(
+      absl::StrCat("its NodeAffinitySchedulingStrategy with soft=False names the node ",
+                   base::BytesToHex(strategy.node_affinity().node_id()),
+                   ", which is not in the cluster or can never hold the ",
+                   actor.creation.ToString(), " that the actor asks for"));
+}
+
+std::optional<ActorManager::Spot> ActorManager::FindRoom(const Actor& actor) const {
+  const wire::v1::SchedulingStrategy& strategy = actor.spec.strategy();
+  if (actor.in_group()) {
+    auto spot = groups_->FindRoom(actor.group, strategy.bundle().bundle_index(), actor.creation);
+    if (!spot.has_value()) return std::nullopt;
+    return Spot{spot->node, spot->index};
+  }
+  auto node = nodes_->FindRoom(actor.creation, strategy, actor.owner_node);
+  if (!node.has_value()) return std::nullopt;
+  return Spot{*node, std::nullopt};
 }
 
 void ActorManager::Wait(Actor* actor) {
   if (actor->waiting) return;
   actor->waiting = true;
-  WaitingActors& alike = waiting_[actor->creation.ToString()];
-  alike.request = actor->creation;
-  alike.ids.push_back(actor->id);
+  const std::string request =
+      absl::StrCat(actor->creation.ToString(), actor->spec.strategy().SerializeAsString());
+  waiting_[request].push_back(actor->id);
   deadlines_->After(options_.pending_warning,
                     [this, id = actor->id, num_restarts = actor->info.num_restarts()] {
                       ExplainWait(id, num_restarts);
@@ -409,7 +454,8 @@ void ActorManager::ExplainWait(const ActorId& id, uint64_t num_restarts) {
       !actor->info.pending_reason().empty()) {
     return;
   }
-  actor->info.set_pending_reason(PendingReason(*actor, nodes_->IsFeasible(actor->creation)));
+  actor->info.set_pending_reason(
+      PendingReason(*actor, nodes_->IsFeasible(actor->creation, actor->spec.strategy())));
   MANTA_LOG(kWarning, actor->info.pending_reason());
   actor->info.set_revision(actor->info.revision() + 1);
   table_.Save(actor);
@@ -419,14 +465,10 @@ void ActorManager::ExplainWait(const ActorId& id, uint64_t num_restarts) {
 void ActorManager::PlaceWaiting() {
   // One look per distinct request, however many actors wait with it.
   for (auto entry = waiting_.begin(); entry != waiting_.end();) {
-    std::deque<ActorId>& ids = entry->second.ids;
+    std::deque<ActorId>& ids = entry->second;
     while (!ids.empty()) {
       Actor* actor = table_.Find(ids.front());
-      if (actor != nullptr && actor->waiting) {
-        std::optional<NodeId> node = nodes_->FindRoom(actor->creation, actor->owner_node);
-        if (!node.has_value()) break;
-        PlaceOn(actor, *node);
-      }
+      if (actor != nullptr && actor->waiting && !TryPlace(actor)) break;
       ids.pop_front();
     }
     entry = ids.empty() ? waiting_.erase(entry) : std::next(entry);
@@ -436,25 +478,42 @@ void ActorManager::PlaceWaiting() {
 // The node had less room than we thought. What we hold there stays held for a moment, or the next
 // look would choose the same node again before its report has come.
 void ActorManager::RetryElsewhere(Actor* actor) {
-  const NodeId node = std::exchange(actor->node, NodeId::Nil());
+  const Spot spot{std::exchange(actor->node, NodeId::Nil()),
+                  std::exchange(actor->bundle, std::nullopt)};
   resources::ResourceSet held = std::exchange(actor->held, {});
   table_.Save(actor);
   Place(actor);
-  deadlines_->After(options_.retry_interval, [this, node, held = std::move(held)] {
-    nodes_->ChangeHold(node, held, {});
-    PlaceWaiting();
-  });
+  deadlines_->After(options_.retry_interval,
+                    [this, group = actor->group, spot, held = std::move(held)] {
+                      ChangeHold(group, spot, held, {});
+                      PlaceWaiting();
+                    });
 }
 
 void ActorManager::Hold(Actor* actor, const resources::ResourceSet& amount) {
-  nodes_->ChangeHold(actor->node, actor->held, amount);
+  ChangeHold(actor->group, {actor->node, actor->bundle}, actor->held, amount);
   actor->held = amount;
+}
+
+// What is in a bundle was taken of the node with the bundle.
+void ActorManager::ChangeHold(const base::PlacementGroupId& group, const Spot& spot,
+                              const resources::ResourceSet& before,
+                              const resources::ResourceSet& after) {
+  if (spot.bundle.has_value()) {
+    groups_->ChangeHold(group, *spot.bundle, before, after);
+  } else {
+    nodes_->ChangeHold(spot.node, before, after);
+  }
 }
 
 void ActorManager::SendCreate(const Actor& actor) {
   v1::GcsMessage message;
   wire::v1::CreateActor& create = *message.mutable_create_actor();
   *create.mutable_spec() = actor.spec;
+  if (actor.bundle.has_value()) {
+    create.mutable_spec()->mutable_strategy()->mutable_bundle()->set_bundle_index(
+        static_cast<int32_t>(*actor.bundle));
+  }
   create.set_num_restarts(actor.info.num_restarts());
   create.set_job_id(actor.info.job_id());
   create.set_job_namespace(actor.job_namespace);
@@ -507,6 +566,7 @@ void ActorManager::EndForGood(Actor* actor, const ActorEnd& end, Worker worker) 
   actor->info.set_creation_error(end.creation_error);
   Change(actor, wire::v1::DEAD);
   watchers_.erase(actor->id);  // nothing more will happen to it
+  on_dead_(actor->id);
 }
 
 void ActorManager::LeaveNode(Actor* actor, const ActorEnd& end, Worker worker) {
@@ -516,6 +576,7 @@ void ActorManager::LeaveNode(Actor* actor, const ActorEnd& end, Worker worker) {
   }
   Hold(actor, {});
   actor->node = NodeId::Nil();
+  actor->bundle.reset();
   actor->waiting = false;
   actor->unconfirmed = false;
   actor->info.clear_address();

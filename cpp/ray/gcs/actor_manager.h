@@ -1,6 +1,6 @@
-// The life of every actor: registered, placed on a node with room, created there, restarted when it
-// is lost, dead. The states and their order are in actor_state.h; why actors end is in
-// actor_death.h.
+// The life of every actor: registered, placed on a node with room or in a bundle of its placement
+// group, created there, restarted when it is lost, dead. The states and their order are in
+// actor_state.h; why actors end is in actor_death.h.
 //
 // Incarnations are numbered by num_restarts. A message about another incarnation than the present
 // one is out of date and changes nothing (a worker that it proves to be running is ended).
@@ -17,7 +17,9 @@
 #pragma once
 
 #include <deque>
+#include <functional>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -31,6 +33,7 @@
 #include "ray/gcs/deadlines.h"
 #include "ray/gcs/node_manager.h"
 #include "ray/gcs/node_sender.h"
+#include "ray/gcs/placement_group_manager.h"
 #include "ray/gcs/storage.h"
 #include "ray/gcs/v1/gcs.pb.h"
 #include "ray/wire/v1/wire.pb.h"
@@ -57,12 +60,17 @@ class ActorManager {
     int64_t dead_actors_max = 10000;
   };
 
+  using OnDead = std::function<void(const base::ActorId&)>;
+
+  // `on_dead` must not call the manager.
   ActorManager(Options options, Storage* storage, Deadlines* deadlines, NodeManager* nodes,
-               NodeSender* sender)
+               PlacementGroupManager* groups, NodeSender* sender, OnDead on_dead)
       : options_(options),
         deadlines_(deadlines),
         nodes_(nodes),
+        groups_(groups),
         sender_(sender),
+        on_dead_(std::move(on_dead)),
         table_(options.dead_actors_max, storage, deadlines) {}
 
   absl::Status Load();
@@ -88,6 +96,8 @@ class ActorManager {
   void OnNodeRegistered(const base::NodeId& node, const NodeActors& actors);
   void OnNodeDead(const base::NodeId& node);
   void OnJobFinished(const base::JobId& job, const base::WorkerId& driver);
+  // Ends the actors that are in it, wherever they run, and those that were to be.
+  void OnGroupRemoved(const base::PlacementGroupId& group);
   // Some node may have more room than before.
   void PlaceWaiting();
 
@@ -95,16 +105,19 @@ class ActorManager {
   // What is to become of the worker process of an incarnation that ends.
   enum class Worker { kIsGone, kFinishCall, kKill };
 
-  struct WaitingActors {
-    resources::ResourceSet request;
-    std::deque<base::ActorId> ids;  // some may not wait any more
+  struct Spot {
+    base::NodeId node;
+    std::optional<uint32_t> bundle;
   };
 
   absl::Status Accept(const wire::v1::RegisterActor& request, const std::string& job_namespace,
                       wire::v1::RegisterActorReply* reply);
 
+  // False: there is no room.
+  bool TryPlace(Actor* actor);
+  std::optional<ActorEnd> WhyNever(const Actor& actor) const;
+  std::optional<Spot> FindRoom(const Actor& actor) const;
   void Place(Actor* actor);
-  void PlaceOn(Actor* actor, const base::NodeId& node);
   void Wait(Actor* actor);
   void ExplainWait(const base::ActorId& id, uint64_t num_restarts);
   void RetryElsewhere(Actor* actor);
@@ -112,6 +125,8 @@ class ActorManager {
   void SendKill(const base::NodeId& node, const base::ActorId& actor, uint64_t num_restarts,
                 bool force, const std::string& reason);
   void Hold(Actor* actor, const resources::ResourceSet& amount);
+  void ChangeHold(const base::PlacementGroupId& group, const Spot& spot,
+                  const resources::ResourceSet& before, const resources::ResourceSet& after);
 
   void MarkAlive(Actor* actor, const wire::v1::Address& address, int64_t pid);
   void EndIncarnation(Actor* actor, const ActorEnd& end, Worker worker);
@@ -136,10 +151,13 @@ class ActorManager {
   const Options options_;
   Deadlines* const deadlines_;
   NodeManager* const nodes_;
+  PlacementGroupManager* const groups_;
   NodeSender* const sender_;
+  const OnDead on_dead_;
 
   ActorTable table_;
-  std::map<std::string, WaitingActors> waiting_;  // by request, as text
+  // By request, as text: those that ask for the same in the same place. Some may not wait any more.
+  std::map<std::string, std::deque<base::ActorId>> waiting_;
   std::map<base::ActorId, std::set<base::NodeId>> watchers_;
   // Owners that died lately: a registration that was overtaken by its owner's death must not leave
   // an orphan.

@@ -41,6 +41,20 @@ wire::v1::ActorInfo InfoOf(const wire::v1::ActorSpec& spec, const base::JobId& j
   return info;
 }
 
+template <typename Key>
+void RemoveFrom(std::map<Key, std::set<ActorId>>* index, const Key& key, const ActorId& actor) {
+  auto found = index->find(key);
+  found->second.erase(actor);
+  if (found->second.empty()) index->erase(found);
+}
+
+template <typename Key>
+std::vector<ActorId> Of(const std::map<Key, std::set<ActorId>>& index, const Key& key) {
+  auto found = index.find(key);
+  if (found == index.end()) return {};
+  return {found->second.begin(), found->second.end()};
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Actor>> Actor::FromSpec(wire::v1::ActorSpec spec) {
@@ -56,6 +70,11 @@ absl::StatusOr<std::unique_ptr<Actor>> Actor::FromSpec(wire::v1::ActorSpec spec)
                          ParseResources(spec.lifetime_resources(), "lifetime_resources"));
   // The node holds the larger of both while it creates the actor.
   actor->creation = ResourceSet::Max(actor->creation, actor->lifetime);
+  if (spec.strategy().has_bundle()) {
+    MANTA_ASSIGN_OR_RETURN(
+        actor->group, ParseId<base::PlacementGroupId>(spec.strategy().bundle().placement_group_id(),
+                                                      "strategy.bundle.placement_group_id"));
+  }
   if (spec.restarts_max() < -1) {
     return absl::InvalidArgumentError(absl::StrCat("restarts_max is ", spec.restarts_max()));
   }
@@ -84,6 +103,7 @@ absl::Status ActorTable::Load() {
     actor->info = std::move(*record.mutable_info());
     actor->job_namespace = record.job_namespace();
     actor->death_number = record.death_number();
+    if (record.bundle() > 0) actor->bundle = record.bundle() - 1;
     if (!record.node_id().empty()) {
       MANTA_ASSIGN_OR_RETURN(actor->node, ParseId<base::NodeId>(record.node_id(), "node_id"));
     }
@@ -137,6 +157,7 @@ absl::StatusOr<Actor*> ActorTable::Add(std::unique_ptr<Actor> actor) {
 
 void ActorTable::IndexLiving(Actor* actor) {
   by_owner_[actor->owner].insert(actor->id);
+  if (actor->in_group()) by_group_[actor->group].insert(actor->id);
   if (!actor->info.name().empty()) {
     bool free =
         names_.emplace(std::pair(actor->info.actor_namespace(), actor->info.name()), actor->id)
@@ -151,6 +172,7 @@ absl::Status ActorTable::Write(const Actor& actor) {
   if (actor.placed()) record.set_node_id(actor.node.BinaryString());
   record.set_job_namespace(actor.job_namespace);
   record.set_death_number(actor.death_number);
+  if (actor.bundle.has_value()) record.set_bundle(*actor.bundle + 1);
   WriteBatch batch;
   batch.Put(kTable, actor.id.Binary(), record.SerializeAsString());
   if (actor.dead()) batch.Delete(kSpecTable, actor.id.Binary());
@@ -183,9 +205,8 @@ void ActorTable::Bury(Actor* actor) {
   if (!actor->info.name().empty()) {
     names_.erase({actor->info.actor_namespace(), actor->info.name()});
   }
-  auto owned = by_owner_.find(actor->owner);
-  owned->second.erase(actor->id);
-  if (owned->second.empty()) by_owner_.erase(owned);
+  RemoveFrom(&by_owner_, actor->owner, actor->id);
+  if (actor->in_group()) RemoveFrom(&by_group_, actor->group, actor->id);
   actor->spec.Clear();
   // The one buried now has the highest number; it is never the oldest of two.
   if (static_cast<int64_t>(dead_.size()) > std::max<int64_t>(dead_actors_max_, 1)) {
@@ -213,9 +234,11 @@ Actor* ActorTable::FindNamed(const std::string& actor_namespace, const std::stri
 }
 
 std::vector<ActorId> ActorTable::OwnedBy(const WorkerId& owner) const {
-  auto found = by_owner_.find(owner);
-  if (found == by_owner_.end()) return {};
-  return {found->second.begin(), found->second.end()};
+  return Of(by_owner_, owner);
+}
+
+std::vector<ActorId> ActorTable::InGroup(const base::PlacementGroupId& group) const {
+  return Of(by_group_, group);
 }
 
 std::vector<ActorId> ActorTable::Where(absl::FunctionRef<bool(const Actor&)> predicate) const {

@@ -13,6 +13,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -36,6 +37,7 @@ struct Actor {
   static absl::StatusOr<std::unique_ptr<Actor>> FromSpec(wire::v1::ActorSpec spec);
 
   bool dead() const { return info.state() == wire::v1::DEAD; }
+  bool in_group() const { return !group.IsNil(); }
   bool placed() const { return !node.IsNil(); }
   bool being_created() const {
     return placed() &&
@@ -45,7 +47,8 @@ struct Actor {
   base::ActorId id;
   wire::v1::ActorSpec spec;  // empty once DEAD
   wire::v1::ActorInfo info;
-  base::NodeId node;  // where it runs or is being created; nil while it waits for room
+  base::NodeId node;               // where it runs or is being created; nil while it waits for room
+  std::optional<uint32_t> bundle;  // of its placement group, while it is placed in one
   std::string job_namespace;
   uint64_t death_number = 0;
 
@@ -54,6 +57,7 @@ struct Actor {
   base::NodeId owner_node;
   resources::ResourceSet creation;
   resources::ResourceSet lifetime;
+  base::PlacementGroupId group;  // nil: it is in none
 
   // Not stored.
   resources::ResourceSet held;  // what it holds of its node's room
@@ -81,6 +85,7 @@ class ActorTable {
 
   // Ids, because what the caller does with one may forget another.
   std::vector<base::ActorId> OwnedBy(const base::WorkerId& owner) const;
+  std::vector<base::ActorId> InGroup(const base::PlacementGroupId& group) const;
   std::vector<base::ActorId> Where(absl::FunctionRef<bool(const Actor&)> predicate) const;
   void ForEach(absl::FunctionRef<void(const Actor&)> visit) const;
   // (namespace, name) in order.
@@ -102,8 +107,10 @@ class ActorTable {
 
   std::map<base::ActorId, std::unique_ptr<Actor>> actors_;
   std::map<std::pair<std::string, std::string>, base::ActorId> names_;
-  std::map<base::WorkerId, std::set<base::ActorId>> by_owner_;  // not DEAD ones
-  std::map<uint64_t, base::ActorId> dead_;                      // by death number
+  // Not DEAD ones.
+  std::map<base::WorkerId, std::set<base::ActorId>> by_owner_;
+  std::map<base::PlacementGroupId, std::set<base::ActorId>> by_group_;
+  std::map<uint64_t, base::ActorId> dead_;  // by death number
   std::set<base::ActorId> unsaved_;
 };
 

@@ -32,6 +32,14 @@ ActorManager::Options ActorOptions(const base::Config& config) {
 
 }  // namespace
 
+PlacementGroupManager::Options GroupOptions(const base::Config& config) {
+  return {.retry_interval = absl::Milliseconds(config.node_report_interval_ms),
+          .pending_warning = absl::Milliseconds(config.pending_warning_ms),
+          // The raylet that asks gives up after the whole of it.
+          .wait_max = absl::Milliseconds(config.gcs_rpc_timeout_ms / 2),
+          .removed_max = config.gcs_removed_groups_max};
+}
+
 ControlPlane::ControlPlane(const base::Config& config, Environment environment)
     : config_(config.NonDefault()),
       environment_(std::move(environment)),
@@ -41,13 +49,22 @@ ControlPlane::ControlPlane(const base::Config& config, Environment environment)
       kv_({.value_max_bytes = config.kv_value_max_bytes}, environment_.storage),
       nodes_(NodeOptions(config), environment_.storage, &deadlines_, environment_.sender,
              [this](const NodeId& node) { OnNodeDead(node); }),
-      actors_(ActorOptions(config), environment_.storage, &deadlines_, &nodes_,
-              environment_.sender) {}
+      groups_(GroupOptions(config),
+              {.clock = environment_.clock,
+               .wall_clock = environment_.wall_clock,
+               .storage = environment_.storage,
+               .deadlines = &deadlines_,
+               .nodes = &nodes_,
+               .sender = environment_.sender,
+               .on_removed = [this](const auto& group) { actors_.OnGroupRemoved(group); }}),
+      actors_(ActorOptions(config), environment_.storage, &deadlines_, &nodes_, &groups_,
+              environment_.sender, [this](const base::ActorId& actor) { OnActorDead(actor); }) {}
 
 absl::Status ControlPlane::Load() {
   MANTA_RETURN_IF_ERROR(LoadIncarnation());
   MANTA_RETURN_IF_ERROR(jobs_.Load());
   MANTA_RETURN_IF_ERROR(nodes_.Load());
+  MANTA_RETURN_IF_ERROR(groups_.Load());
   return actors_.Load();
 }
 
@@ -68,6 +85,7 @@ absl::Status ControlPlane::LoadIncarnation() {
 
 absl::Status ControlPlane::RegisterNode(const NodeId& node, const v1::RegisterNode& request) {
   MANTA_ASSIGN_OR_RETURN(NodeActors node_actors, NodeActors::FromRegistration(request));
+  MANTA_ASSIGN_OR_RETURN(NodeBundles bundles, BundlesOfRegistration(request));
   MANTA_RETURN_IF_ERROR(nodes_.Register(node, request.node()));
   MANTA_LOG(kInfo, "node ", node.Hex(), " (", request.node().ip(), ") registered with ",
             node_actors.live.size(), " live actors");
@@ -78,6 +96,8 @@ absl::Status ControlPlane::RegisterNode(const NodeId& node, const v1::RegisterNo
   for (const auto& [name, value] : config_) (*registered.mutable_config())[name] = value;
   environment_.sender->Send(node, message);
   nodes_.SendOthersTo(node);
+  // In this order: an actor is created in a bundle that is there.
+  groups_.OnNodeRegistered(node, bundles);
   actors_.OnNodeRegistered(node, node_actors);
   return absl::OkStatus();
 }
@@ -95,6 +115,10 @@ absl::Status ControlPlane::Dispatch(const NodeId& node, const v1::NodeMessage& m
   switch (message.message_case()) {
     case v1::NodeMessage::kReport:
       MANTA_RETURN_IF_ERROR(nodes_.Report(node, message.report()));
+      PlaceWaiting();
+      return absl::OkStatus();
+    case v1::NodeMessage::kBundlesPrepared:
+      MANTA_RETURN_IF_ERROR(groups_.OnBundlesPrepared(node, message.bundles_prepared()));
       actors_.PlaceWaiting();
       return absl::OkStatus();
     case v1::NodeMessage::kActorCreated:
@@ -120,7 +144,22 @@ void ControlPlane::OnNodeDead(const NodeId& node) {
       MANTA_LOG(kError, "cannot finish job ", job.Hex(), " of a dead node: ", status.ToString());
     }
   }
+  groups_.OnNodeDead(node);
   actors_.OnNodeDead(node);
+}
+
+// Later, because whoever ends the actor may be about to end others.
+void ControlPlane::OnActorDead(const base::ActorId& actor) {
+  if (!groups_.IsCreator(actor)) return;
+  deadlines_.After(absl::ZeroDuration(), [this, actor] {
+    groups_.OnCreatorDead(actor);
+    PlaceWaiting();
+  });
+}
+
+void ControlPlane::PlaceWaiting() {
+  groups_.PlaceWaiting();
+  actors_.PlaceWaiting();
 }
 
 // -- unary calls
@@ -167,6 +206,34 @@ absl::StatusOr<wire::v1::StatusReply> ControlPlane::ActorOutOfScope(
   return ToReply(actors_.OutOfScope(request));
 }
 
+absl::StatusOr<v1::ChangePlacementGroupsReply> ControlPlane::ChangePlacementGroups(
+    const v1::ChangePlacementGroupsRequest& request) {
+  v1::ChangePlacementGroupsReply reply;
+  for (const v1::PlacementGroupChange& change : request.changes()) {
+    *reply.add_results() = ToReply(Change(change));
+  }
+  PlaceWaiting();
+  return reply;
+}
+
+absl::Status ControlPlane::Change(const v1::PlacementGroupChange& change) {
+  if (!change.has_create()) {
+    MANTA_ASSIGN_OR_RETURN(base::PlacementGroupId group,
+                           ParseId<base::PlacementGroupId>(change.remove(), "remove"));
+    return groups_.Remove(group);
+  }
+  MANTA_ASSIGN_OR_RETURN(base::PlacementGroupId group,
+                         ParseId<base::PlacementGroupId>(change.create().placement_group_id(),
+                                                         "create.placement_group_id"));
+  MANTA_ASSIGN_OR_RETURN(std::string job_namespace, jobs_.NamespaceOf(base::JobOf(group)));
+  return groups_.Create(change.create(), job_namespace);
+}
+
+absl::StatusOr<wire::v1::PlacementGroupsReply> ControlPlane::ListPlacementGroups(
+    const wire::v1::PlacementGroupRequest& request) {
+  return groups_.List(request);
+}
+
 absl::StatusOr<v1::AddJobReply> ControlPlane::AddJob(const v1::AddJobRequest& request) {
   return jobs_.Add(request);
 }
@@ -179,6 +246,8 @@ absl::StatusOr<wire::v1::StatusReply> ControlPlane::FinishJob(const v1::FinishJo
 absl::Status ControlPlane::Finish(const base::JobId& job) {
   MANTA_ASSIGN_OR_RETURN(base::WorkerId driver, jobs_.Finish(job));
   actors_.OnJobFinished(job, driver);
+  groups_.OnJobFinished(job);
+  PlaceWaiting();
   return absl::OkStatus();
 }
 

@@ -22,6 +22,7 @@
 #include "ray/gcs/kv_manager.h"
 #include "ray/gcs/node_manager.h"
 #include "ray/gcs/node_sender.h"
+#include "ray/gcs/placement_group_manager.h"
 #include "ray/gcs/storage.h"
 #include "ray/gcs/v1/gcs.pb.h"
 
@@ -62,6 +63,17 @@ class ControlPlane {
   absl::StatusOr<v1::ListActorsReply> ListActors(const v1::ListActorsRequest& request);
   absl::StatusOr<wire::v1::StatusReply> KillActor(const wire::v1::KillActor& request);
   absl::StatusOr<wire::v1::StatusReply> ActorOutOfScope(const wire::v1::ActorOutOfScope& request);
+  absl::StatusOr<v1::ChangePlacementGroupsReply> ChangePlacementGroups(
+      const v1::ChangePlacementGroupsRequest& request);
+  absl::StatusOr<wire::v1::PlacementGroupsReply> ListPlacementGroups(
+      const wire::v1::PlacementGroupRequest& request);
+  // Answers later: when the group is created or removed, or after a while.
+  void WaitPlacementGroup(const wire::v1::WaitPlacementGroup& request,
+                          PlacementGroupManager::WaitCallback callback) {
+    groups_.Wait(request, std::move(callback));
+  }
+  // Answers everybody who waits: the server is about to end.
+  void EndWaits() { groups_.EndWaits(); }
   absl::StatusOr<v1::AddJobReply> AddJob(const v1::AddJobRequest& request);
   absl::StatusOr<wire::v1::StatusReply> FinishJob(const v1::FinishJobRequest& request);
   absl::StatusOr<v1::ListJobsReply> ListJobs(const v1::ListJobsRequest& request);
@@ -73,6 +85,9 @@ class ControlPlane {
   absl::Status LoadIncarnation();
   absl::Status Dispatch(const base::NodeId& node, const v1::NodeMessage& message);
   absl::Status Finish(const base::JobId& job);
+  absl::Status Change(const v1::PlacementGroupChange& change);
+  void OnActorDead(const base::ActorId& actor);
+  void PlaceWaiting();
   void OnNodeDead(const base::NodeId& node);
 
   const std::map<std::string, std::string> config_;  // for the nodes
@@ -82,6 +97,7 @@ class ControlPlane {
   JobManager jobs_;
   KvManager kv_;
   NodeManager nodes_;
+  PlacementGroupManager groups_;
   ActorManager actors_;
 };
 

@@ -170,7 +170,10 @@ class NodeChannel final : public grpc::ClientBidiReactor<NodeMessage, GcsMessage
       return;
     }
     writing_ = true;
-    StartWrite(&outgoing_);
+    // Several messages in one packet, if more wait.
+    grpc::WriteOptions options;
+    if (!queue_.empty() || has_report_) options.set_buffer_hint();
+    StartWrite(&outgoing_, options);
   }
 
   // Nothing more can be written; gRPC may end the call.
@@ -241,7 +244,8 @@ class GcsClient::Impl {
     if (channel_ != nullptr) channel_->WriteReport(report);
   }
 
-  void Watch(NodeMessage message) {
+  // Dropped while there is no connection: the next registration makes up for it.
+  void Send(NodeMessage message) {
     if (channel_ != nullptr) channel_->Write(std::move(message));
   }
 
@@ -319,8 +323,14 @@ class GcsClient::Impl {
         Raise(events_.on_nodes_changed, message.nodes_changed());
         break;
       case GcsMessage::kPrepareBundles:
+        Raise(events_.on_prepare_bundles, message.prepare_bundles());
+        break;
       case GcsMessage::kCommitBundles:
+        Raise(events_.on_commit_bundles, message.commit_bundles());
+        break;
       case GcsMessage::kReturnBundles:
+        Raise(events_.on_return_bundles, message.return_bundles());
+        break;
       case GcsMessage::MESSAGE_NOT_SET:
         break;  // a bare acknowledgement
     }
@@ -440,10 +450,16 @@ void GcsClient::WorkerDied(const v1::WorkerDied& died) {
   impl_->Deliver(std::move(message));
 }
 
+void GcsClient::BundlesPrepared(const v1::BundlesPrepared& prepared) {
+  NodeMessage message;
+  *message.mutable_bundles_prepared() = prepared;
+  impl_->Send(std::move(message));
+}
+
 void GcsClient::WatchActor(const std::string& actor_id) {
   NodeMessage message;
   message.mutable_watch_actor()->set_actor_id(actor_id);
-  impl_->Watch(std::move(message));
+  impl_->Send(std::move(message));
 }
 
 void GcsClient::RegisterActor(const wire::v1::RegisterActor& request,
@@ -479,6 +495,21 @@ void GcsClient::KillActor(const wire::v1::KillActor& request,
 void GcsClient::ActorOutOfScope(const wire::v1::ActorOutOfScope& request,
                                 Callback<wire::v1::StatusReply> callback) {
   impl_->Call(&Async::ActorOutOfScope, request, std::move(callback));
+}
+
+void GcsClient::ChangePlacementGroups(const v1::ChangePlacementGroupsRequest& request,
+                                      Callback<v1::ChangePlacementGroupsReply> callback) {
+  impl_->Call(&Async::ChangePlacementGroups, request, std::move(callback));
+}
+
+void GcsClient::WaitPlacementGroup(const wire::v1::WaitPlacementGroup& request,
+                                   Callback<wire::v1::PlacementGroupsReply> callback) {
+  impl_->Call(&Async::WaitPlacementGroup, request, std::move(callback));
+}
+
+void GcsClient::ListPlacementGroups(const wire::v1::PlacementGroupRequest& request,
+                                    Callback<wire::v1::PlacementGroupsReply> callback) {
+  impl_->Call(&Async::ListPlacementGroups, request, std::move(callback));
 }
 
 void GcsClient::AddJob(const v1::AddJobRequest& request, Callback<v1::AddJobReply> callback) {

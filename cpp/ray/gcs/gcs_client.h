@@ -53,6 +53,10 @@ class GcsClient {
     std::function<void(const v1::KillWorker&)> on_kill_worker;
     // States that replace those known of these nodes; after each registration, of every other node.
     std::function<void(const v1::NodesChanged&)> on_nodes_changed;
+    // Orders of the bundles that are to be set aside here; after a reconnect they may come again.
+    std::function<void(const v1::PrepareBundles&)> on_prepare_bundles;
+    std::function<void(const v1::CommitBundles&)> on_commit_bundles;
+    std::function<void(const v1::ReturnBundles&)> on_return_bundles;
     std::function<void(const absl::Status& why)> on_disconnected;
   };
 
@@ -76,6 +80,8 @@ class GcsClient {
   void Report(const v1::NodeReport& report);
   void ActorCreated(const v1::ActorCreated& created);
   void WorkerDied(const v1::WorkerDied& died);
+  // Not said again after a reconnect: the GCS asks again then.
+  void BundlesPrepared(const v1::BundlesPrepared& prepared);
   // The GCS answers with the actor's present state as on_actor_changed, and with each change from
   // then on. The next registration must name the actor in watched_actors.
   void WatchActor(const std::string& actor_id);
@@ -95,6 +101,13 @@ class GcsClient {
   void KillActor(const wire::v1::KillActor& request, Callback<wire::v1::StatusReply> callback);
   void ActorOutOfScope(const wire::v1::ActorOutOfScope& request,
                        Callback<wire::v1::StatusReply> callback);
+  void ChangePlacementGroups(const v1::ChangePlacementGroupsRequest& request,
+                             Callback<v1::ChangePlacementGroupsReply> callback);
+  // The GCS answers within half of rpc_timeout, whatever the request's timeout is: ask again then.
+  void WaitPlacementGroup(const wire::v1::WaitPlacementGroup& request,
+                          Callback<wire::v1::PlacementGroupsReply> callback);
+  void ListPlacementGroups(const wire::v1::PlacementGroupRequest& request,
+                           Callback<wire::v1::PlacementGroupsReply> callback);
   void AddJob(const v1::AddJobRequest& request, Callback<v1::AddJobReply> callback);
   void FinishJob(const v1::FinishJobRequest& request, Callback<wire::v1::StatusReply> callback);
   void ListJobs(const v1::ListJobsRequest& request, Callback<v1::ListJobsReply> callback);

@@ -184,6 +184,35 @@ class GcsServer::Impl final : public v1::GcsService::CallbackService,
                                             wire::v1::StatusReply* reply) override {
     return Serve(context, request, reply, &ControlPlane::ActorOutOfScope);
   }
+  grpc::ServerUnaryReactor* ChangePlacementGroups(grpc::CallbackServerContext* context,
+                                                  const v1::ChangePlacementGroupsRequest* request,
+                                                  v1::ChangePlacementGroupsReply* reply) override {
+    return Serve(context, request, reply, &ControlPlane::ChangePlacementGroups);
+  }
+  grpc::ServerUnaryReactor* ListPlacementGroups(grpc::CallbackServerContext* context,
+                                                const wire::v1::PlacementGroupRequest* request,
+                                                wire::v1::PlacementGroupsReply* reply) override {
+    return Serve(context, request, reply, &ControlPlane::ListPlacementGroups);
+  }
+  grpc::ServerUnaryReactor* WaitPlacementGroup(grpc::CallbackServerContext* context,
+                                               const wire::v1::WaitPlacementGroup* request,
+                                               wire::v1::PlacementGroupsReply* reply) override {
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    if (!IsAuthorized(*context)) {
+      reactor->Finish(Unauthenticated());
+      return reactor;
+    }
+    loop_->Post([=, this] {
+      control_.WaitPlacementGroup(*request,
+                                  [reactor, reply](wire::v1::PlacementGroupsReply answer) {
+                                    *reply = std::move(answer);
+                                    reactor->Finish(grpc::Status::OK);
+                                  });
+      if (stopping_) control_.EndWaits();
+      ArmDeadline();
+    });
+    return reactor;
+  }
   grpc::ServerUnaryReactor* AddJob(grpc::CallbackServerContext* context,
                                    const v1::AddJobRequest* request,
                                    v1::AddJobReply* reply) override {
@@ -298,6 +327,8 @@ class GcsServer::Impl final : public v1::GcsService::CallbackService,
       stream->End(absl::UnavailableError("the GCS is shutting down"));
     }
     bool done = false;
+    stopping_ = true;
+    control_.EndWaits();
     std::thread stopper([this, &done] {
       server_->Shutdown(std::chrono::system_clock::now());
       loop_->Post([&done] { done = true; });
@@ -313,6 +344,7 @@ class GcsServer::Impl final : public v1::GcsService::CallbackService,
   ControlPlane control_;
   std::map<NodeId, NodeStream*> streams_;  // registered ones
   std::atomic<int> open_streams_ = 0;
+  bool stopping_ = false;
 
   absl::Time armed_for_ = absl::InfiniteFuture();
   net::EventLoop::TimerId deadline_timer_ = 0;

@@ -1,6 +1,7 @@
 #include "ray/gcs/node_manager.h"
 
 #include <algorithm>
+#include <tuple>
 
 #include "absl/strings/str_cat.h"
 #include "ray/base/logging.h"
@@ -12,6 +13,7 @@ namespace {
 
 using base::NodeId;
 using resources::ResourceSet;
+using wire::v1::SchedulingStrategy;
 
 constexpr std::string_view kTable = "nodes";
 
@@ -28,14 +30,22 @@ absl::StatusOr<Capacity> ParseCapacity(const wire::v1::ResourceSet& total,
   return capacity;
 }
 
-// The share of the node that would be in use with the request there: the largest of its resources'.
-double LoadWith(const ResourceSet& request, const ResourceSet& total, const ResourceSet& room) {
-  double load = 0;
-  for (const auto& [name, quantity] : request) {
-    double capacity = total.Get(name).ToDouble();
-    load = std::max(load, 1 - (room.Get(name) - quantity).ToDouble() / capacity);
-  }
-  return load;
+scheduling::Labels LabelsOf(const wire::v1::NodeState& state) {
+  scheduling::Labels labels(state.labels().begin(), state.labels().end());
+  labels[scheduling::kNodeIdLabel] = base::BytesToHex(state.node_id());
+  return labels;
+}
+
+bool IsNamed(const NodeId& node, const SchedulingStrategy& strategy) {
+  return strategy.node_affinity().node_id() == node.Binary();
+}
+
+// Whether the strategy has nothing against the node.
+bool IsAllowed(const NodeId& node, const scheduling::Labels& labels,
+               const SchedulingStrategy& strategy) {
+  const bool must_be_named = strategy.has_node_affinity() && !strategy.node_affinity().soft();
+  if (must_be_named && !IsNamed(node, strategy)) return false;
+  return scheduling::LabelChoice(strategy, labels) >= 0;
 }
 
 }  // namespace
@@ -52,6 +62,7 @@ absl::Status NodeManager::Load() {
         }
         Node& node = nodes_[*id];
         node.state = std::move(*record.mutable_state());
+        node.labels = LabelsOf(node.state);
         node.death_number = record.death_number();
         return true;
       }));
@@ -92,6 +103,7 @@ absl::Status NodeManager::Register(const NodeId& id, const wire::v1::NodeState& 
   node.state.set_alive(true);
   node.total = std::move(capacity.total);
   node.room = std::move(capacity.available);
+  node.labels = LabelsOf(node.state);
   node.connected = true;
   node.channel = known == nodes_.end() ? 1 : known->second.channel + 1;
   MANTA_RETURN_IF_ERROR(Save(node));
@@ -198,26 +210,40 @@ wire::v1::ClusterStateReply NodeManager::ClusterState() const {
 }
 
 std::optional<NodeId> NodeManager::FindRoom(const ResourceSet& request,
+                                            const SchedulingStrategy& strategy,
                                             const NodeId& preferred) const {
+  // Smaller is better, from the first on.
+  using Rank = std::tuple<bool, int, bool, bool, double>;
   std::optional<NodeId> best;
-  double best_load = 0;
+  Rank best_rank;
   for (const auto& [id, node] : nodes_) {
     if (!node.connected || !request.FitsIn(node.room)) continue;
-    if (id == preferred) return id;
-    double load = LoadWith(request, node.total, node.room);
-    if (!best.has_value() || load < best_load) {
-      best = id;
-      best_load = load;
-    }
+    if (!IsAllowed(id, node.labels, strategy)) continue;
+    const Rank rank(!IsNamed(id, strategy), scheduling::LabelChoice(strategy, node.labels),
+                    !scheduling::MatchesAll(strategy.preferred_labels(), node.labels),
+                    !strategy.spread() && id != preferred,
+                    scheduling::LoadWith(request, node.total, node.room));
+    if (best.has_value() && rank >= best_rank) continue;
+    best = id;
+    best_rank = rank;
   }
   return best;
 }
 
-bool NodeManager::IsFeasible(const ResourceSet& request) const {
+bool NodeManager::IsFeasible(const ResourceSet& request, const SchedulingStrategy& strategy) const {
   return std::any_of(nodes_.begin(), nodes_.end(), [&](const auto& entry) {
-    const Node& node = entry.second;
-    return node.death_number == 0 && request.FitsIn(node.total);
+    const auto& [id, node] = entry;
+    return node.death_number == 0 && request.FitsIn(node.total) &&
+           IsAllowed(id, node.labels, strategy);
   });
+}
+
+std::vector<scheduling::NodeView> NodeManager::View() const {
+  std::vector<scheduling::NodeView> view;
+  for (const auto& [id, node] : nodes_) {
+    if (node.connected) view.push_back({id, node.total, node.room, node.labels, 0});
+  }
+  return view;
 }
 
 void NodeManager::ChangeHold(const NodeId& id, const ResourceSet& before,

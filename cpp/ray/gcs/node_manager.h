@@ -18,6 +18,7 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
@@ -28,6 +29,7 @@
 #include "ray/gcs/v1/gcs.pb.h"
 #include "ray/gcs/v1/storage.pb.h"
 #include "ray/resources/resource_set.h"
+#include "ray/scheduling/bundle_placement.h"
 
 namespace ray::gcs {
 
@@ -62,12 +64,18 @@ class NodeManager {
   // Alive and remembered dead nodes.
   wire::v1::ClusterStateReply ClusterState() const;
 
-  // A connected node with room for the request: `preferred` if it has, else the one that it loads
-  // the least.
+  // A connected node with room for the request that its strategy allows. Of several, in this order:
+  // the one that it names, the rules it would rather have met, `preferred` (unless it is to be
+  // spread), the node that it loads the least.
   std::optional<base::NodeId> FindRoom(const resources::ResourceSet& request,
+                                       const wire::v1::SchedulingStrategy& strategy,
                                        const base::NodeId& preferred) const;
-  // Whether some node could satisfy the request, were nothing else running there.
-  bool IsFeasible(const resources::ResourceSet& request) const;
+  // Whether some node that the strategy allows could satisfy the request, were nothing else running
+  // there.
+  bool IsFeasible(const resources::ResourceSet& request,
+                  const wire::v1::SchedulingStrategy& strategy) const;
+  // The connected nodes, for who places several things at once.
+  std::vector<scheduling::NodeView> View() const;
   // Changes the guess of a node's room: `before` is no longer held there, `after` is. Harmless for
   // an unknown node.
   void ChangeHold(const base::NodeId& node, const resources::ResourceSet& before,
@@ -78,6 +86,7 @@ class NodeManager {
     wire::v1::NodeState state;  // as last reported
     resources::ResourceSet total;
     resources::ResourceSet room;
+    scheduling::Labels labels;
     bool connected = false;
     uint64_t channel = 0;  // counts registrations, so that an old break does not end a new channel
     uint64_t report_sequence = 0;

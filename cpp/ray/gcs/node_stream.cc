@@ -68,7 +68,10 @@ void NodeStream::Send(const v1::GcsMessage& message) {
 void NodeStream::WriteNext() {
   if (writing_ || ended_ || queue_.empty()) return;
   writing_ = true;
-  StartWrite(&queue_.front());
+  // Several messages in one packet, if more wait.
+  grpc::WriteOptions options;
+  if (queue_.size() > 1) options.set_buffer_hint();
+  StartWrite(&queue_.front(), options);
 }
 
 void NodeStream::End(const absl::Status& why) {

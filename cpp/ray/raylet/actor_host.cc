@@ -5,6 +5,7 @@
 #include "ray/base/logging.h"
 #include "ray/base/status_macros.h"
 #include "ray/raylet/device_grant.h"
+#include "ray/raylet/strategy.h"
 
 namespace ray::raylet {
 
@@ -23,6 +24,7 @@ struct Order {
   JobId job;
   ResourceSet creation;
   ResourceSet lifetime;
+  scheduling::BundleRef bundle;
 };
 
 absl::StatusOr<Order> Check(const wire::v1::CreateActor& message) {
@@ -33,6 +35,7 @@ absl::StatusOr<Order> Check(const wire::v1::CreateActor& message) {
                          ResourceSet::FromWire(message.spec().creation_resources()));
   MANTA_ASSIGN_OR_RETURN(order.lifetime,
                          ResourceSet::FromWire(message.spec().lifetime_resources()));
+  MANTA_ASSIGN_OR_RETURN(order.bundle, BundleOf(message.spec().strategy()));
   return order;
 }
 
@@ -68,7 +71,8 @@ void ActorHost::Create(const wire::v1::CreateActor& message) {
   }
   const Incarnation incarnation{order->actor, message.num_restarts()};
   if (actors_.contains(incarnation)) return;
-  auto lease = leases_->AllocateActor(ResourceSet::Max(order->creation, order->lifetime));
+  auto lease =
+      leases_->AllocateActor(ResourceSet::Max(order->creation, order->lifetime), order->bundle);
   if (!lease.has_value()) {
     Answer(incarnation, ActorCreated::NO_RESOURCES,
            absl::StrCat("of ", leases_->resources().total().ToString(), " only ",

@@ -4,6 +4,7 @@
 #include "ray/base/logging.h"
 #include "ray/base/status_macros.h"
 #include "ray/raylet/device_grant.h"
+#include "ray/raylet/strategy.h"
 
 namespace ray::raylet {
 
@@ -13,14 +14,14 @@ using wire::v1::RequestLeaseReply;
 
 LeaseService::LeaseService(net::EventLoop* loop, const base::Clock* clock, FrameRouter* router,
                            const ClientRegistry* clients, WorkerPool* pool,
-                           scheduling::LeaseQueue::Options options,
+                           const NodeIdentity* identity, scheduling::LeaseQueue::Options options,
                            resources::NodeResources resources,
-                           const accelerators::NodeAccelerators* accelerators,
-                           std::function<void()> on_change)
+                           const accelerators::NodeAccelerators* accelerators, Events events)
     : clients_(clients),
       pool_(pool),
+      identity_(identity),
       accelerators_(accelerators),
-      on_change_(std::move(on_change)),
+      events_(std::move(events)),
       queue_(options, std::move(resources), clock, this),
       timer_(loop, clock, [this] {
         queue_.Tick();
@@ -57,7 +58,7 @@ LeaseService::LeaseService(net::EventLoop* loop, const base::Clock* clock, Frame
 
 void LeaseService::Changed() {
   timer_.Set(queue_.NextTick());
-  on_change_();
+  events_.on_change();
 }
 
 absl::Status LeaseService::OnRequest(Client& client, const wire::v1::RequestLease& message,
@@ -67,14 +68,38 @@ absl::Status LeaseService::OnRequest(Client& client, const wire::v1::RequestLeas
   request.request_id = message.request_id();
   MANTA_ASSIGN_OR_RETURN(request.resources, resources::ResourceSet::FromWire(message.resources()));
   MANTA_ASSIGN_OR_RETURN(request.job, base::JobId::FromBinary(message.job_id()));
+  MANTA_ASSIGN_OR_RETURN(request.bundle, BundleOf(message.strategy()));
   request.env_hash = message.runtime_env_hash();
   pool_->Learn(request.env_hash, message.runtime_env());
   request.task_name = message.task_name();
+  request.misfit = MisfitOf(message.strategy(), *identity_);
   const bool is_new = open_.emplace(RequestKey{client.id, request.request_id}, responder).second;
   if (!is_new) return absl::AlreadyExistsError("a lease request whose id is in use");
+  const std::string never = WhyUnschedulable(message.strategy(), *identity_, request.resources,
+                                             queue_.resources().total());
+  if (!never.empty()) {
+    RequestLeaseReply reply;
+    reply.set_outcome(RequestLeaseReply::REFUSED);
+    reply.set_message(never);
+    Answer({client.id, request.request_id}, reply);
+    return absl::OkStatus();
+  }
+  const base::PlacementGroupId group = request.bundle.group;
   MANTA_RETURN_IF_ERROR(queue_.Request(std::move(request)));
+  if (!group.IsNil() && !queue_.HasCommitted(group)) events_.on_group_missing(group);
   Changed();
   return absl::OkStatus();
+}
+
+void LeaseService::GroupRemoved(const base::PlacementGroupId& group) {
+  queue_.RemoveGroup(group);
+  Changed();
+}
+
+void LeaseService::RefuseLease(scheduling::ClientId client, uint64_t request_id) {
+  RequestLeaseReply reply;
+  reply.set_outcome(RequestLeaseReply::GROUP_REMOVED);
+  Answer({client, request_id}, reply);
 }
 
 absl::Status LeaseService::OnCancel(Client& client, const wire::v1::CancelLease& message) {

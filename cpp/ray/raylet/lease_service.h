@@ -17,6 +17,7 @@
 #include "ray/raylet/client_registry.h"
 #include "ray/raylet/deadline_timer.h"
 #include "ray/raylet/frame_router.h"
+#include "ray/raylet/node_identity.h"
 #include "ray/raylet/worker_pool.h"
 #include "ray/scheduling/lease_queue.h"
 
@@ -24,15 +25,24 @@ namespace ray::raylet {
 
 class LeaseService final : private scheduling::LeaseQueue::Actions {
  public:
-  // All pointers outlive the service. `on_change` runs when the resources in use may have changed.
+  struct Events {
+    // The resources in use may have changed.
+    std::function<void()> on_change;
+    // A request names a group that has no bundle here.
+    std::function<void(const base::PlacementGroupId&)> on_group_missing;
+  };
+
+  // All pointers outlive the service.
   LeaseService(net::EventLoop* loop, const base::Clock* clock, FrameRouter* router,
-               const ClientRegistry* clients, WorkerPool* pool,
+               const ClientRegistry* clients, WorkerPool* pool, const NodeIdentity* identity,
                scheduling::LeaseQueue::Options options, resources::NodeResources resources,
-               const accelerators::NodeAccelerators* accelerators, std::function<void()> on_change);
+               const accelerators::NodeAccelerators* accelerators, Events events);
 
   void WorkerReady(const base::LeaseId& lease, const base::WorkerId& worker);
   // The lease waits for a worker that nothing can become: its request is refused.
   void EnvironmentFailed(const base::LeaseId& lease, const std::string& why);
+  // The group is gone for good, or never was: what waits for it is refused.
+  void GroupRemoved(const base::PlacementGroupId& group);
   // A connection closed: its requests and leases, and the lease or actor of which it was the
   // worker, end.
   void ClientGone(const Client& client);
@@ -55,13 +65,15 @@ class LeaseService final : private scheduling::LeaseQueue::Actions {
   void AbandonWorker(const base::LeaseId& lease) override;
   void ReleaseWorker(const base::WorkerId& worker, scheduling::WorkerAfter after) override;
   void GrantLease(const scheduling::LeaseGrant& grant) override;
+  void RefuseLease(scheduling::ClientId client, uint64_t request_id) override;
   void ReclaimLeases(scheduling::ClientId client) override;
   void Warn(const scheduling::LeaseWarning& warning) override;
 
   const ClientRegistry* const clients_;
   WorkerPool* const pool_;
+  const NodeIdentity* const identity_;
   const accelerators::NodeAccelerators* const accelerators_;
-  const std::function<void()> on_change_;
+  const Events events_;
   absl::flat_hash_map<RequestKey, Responder> open_;  // requests without an answer
   scheduling::LeaseQueue queue_;
   DeadlineTimer timer_;

@@ -10,6 +10,7 @@
 #include "ray/base/logging.h"
 #include "ray/base/status_macros.h"
 #include "ray/raylet/worker_death.h"
+#include "ray/scheduling/node_labels.h"
 
 namespace ray::raylet {
 
@@ -61,6 +62,7 @@ Raylet::Raylet(net::EventLoop* loop, const base::Clock* clock, base::Config conf
       accelerators_(std::move(accelerators)),
       events_(std::move(events)) {
   identity_.config = config_.NonDefault();
+  identity_.labels.emplace(scheduling::kNodeIdLabel, identity_.id.Hex());
 }
 
 Raylet::~Raylet() { Stop(); }
@@ -88,12 +90,16 @@ void Raylet::MakeServices(Options options) {
   const std::vector<std::string> device_names = accelerators_.resources();
   const std::vector<std::string_view> devices(device_names.begin(), device_names.end());
   leases_ = std::make_unique<LeaseService>(
-      loop_, clock_, &router_, clients_.get(), &workers_->pool(), LeaseOptions(config_),
+      loop_, clock_, &router_, clients_.get(), &workers_->pool(), &identity_, LeaseOptions(config_),
       resources::NodeResources(std::move(options.resources), devices), &accelerators_,
-      [this] { node_->MarkChanged(); });
+      LeaseEvents());
   actors_ = std::make_unique<ActorHost>(clients_.get(), &workers_->pool(), &leases_->queue(),
                                         &accelerators_, HostEvents());
+  bundles_ = std::make_unique<BundleHost>(&leases_->queue(), BundleEvents());
   actor_relay_ = std::make_unique<ActorRelay>(&router_, clients_.get(), gcs_.get());
+  group_relay_ = std::make_unique<PlacementGroupRelay>(
+      loop_, clock_, &router_, clients_.get(), gcs_.get(), bundles_.get(),
+      [this](const auto& group) { leases_->GroupRemoved(group); });
   deaths_ = std::make_unique<DeathRecords>(loop_, &router_, &workers_->pool(),
                                            static_cast<size_t>(config_.worker_deaths_max));
   node_ = std::make_unique<NodeService>(
@@ -178,6 +184,21 @@ WorkerService::Events Raylet::WorkerEvents() {
   };
 }
 
+LeaseService::Events Raylet::LeaseEvents() {
+  return {
+      .on_change = [this] { node_->MarkChanged(); },
+      .on_group_missing = [this](const auto& group) { group_relay_->Watch(group); },
+  };
+}
+
+BundleHost::Events Raylet::BundleEvents() {
+  return {
+      .on_prepared =
+          [this](const gcs::v1::BundlesPrepared& message) { gcs_->BundlesPrepared(message); },
+      .on_resources_changed = [this] { node_->MarkChanged(); },
+  };
+}
+
 ActorHost::Events Raylet::HostEvents() {
   return {
       .on_created = [this](const gcs::v1::ActorCreated& message) { gcs_->ActorCreated(message); },
@@ -193,6 +214,12 @@ gcs::GcsClient::Events Raylet::GcsEvents() {
           [this](const wire::v1::ActorInfo& info) { actor_relay_->ActorChanged(info); },
       .on_create_actor = [this](const wire::v1::CreateActor& message) { actors_->Create(message); },
       .on_kill_worker = [this](const gcs::v1::KillWorker& message) { actors_->Kill(message); },
+      .on_prepare_bundles =
+          [this](const gcs::v1::PrepareBundles& message) { bundles_->Prepare(message); },
+      .on_commit_bundles =
+          [this](const gcs::v1::CommitBundles& message) { bundles_->Commit(message); },
+      .on_return_bundles =
+          [this](const gcs::v1::ReturnBundles& message) { bundles_->Return(message); },
       .on_disconnected = [this](const absl::Status& why) { OnDisconnected(why); },
   };
 }
@@ -206,6 +233,7 @@ gcs::v1::RegisterNode Raylet::Registration() const {
   for (std::string& id : actor_relay_->WatchedActors()) {
     message.add_watched_actors(std::move(id));
   }
+  for (gcs::v1::HeldBundles& held : bundles_->Held()) *message.add_bundles() = std::move(held);
   return message;
 }
 

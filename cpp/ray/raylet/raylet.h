@@ -22,6 +22,7 @@
 #include "ray/net/listener.h"
 #include "ray/raylet/actor_host.h"
 #include "ray/raylet/actor_relay.h"
+#include "ray/raylet/bundle_host.h"
 #include "ray/raylet/client_registry.h"
 #include "ray/raylet/death_records.h"
 #include "ray/raylet/frame_router.h"
@@ -30,6 +31,7 @@
 #include "ray/raylet/node_identity.h"
 #include "ray/raylet/node_service.h"
 #include "ray/raylet/object_service.h"
+#include "ray/raylet/placement_group_relay.h"
 #include "ray/raylet/worker_service.h"
 #include "ray/resources/resource_set.h"
 
@@ -82,7 +84,9 @@ class Raylet {
   // Which event is whose business.
   ClientRegistry::Events RegistryEvents();
   WorkerService::Events WorkerEvents();
+  LeaseService::Events LeaseEvents();
   ActorHost::Events HostEvents();
+  BundleHost::Events BundleEvents();
   gcs::GcsClient::Events GcsEvents();
   gcs::v1::RegisterNode Registration() const;
   void OnRegistered();
@@ -108,7 +112,9 @@ class Raylet {
   std::unique_ptr<WorkerService> workers_;
   std::unique_ptr<LeaseService> leases_;
   std::unique_ptr<ActorHost> actors_;
+  std::unique_ptr<BundleHost> bundles_;
   std::unique_ptr<ActorRelay> actor_relay_;
+  std::unique_ptr<PlacementGroupRelay> group_relay_;
   std::unique_ptr<DeathRecords> deaths_;
   std::unique_ptr<NodeService> node_;
   std::unique_ptr<LogService> logs_;

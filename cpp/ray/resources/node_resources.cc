@@ -41,6 +41,17 @@ NodeResources::NodeResources(ResourceSet total, absl::Span<const std::string_vie
   }
 }
 
+NodeResources::NodeResources(const ResourceAllocation& part)
+    : total_(part.quantities()), available_(total_) {
+  for (const auto& [name, shares] : part.instances()) {
+    Devices& devices = devices_[name];
+    for (const InstanceShare& share : shares) {
+      if (devices.size() <= share.index) devices.resize(share.index + 1);
+      devices[share.index] = share.quantity;
+    }
+  }
+}
+
 std::optional<ResourceAllocation> NodeResources::Allocate(const ResourceSet& request) {
   if (!request.FitsIn(available_)) return std::nullopt;
   ResourceAllocation allocation;

@@ -56,6 +56,8 @@ class NodeResources {
   // device in `total` becomes a last device with less room.
   explicit NodeResources(ResourceSet total,
                          absl::Span<const std::string_view> device_resources = {&kGpu, 1});
+  // What was taken of another pool, as a pool of its own: the same devices under the same numbers.
+  explicit NodeResources(const ResourceAllocation& part);
 
   const ResourceSet& total() const { return total_; }
   const ResourceSet& available() const { return available_; }

@@ -12,9 +12,27 @@ namespace ray::scheduling {
 using base::FixedPoint;
 using base::JobId;
 using base::LeaseId;
+using base::PlacementGroupId;
 using base::WorkerId;
+using resources::NodeResources;
 using resources::ResourceAllocation;
 using resources::ResourceSet;
+
+// Where resources come from: the node itself, or a bundle that was set aside on it.
+struct LeaseQueue::Pool {
+  explicit Pool(NodeResources resources) : resources(std::move(resources)) {}
+
+  NodeResources resources;
+  absl::flat_hash_set<Lease*> leases;  // those that hold something of it, actors too
+};
+
+struct LeaseQueue::Bundle : Pool {
+  explicit Bundle(ResourceAllocation taken)
+      : Pool(NodeResources(taken)), reserved(std::move(taken)) {}
+
+  ResourceAllocation reserved;  // of the node's
+  bool committed = false;
+};
 
 // A request that waits for resources.
 struct LeaseQueue::Queued {
@@ -34,10 +52,9 @@ struct LeaseQueue::Class {
   std::optional<uint64_t> warned_infeasible;  // the request that was warned of
 };
 
-// Classes that ask for the same resources. Lives while it has classes.
+// Classes that ask for the same resources in the same place. Lives while it has classes.
 struct LeaseQueue::Shape {
-  ResourceSet resources;
-  bool feasible = false;
+  ShapeKey key;
   size_t classes = 0;
   std::list<Class*> ring;                  // classes with requests, next first
   std::list<Shape*>::iterator in_waiting;  // valid while the ring is not empty
@@ -47,6 +64,7 @@ struct LeaseQueue::Shape {
 struct LeaseQueue::Lease {
   LeaseId id;
   LeaseState state = LeaseState::kAwaitingWorker;
+  Pool* pool = nullptr;
   ResourceAllocation allocation;
   WorkerId worker;      // nil while kAwaitingWorker
   FixedPoint lent_cpu;  // while kBlocked
@@ -67,9 +85,14 @@ struct LeaseQueue::Client {
 
 LeaseQueue::LeaseQueue(Options options, resources::NodeResources resources,
                        const base::Clock* clock, Actions* actions)
-    : options_(options), resources_(std::move(resources)), clock_(clock), actions_(actions) {}
+    : options_(options),
+      node_(std::make_unique<Pool>(std::move(resources))),
+      clock_(clock),
+      actions_(actions) {}
 
 LeaseQueue::~LeaseQueue() = default;
+
+const resources::NodeResources& LeaseQueue::resources() const { return node_->resources; }
 
 // --- Queueing
 
@@ -91,24 +114,26 @@ absl::Status LeaseQueue::Request(LeaseRequest request) {
 }
 
 LeaseQueue::Class* LeaseQueue::ClassOf(const LeaseRequest& request) {
-  ClassKey key{request.client, request.job, request.env_hash, request.resources};
+  ClassKey key{request.client,
+               request.job,
+               request.env_hash,
+               {request.resources, request.bundle, request.misfit}};
   auto [it, is_new] = classes_.try_emplace(key, nullptr);
   if (is_new) {
     it->second = std::make_unique<Class>();
+    it->second->shape = ShapeOf(key.shape);
     it->second->key = std::move(key);
-    it->second->shape = ShapeOf(request.resources);
     ++it->second->shape->classes;
     clients_[request.client].classes.insert(it->second.get());
   }
   return it->second.get();
 }
 
-LeaseQueue::Shape* LeaseQueue::ShapeOf(const ResourceSet& resources) {
-  auto [it, is_new] = shapes_.try_emplace(resources, nullptr);
+LeaseQueue::Shape* LeaseQueue::ShapeOf(const ShapeKey& key) {
+  auto [it, is_new] = shapes_.try_emplace(key, nullptr);
   if (is_new) {
     it->second = std::make_unique<Shape>();
-    it->second->resources = resources;
-    it->second->feasible = resources_.IsFeasible(resources);
+    it->second->key = key;
   }
   return it->second.get();
 }
@@ -145,7 +170,7 @@ void LeaseQueue::RemoveIfUnused(Class* in_class) {
   if (client->second.classes.empty()) clients_.erase(client);
   Shape* shape = in_class->shape;
   classes_.erase(ClassKey(in_class->key));
-  if (--shape->classes == 0) shapes_.erase(ResourceSet(shape->resources));
+  if (--shape->classes == 0) shapes_.erase(ShapeKey(shape->key));
 }
 
 bool LeaseQueue::Cancel(ClientId client, uint64_t request_id) {
@@ -196,13 +221,14 @@ void LeaseQueue::Schedule() {
 
 // Gives resources to the next request of this shape, and a worker if one is idle.
 bool LeaseQueue::StartNext(Shape* shape) {
-  std::optional<ResourceAllocation> allocation = resources_.Allocate(shape->resources);
-  if (!allocation.has_value()) return false;
+  if (!shape->key.misfit.empty()) return false;
+  auto allocated = Allocate(shape->key.resources, shape->key.bundle);
+  if (!allocated.has_value()) return false;
   shape->waits_since = clock_->Now();
 
   Class* in_class = shape->ring.front();
   shape->ring.splice(shape->ring.end(), shape->ring, shape->ring.begin());
-  Lease* lease = NewLease(*std::move(allocation));
+  Lease* lease = NewLease(allocated->first, std::move(allocated->second));
   Queued& request = in_class->queue.front();
   lease->in_class = in_class;
   lease->request_id = request.request_id;
@@ -218,15 +244,53 @@ bool LeaseQueue::StartNext(Shape* shape) {
   return true;
 }
 
-// The shape that has waited longest, if it has waited for longer than its patience, is not
-// infeasible and does not wait for what actors hold: leases end, actors may never.
+// The pools that may serve a place, in the order in which they are tried.
+absl::InlinedVector<LeaseQueue::Pool*, 2> LeaseQueue::PoolsOf(const BundleRef& bundle) const {
+  absl::InlinedVector<Pool*, 2> pools;
+  if (bundle.IsNode()) {
+    pools.push_back(node_.get());
+    return pools;
+  }
+  auto group = groups_.find(bundle.group);
+  if (group == groups_.end()) return pools;
+  for (const auto& [index, of_group] : group->second) {
+    const bool is_meant =
+        bundle.index == BundleRef::kAny || bundle.index == static_cast<int>(index);
+    if (is_meant && of_group->committed) pools.push_back(of_group.get());
+  }
+  return pools;
+}
+
+std::optional<std::pair<LeaseQueue::Pool*, ResourceAllocation>> LeaseQueue::Allocate(
+    const ResourceSet& quantities, const BundleRef& bundle) {
+  for (Pool* pool : PoolsOf(bundle)) {
+    std::optional<ResourceAllocation> allocation = pool->resources.Allocate(quantities);
+    if (allocation.has_value()) return std::make_pair(pool, *std::move(allocation));
+  }
+  return std::nullopt;
+}
+
+LeaseQueue::Prospect LeaseQueue::ProspectOf(const Shape& shape) const {
+  if (!shape.key.misfit.empty()) return Prospect::kNever;
+  const auto pools = PoolsOf(shape.key.bundle);
+  if (pools.empty()) return Prospect::kAwaitsGroup;
+  const bool fits = std::any_of(pools.begin(), pools.end(), [&](const Pool* pool) {
+    return pool->resources.IsFeasible(shape.key.resources);
+  });
+  return fits ? Prospect::kFits : Prospect::kNever;
+}
+
+// The shape that has waited longest for the node itself, if it has waited for longer than its
+// patience, is not infeasible and does not wait for what actors and bundles hold: leases end, those
+// may never.
 LeaseQueue::Shape* LeaseQueue::PatientShape() const {
   if (waiting_shapes_.size() < 2) return nullptr;  // nobody to hold back
-  ResourceSet leasable = resources_.total();
-  leasable -= held_by_actors_;
+  ResourceSet leasable = resources().total();
+  leasable -= held_for_long_;
   Shape* oldest = nullptr;
   for (Shape* shape : waiting_shapes_) {
-    if (!shape->resources.FitsIn(leasable)) continue;
+    if (!shape->key.bundle.IsNode() || !shape->key.misfit.empty()) continue;
+    if (!shape->key.resources.FitsIn(leasable)) continue;
     if (oldest == nullptr || shape->waits_since < oldest->waits_since) oldest = shape;
   }
   if (oldest == nullptr) return nullptr;
@@ -236,18 +300,20 @@ LeaseQueue::Shape* LeaseQueue::PatientShape() const {
 }
 
 bool LeaseQueue::IsHeldBack(const Shape& shape, const Shape* patient) const {
-  if (patient == nullptr || patient == &shape) return false;
-  return std::any_of(patient->resources.begin(), patient->resources.end(),
-                     [&](const ResourceSet::Entry& entry) {
-                       const auto& [name, needed] = entry;
-                       const bool lacks = resources_.available().Get(name) < needed;
-                       return lacks && !shape.resources.Get(name).IsZero();
-                     });
+  if (patient == nullptr || patient == &shape || !shape.key.bundle.IsNode()) return false;
+  const ResourceSet& wanted = patient->key.resources;
+  return std::any_of(wanted.begin(), wanted.end(), [&](const ResourceSet::Entry& entry) {
+    const auto& [name, needed] = entry;
+    const bool lacks = resources().available().Get(name) < needed;
+    return lacks && !shape.key.resources.Get(name).IsZero();
+  });
 }
 
-LeaseQueue::Lease* LeaseQueue::NewLease(ResourceAllocation allocation) {
+LeaseQueue::Lease* LeaseQueue::NewLease(Pool* pool, ResourceAllocation allocation) {
   auto lease = std::make_unique<Lease>();
   lease->id = LeaseId::Random();
+  lease->pool = pool;
+  pool->leases.insert(lease.get());
   lease->allocation = std::move(allocation);
   Lease* raw = lease.get();
   leases_.emplace(raw->id, std::move(lease));
@@ -265,6 +331,128 @@ void LeaseQueue::Grant(Lease* lease, const WorkerId& worker) {
   const ClientId client = lease->in_class->key.client;
   awaiting_.erase({client, lease->request_id});
   actions_->GrantLease({client, lease->request_id, lease->id, worker, &lease->allocation});
+}
+
+// --- Bundles
+
+bool LeaseQueue::PrepareBundles(const PlacementGroupId& group,
+                                const std::vector<std::pair<uint32_t, ResourceSet>>& bundles) {
+  Group& held = groups_[group];
+  std::vector<std::pair<uint32_t, ResourceAllocation>> taken;
+  for (const auto& [index, quantities] : bundles) {
+    if (held.contains(index)) continue;
+    std::optional<ResourceAllocation> allocation = node_->resources.Allocate(quantities);
+    if (!allocation.has_value()) {
+      for (auto& [prepared, back] : taken) node_->resources.Release(&back);
+      if (held.empty()) groups_.erase(group);
+      return false;
+    }
+    taken.emplace_back(index, *std::move(allocation));
+  }
+  for (auto& [index, allocation] : taken) {
+    held_for_long_ += allocation.quantities();
+    held.emplace(index, std::make_unique<Bundle>(std::move(allocation)));
+  }
+  return true;
+}
+
+void LeaseQueue::CommitBundles(const PlacementGroupId& group,
+                               const std::vector<uint32_t>& indices) {
+  auto held = groups_.find(group);
+  if (held == groups_.end()) return;
+  for (uint32_t index : indices) {
+    if (auto bundle = held->second.find(index); bundle != held->second.end()) {
+      bundle->second->committed = true;
+    }
+  }
+  Schedule();
+}
+
+void LeaseQueue::ReturnBundles(const PlacementGroupId& group,
+                               const std::vector<uint32_t>& indices) {
+  auto held = groups_.find(group);
+  if (held == groups_.end()) return;
+  Group returned;
+  if (indices.empty()) {
+    returned = std::move(held->second);
+    held->second.clear();
+  }
+  for (uint32_t index : indices) {
+    if (auto bundle = held->second.extract(index); !bundle.empty()) {
+      returned.insert(std::move(bundle));
+    }
+  }
+  if (held->second.empty()) groups_.erase(held);
+  for (auto& [index, bundle] : returned) ReturnBundle(std::move(bundle));
+  Schedule();
+}
+
+void LeaseQueue::ReturnBundle(std::unique_ptr<Bundle> bundle) {
+  Bundle* raw = bundle.get();
+  draining_.push_back(std::move(bundle));
+  const std::vector<Lease*> leases(raw->leases.begin(), raw->leases.end());
+  for (Lease* lease : leases) {
+    if (lease->IsActor()) continue;
+    if (lease->state == LeaseState::kAwaitingWorker) Requeue(*lease);
+    EndLease(lease, WorkerAfter::kKill);
+  }
+  if (leases.empty()) ReleaseIfDrained(raw);
+}
+
+// What was not granted yet waits again.
+void LeaseQueue::Requeue(const Lease& lease) {
+  Class* in_class = lease.in_class;
+  LeaseRequest request;
+  request.client = in_class->key.client;
+  request.request_id = lease.request_id;
+  request.task_name = lease.task_name;
+  Enqueue(in_class, std::move(request));
+}
+
+// Gives a returned bundle back to the node once nobody holds anything of it.
+void LeaseQueue::ReleaseIfDrained(Pool* pool) {
+  if (!pool->leases.empty()) return;
+  auto drained = std::find_if(draining_.begin(), draining_.end(),
+                              [&](const auto& bundle) { return bundle.get() == pool; });
+  if (drained == draining_.end()) return;
+  held_for_long_ -= (*drained)->reserved.quantities();
+  node_->resources.Release(&(*drained)->reserved);
+  draining_.erase(drained);
+}
+
+void LeaseQueue::RemoveGroup(const PlacementGroupId& group) {
+  ReturnBundles(group, {});
+  RefuseRequestsFor(group);
+}
+
+void LeaseQueue::RefuseRequestsFor(const PlacementGroupId& group) {
+  std::vector<Class*> refused;
+  for (const auto& [key, in_class] : classes_) {
+    if (key.shape.bundle.group == group && !in_class->queue.empty())
+      refused.push_back(in_class.get());
+  }
+  for (Class* in_class : refused) {
+    const ClientId client = in_class->key.client;
+    while (!in_class->queue.empty()) {
+      const uint64_t request_id = in_class->queue.front().request_id;
+      Unqueue(in_class->queue.begin(), in_class);
+      actions_->RefuseLease(client, request_id);
+    }
+    RemoveIfUnused(in_class);
+  }
+}
+
+bool LeaseQueue::HasCommitted(const PlacementGroupId& group) const {
+  return !PoolsOf({group, BundleRef::kAny}).empty();
+}
+
+std::vector<HeldBundles> LeaseQueue::Bundles() const {
+  std::vector<HeldBundles> all;
+  for (const auto& [id, group] : groups_) {
+    HeldBundles& held = all.emplace_back(HeldBundles{id, {}});
+    for (const auto& [index, bundle] : group) held.indices.push_back(index);
+  }
+  return all;
 }
 
 // --- Holding and ending
@@ -291,11 +479,11 @@ void LeaseQueue::SetBlocked(const WorkerId& worker, bool blocked) {
 
 void LeaseQueue::LendCpus(Lease* lease) {
   lease->lent_cpu = lease->allocation.quantities().Get(resources::kCpu);
-  resources_.Lend(resources::kCpu, lease->lent_cpu);
+  lease->pool->resources.Lend(resources::kCpu, lease->lent_cpu);
 }
 
 void LeaseQueue::RetakeCpus(Lease* lease) {
-  resources_.Retake(resources::kCpu, lease->lent_cpu);
+  lease->pool->resources.Retake(resources::kCpu, lease->lent_cpu);
   lease->lent_cpu = FixedPoint();
 }
 
@@ -331,8 +519,10 @@ void LeaseQueue::EndLease(Lease* lease, std::optional<WorkerAfter> after) {
 
   Transition(lease, LeaseState::kEnded);
   RetakeCpus(lease);
-  if (is_actor) held_by_actors_ -= lease->allocation.quantities();
-  resources_.Release(&lease->allocation);
+  Pool* const pool = lease->pool;
+  if (is_actor && pool == node_.get()) held_for_long_ -= lease->allocation.quantities();
+  pool->resources.Release(&lease->allocation);
+  pool->leases.erase(lease);
   if (!awaited_worker) by_worker_.erase(worker);
   if (Class* in_class = lease->in_class; in_class != nullptr) {
     const ClientId client = in_class->key.client;
@@ -342,6 +532,7 @@ void LeaseQueue::EndLease(Lease* lease, std::optional<WorkerAfter> after) {
     RemoveIfUnused(in_class);
   }
   leases_.erase(id);
+  ReleaseIfDrained(pool);
 
   // Last, when all is consistent: the pool may have another lease for the worker.
   if (is_actor) return;
@@ -364,11 +555,12 @@ LeaseQueue::Lease* LeaseQueue::FindLease(const LeaseId& lease) const {
 
 // --- Actors
 
-std::optional<LeaseId> LeaseQueue::AllocateActor(const ResourceSet& quantities) {
-  std::optional<ResourceAllocation> allocation = resources_.Allocate(quantities);
-  if (!allocation.has_value()) return std::nullopt;
-  held_by_actors_ += quantities;
-  return NewLease(*std::move(allocation))->id;
+std::optional<LeaseId> LeaseQueue::AllocateActor(const ResourceSet& quantities,
+                                                 const BundleRef& bundle) {
+  auto allocated = Allocate(quantities, bundle);
+  if (!allocated.has_value()) return std::nullopt;
+  if (bundle.IsNode()) held_for_long_ += quantities;
+  return NewLease(allocated->first, std::move(allocated->second))->id;
 }
 
 void LeaseQueue::AttachActorWorker(const LeaseId& lease, const WorkerId& worker) {
@@ -381,9 +573,10 @@ void LeaseQueue::ShrinkActor(const LeaseId& lease, const ResourceSet& keep) {
   Lease* actor = FindLease(lease);
   MANTA_CHECK(actor != nullptr && actor->IsActor());
   RetakeCpus(actor);
-  held_by_actors_ -= actor->allocation.quantities();
-  resources_.ShrinkTo(&actor->allocation, keep);
-  held_by_actors_ += actor->allocation.quantities();
+  const bool of_node = actor->pool == node_.get();
+  if (of_node) held_for_long_ -= actor->allocation.quantities();
+  actor->pool->resources.ShrinkTo(&actor->allocation, keep);
+  if (of_node) held_for_long_ += actor->allocation.quantities();
   if (actor->state == LeaseState::kBlocked) LendCpus(actor);
   Schedule();
 }
@@ -420,7 +613,7 @@ void LeaseQueue::Tick() {
 
 bool LeaseQueue::SomebodyWaitsForResources() const {
   return std::any_of(waiting_shapes_.begin(), waiting_shapes_.end(),
-                     [](const Shape* shape) { return shape->feasible; });
+                     [&](const Shape* shape) { return ProspectOf(*shape) == Prospect::kFits; });
 }
 
 // Asks the holders of leases for those they do not use. A client whose leases are all of the one
@@ -460,8 +653,8 @@ void LeaseQueue::WarnIfDue() {
 // Only the head of a class is warned of: what waits behind it waits for the same.
 void LeaseQueue::WarnHead(Class* in_class) {
   const Queued& head = in_class->queue.front();
-  const ResourceSet& needs = in_class->key.resources;
-  if (!in_class->shape->feasible) {
+  const ShapeKey& needs = in_class->key.shape;
+  if (ProspectOf(*in_class->shape) == Prospect::kNever) {
     if (in_class->warned_infeasible == head.request_id) return;
     in_class->warned_infeasible = head.request_id;
     actions_->Warn({in_class->key.client, head.request_id, head.task_name, /*infeasible=*/true,
@@ -473,10 +666,22 @@ void LeaseQueue::WarnHead(Class* in_class) {
   }
 }
 
-std::string LeaseQueue::ExplainInfeasible(const std::string& task, const ResourceSet& needs) const {
-  const ResourceSet& total = resources_.total();
+std::string LeaseQueue::ExplainInfeasible(const std::string& task, const ShapeKey& needs) const {
+  if (!needs.misfit.empty()) {
+    return absl::StrCat("No node of the cluster can run the task ", task, ": ", needs.misfit,
+                        ". The task stays pending until a node that suits it joins; cancel it, or "
+                        "change its rules, if none will.");
+  }
+  if (!needs.bundle.IsNode()) {
+    return absl::StrCat(
+        "The task ", task, " can never run in its placement group ", needs.bundle.group.Hex(),
+        ": it needs ", needs.resources.ToString(),
+        ", and no bundle that it may use on this node has as much. Cancel it, or ask "
+        "for less.");
+  }
+  const ResourceSet& total = resources().total();
   std::vector<std::string> missing;
-  for (const auto& [name, quantity] : needs) {
+  for (const auto& [name, quantity] : needs.resources) {
     if (quantity <= total.Get(name)) continue;
     missing.push_back(absl::StrCat(resources::FormatQuantity(quantity), " ", name,
                                    " (this node has ", resources::FormatQuantity(total.Get(name)),
@@ -488,12 +693,28 @@ std::string LeaseQueue::ExplainInfeasible(const std::string& task, const Resourc
                       "cancel it, or ask for less, if none will.");
 }
 
-std::string LeaseQueue::ExplainBusy(const std::string& task, const ResourceSet& needs) const {
-  return absl::StrCat("The task ", task, " has waited for ", needs.ToString(), " for ",
-                      absl::FormatDuration(options_.warn_after), " or longer: of ",
-                      resources_.total().ToString(), " in total, ",
-                      resources_.available().ToString(),
-                      " is free. It runs once other tasks and actors give enough back.");
+std::string LeaseQueue::ExplainBusy(const std::string& task, const ShapeKey& needs) const {
+  return absl::StrCat("The task ", task, " has waited for ", Describe(needs), " for ",
+                      absl::FormatDuration(options_.warn_after), " or longer: ", StateOf(needs));
+}
+
+std::string LeaseQueue::Describe(const ShapeKey& needs) {
+  if (needs.bundle.IsNode()) return needs.resources.ToString();
+  return absl::StrCat(needs.resources.ToString(), " of its placement group ",
+                      needs.bundle.group.Hex());
+}
+
+// What is to happen before it can be granted.
+std::string LeaseQueue::StateOf(const ShapeKey& needs) const {
+  constexpr char kUntilGivenBack[] = "It runs once other tasks and actors give enough back.";
+  if (needs.bundle.IsNode()) {
+    return absl::StrCat("of ", resources().total().ToString(), " in total, ",
+                        resources().available().ToString(), " is free. ", kUntilGivenBack);
+  }
+  if (HasCommitted(needs.bundle.group)) {
+    return absl::StrCat("its bundles are in use. ", kUntilGivenBack);
+  }
+  return "the group is not placed yet; ray.util.placement_group_table tells why.";
 }
 
 std::string LeaseQueue::Explain(ClientId client, uint64_t request_id) const {
@@ -503,13 +724,11 @@ std::string LeaseQueue::Explain(ClientId client, uint64_t request_id) const {
   }
   auto it = queued_.find({client, request_id});
   if (it == queued_.end()) return "";
-  const ResourceSet& needs = it->second.second->shape->resources;
+  const Shape& shape = *it->second.second->shape;
   const std::string& task = it->second.first->task_name;
-  if (!resources_.IsFeasible(needs)) return ExplainInfeasible(task, needs);
-  return absl::StrCat("The task ", task, " waits for ", needs.ToString(), ": of ",
-                      resources_.total().ToString(), " in total, ",
-                      resources_.available().ToString(),
-                      " is free. It runs once other tasks and actors give enough back.");
+  if (ProspectOf(shape) == Prospect::kNever) return ExplainInfeasible(task, shape.key);
+  return absl::StrCat("The task ", task, " waits for ", Describe(shape.key), ": ",
+                      StateOf(shape.key));
 }
 
 std::optional<std::pair<ClientId, uint64_t>> LeaseQueue::RequestOf(const LeaseId& lease) const {
@@ -522,31 +741,56 @@ std::optional<std::pair<ClientId, uint64_t>> LeaseQueue::RequestOf(const LeaseId
 
 // --- Invariants
 
+// LEASE-1 and what follows from it.
+void LeaseQueue::CheckPools() const {
+  std::vector<const Bundle*> bundles;
+  for (const auto& [id, group] : groups_) {
+    MANTA_CHECK(!group.empty());
+    for (const auto& [index, bundle] : group) bundles.push_back(bundle.get());
+  }
+  for (const auto& bundle : draining_) {
+    MANTA_CHECK(!bundle->leases.empty());
+    bundles.push_back(bundle.get());
+  }
+  size_t leases = 0;
+  ResourceSet for_long;
+  auto check = [&](const Pool& pool, ResourceSet held) {
+    pool.resources.CheckInvariants();
+    held += pool.resources.available();
+    for (const Lease* lease : pool.leases) {
+      held += lease->allocation.quantities();
+      held.Add(resources::kCpu, FixedPoint() - lease->lent_cpu);
+      if (lease->IsActor() && &pool == node_.get()) for_long += lease->allocation.quantities();
+    }
+    MANTA_CHECK_MSG(held == pool.resources.total(), "LEASE-1");
+    leases += pool.leases.size();
+  };
+  for (const Bundle* bundle : bundles) {
+    for_long += bundle->reserved.quantities();
+    check(*bundle, {});
+  }
+  check(*node_, for_long);
+  MANTA_CHECK(leases == leases_.size());
+  MANTA_CHECK(for_long == held_for_long_);
+}
+
 void LeaseQueue::CheckInvariants() const {
-  resources_.CheckInvariants();
-  ResourceSet held = resources_.available();
-  ResourceSet of_actors;
+  CheckPools();
   size_t of_classes = 0;
   for (const auto& [id, lease] : leases_) {
-    held += lease->allocation.quantities();
-    held.Add(resources::kCpu, FixedPoint() - lease->lent_cpu);
+    MANTA_CHECK(lease->pool->leases.contains(lease.get()));
     const bool has_worker = lease->state != LeaseState::kAwaitingWorker;
     MANTA_CHECK(lease->state != LeaseState::kEnded);
     MANTA_CHECK(has_worker == !lease->worker.IsNil());
     MANTA_CHECK(!has_worker || by_worker_.at(lease->worker) == lease.get());
     MANTA_CHECK(lease->lent_cpu.IsZero() || lease->state == LeaseState::kBlocked);
-    if (lease->IsActor()) {
-      of_actors += lease->allocation.quantities();
-      continue;
-    }
+    if (lease->IsActor()) continue;
     ++of_classes;
     const RequestKey key{lease->in_class->key.client, lease->request_id};
     MANTA_CHECK(clients_.at(key.first).leases.contains(lease.get()));
     MANTA_CHECK(awaiting_.contains(key) == !has_worker);
     MANTA_CHECK(!queued_.contains(key) || has_worker);
   }
-  MANTA_CHECK_MSG(held == resources_.total(), "LEASE-1");
-  MANTA_CHECK(of_actors == held_by_actors_);
 
   size_t queued = 0;
   size_t leased = 0;
@@ -563,8 +807,12 @@ void LeaseQueue::CheckInvariants() const {
   const Shape* patient = PatientShape();
   for (const Shape* shape : waiting_shapes_) {
     waiting -= shape->ring.size();
-    resources::NodeResources probe = resources_;
-    const bool fits = probe.Allocate(shape->resources).has_value();
+    const auto pools = PoolsOf(shape->key.bundle);
+    const bool fits =
+        shape->key.misfit.empty() && std::any_of(pools.begin(), pools.end(), [&](const Pool* pool) {
+          NodeResources probe = pool->resources;
+          return probe.Allocate(shape->key.resources).has_value();
+        });
     MANTA_CHECK_MSG(!fits || IsHeldBack(*shape, patient), "LEASE-3");
   }
   MANTA_CHECK(waiting == 0);

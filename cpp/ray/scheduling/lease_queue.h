@@ -2,17 +2,24 @@
 // fair order, and takes them back. Actors hold their resources here too, so that one book is kept.
 // Sans-I/O: messages go in through the methods, decisions come out through Actions.
 //
-// Order: FIFO within a class (same client, job, environment and resources), round robin over the
-// classes of one resource shape, round robin over shapes. A decision looks at shapes, never at the
-// requests behind a class's head, so that its cost does not grow with the queue. A large request is
-// not starved by a stream of small ones: once it has waited longer than `patience` it holds younger
-// requests back that want what it lacks, in every other period of that length. (Only every other
-// one: what it waits for may itself wait for one of the younger.)
+// Bundles of placement groups are set aside here too: what PrepareBundles took of the node is a
+// pool of its own from then on, with the same devices. A request for a bundle is granted from that
+// bundle's pool once it is committed, and never from the node's; it waits as long as its group has
+// no bundle here, and is refused when the group is removed.
+//
+// Order: FIFO within a class (same client, job, environment, resources and place), round robin over
+// the classes of one shape (resources and place), round robin over shapes. A decision looks at
+// shapes, never at the requests behind a class's head, so that its cost does not grow with the
+// queue. A large request is not starved by a stream of small ones: once it has waited longer than
+// `patience` it holds younger requests back that want what it lacks, in every other period of that
+// length. (Only every other one: what it waits for may itself wait for one of the younger.) That is
+// so on the node itself; in a bundle its creator decides what runs beside what.
 //
 // Owner: LeaseService.   Threads: thread-compatible (the raylet's loop).   Never blocks. Actions
 // are called from inside the methods and must not call back into the queue, save that ReleaseWorker
 // may call WorkerReady for another lease.
-//   LEASE-1  the quantities of all leases (less what blocked ones lent) + available = total.
+//   LEASE-1  in each pool, the node's and every bundle's: the quantities of its leases (less what
+//            blocked ones lent) + of the bundles that are set aside of it + available = total.
 //   LEASE-2  a worker has at most one lease, and a request is granted at most once.
 //   LEASE-3  after every method, no request at the head of its class fits, unless it is held back.
 #pragma once
@@ -25,8 +32,10 @@
 #include <utility>
 #include <vector>
 
+#include "absl/container/btree_map.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
+#include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "ray/base/clock.h"
@@ -35,6 +44,26 @@
 #include "ray/scheduling/lease_state.h"
 
 namespace ray::scheduling {
+
+// A bundle of a placement group, or one that its group chooses. Threads: immutable value.
+struct BundleRef {
+  static constexpr int kAny = -1;
+  base::PlacementGroupId group;  // nil: no bundle but the node itself
+  int index = kAny;
+
+  bool IsNode() const { return group.IsNil(); }
+  friend bool operator==(const BundleRef&, const BundleRef&) = default;
+  template <typename H>
+  friend H AbslHashValue(H h, const BundleRef& ref) {
+    return H::combine(std::move(h), ref.group, ref.index);
+  }
+};
+
+// What is set aside for one group.
+struct HeldBundles {
+  base::PlacementGroupId group;
+  std::vector<uint32_t> indices;
+};
 
 // A connected process that asks for leases; chosen by the caller, never reused.
 using ClientId = uint64_t;
@@ -54,6 +83,8 @@ struct LeaseRequest {
   base::JobId job;
   std::string env_hash;   // runtime environment; "" = default
   std::string task_name;  // for warnings
+  BundleRef bundle;
+  std::string misfit;  // why this node may never run it, for users: labels, say. "" = it may
 };
 
 struct LeaseGrant {
@@ -93,6 +124,8 @@ class LeaseQueue {
     // The lease of this worker ended.
     virtual void ReleaseWorker(const base::WorkerId& worker, WorkerAfter after) = 0;
     virtual void GrantLease(const LeaseGrant& grant) = 0;
+    // The placement group of this request is removed: it will never be granted.
+    virtual void RefuseLease(ClientId client, uint64_t request_id) = 0;
     // Others wait: the client should return the leases it does not use. Repeated while they wait.
     virtual void ReclaimLeases(ClientId client) = 0;
     virtual void Warn(const LeaseWarning& warning) = 0;
@@ -123,8 +156,26 @@ class LeaseQueue {
   // need be). Harmless for a worker without a lease or when nothing changes.
   void SetBlocked(const base::WorkerId& worker, bool blocked);
 
+  // -- Bundles. Requires indices without repetition.
+  // Takes the resources of the bundles from the node: all or none, false for none. Those that are
+  // set aside already stay as they are.
+  bool PrepareBundles(const base::PlacementGroupId& group,
+                      const std::vector<std::pair<uint32_t, resources::ResourceSet>>& bundles);
+  // From now on they are granted from. Harmless for those that are not set aside.
+  void CommitBundles(const base::PlacementGroupId& group, const std::vector<uint32_t>& indices);
+  // Ends the leases in these bundles, in all of the group's if `indices` is empty: their workers
+  // are killed, requests that only lacked a worker wait again. What actors hold there goes back to
+  // the node when they end, which is the caller's business.
+  void ReturnBundles(const base::PlacementGroupId& group, const std::vector<uint32_t>& indices);
+  // The group is gone for good: returns its bundles, and refuses the requests that wait for it.
+  void RemoveGroup(const base::PlacementGroupId& group);
+  // Whether requests for the group can be granted here.
+  bool HasCommitted(const base::PlacementGroupId& group) const;
+  std::vector<HeldBundles> Bundles() const;
+
   // -- Actors: resources now or never; the caller finds the worker.
-  std::optional<base::LeaseId> AllocateActor(const resources::ResourceSet& quantities);
+  std::optional<base::LeaseId> AllocateActor(const resources::ResourceSet& quantities,
+                                             const BundleRef& bundle = {});
   // Requires a lease of AllocateActor without a worker.
   void AttachActorWorker(const base::LeaseId& lease, const base::WorkerId& worker);
   void ShrinkActor(const base::LeaseId& lease, const resources::ResourceSet& keep);
@@ -143,7 +194,8 @@ class LeaseQueue {
   // When Tick has something to do; InfiniteFuture when nothing waits.
   absl::Time NextTick() const;
 
-  const resources::NodeResources& resources() const { return resources_; }
+  // The node's own, of which bundles that are set aside are not available.
+  const resources::NodeResources& resources() const;
   size_t queued() const { return queued_.size(); }
   size_t leases() const { return leases_.size(); }
 
@@ -156,22 +208,38 @@ class LeaseQueue {
   struct Queued;
   struct Lease;
   struct Client;
+  struct Pool;
+  struct Bundle;
+  // Bundles of one group, by index.
+  using Group = absl::btree_map<uint32_t, std::unique_ptr<Bundle>>;
+  // What becomes of a shape, as things are.
+  enum class Prospect { kFits, kAwaitsGroup, kNever };
+  struct ShapeKey {
+    resources::ResourceSet resources;
+    BundleRef bundle;
+    std::string misfit;
+    friend bool operator==(const ShapeKey&, const ShapeKey&) = default;
+    template <typename H>
+    friend H AbslHashValue(H h, const ShapeKey& key) {
+      return H::combine(std::move(h), key.resources, key.bundle, key.misfit);
+    }
+  };
   using RequestKey = std::pair<ClientId, uint64_t>;
   struct ClassKey {
     ClientId client;
     base::JobId job;
     std::string env_hash;
-    resources::ResourceSet resources;
+    ShapeKey shape;
     friend bool operator==(const ClassKey&, const ClassKey&) = default;
     template <typename H>
     friend H AbslHashValue(H h, const ClassKey& key) {
-      return H::combine(std::move(h), key.client, key.job, key.env_hash, key.resources);
+      return H::combine(std::move(h), key.client, key.job, key.env_hash, key.shape);
     }
   };
 
   // Queueing.
   Class* ClassOf(const LeaseRequest& request);
-  Shape* ShapeOf(const resources::ResourceSet& resources);
+  Shape* ShapeOf(const ShapeKey& key);
   void Enqueue(Class* in_class, LeaseRequest request);
   void Unqueue(std::list<Queued>::iterator queued, Class* in_class);
   void RemoveIfUnused(Class* in_class);
@@ -179,10 +247,20 @@ class LeaseQueue {
   // Deciding.
   void Schedule();
   bool StartNext(Shape* shape);
+  absl::InlinedVector<Pool*, 2> PoolsOf(const BundleRef& bundle) const;
+  std::optional<std::pair<Pool*, resources::ResourceAllocation>> Allocate(
+      const resources::ResourceSet& quantities, const BundleRef& bundle);
+  Prospect ProspectOf(const Shape& shape) const;
   Shape* PatientShape() const;
   bool IsHeldBack(const Shape& shape, const Shape* patient) const;
-  Lease* NewLease(resources::ResourceAllocation allocation);
+  Lease* NewLease(Pool* pool, resources::ResourceAllocation allocation);
   void Grant(Lease* lease, const base::WorkerId& worker);
+
+  // Bundles.
+  void ReturnBundle(std::unique_ptr<Bundle> bundle);
+  void Requeue(const Lease& lease);
+  void ReleaseIfDrained(Pool* pool);
+  void RefuseRequestsFor(const base::PlacementGroupId& group);
 
   // Holding and ending.
   void SetWorker(Lease* lease, const base::WorkerId& worker);
@@ -197,16 +275,23 @@ class LeaseQueue {
   void ReclaimIfDue();
   void WarnIfDue();
   void WarnHead(Class* in_class);
-  std::string ExplainInfeasible(const std::string& task, const resources::ResourceSet& needs) const;
-  std::string ExplainBusy(const std::string& task, const resources::ResourceSet& needs) const;
+  std::string ExplainInfeasible(const std::string& task, const ShapeKey& needs) const;
+  std::string ExplainBusy(const std::string& task, const ShapeKey& needs) const;
+  static std::string Describe(const ShapeKey& needs);
+  std::string StateOf(const ShapeKey& needs) const;
+
+  void CheckPools() const;
 
   const Options options_;
-  resources::NodeResources resources_;
-  resources::ResourceSet held_by_actors_;
+  const std::unique_ptr<Pool> node_;
+  // Of the node's: what actors and bundles hold, which may never end.
+  resources::ResourceSet held_for_long_;
   const base::Clock* const clock_;
   Actions* const actions_;
 
-  absl::flat_hash_map<resources::ResourceSet, std::unique_ptr<Shape>> shapes_;
+  absl::flat_hash_map<base::PlacementGroupId, Group> groups_;
+  std::vector<std::unique_ptr<Bundle>> draining_;  // returned, but actors still hold some of them
+  absl::flat_hash_map<ShapeKey, std::unique_ptr<Shape>> shapes_;
   std::list<Shape*> waiting_shapes_;  // those with requests, next first
   absl::flat_hash_map<ClassKey, std::unique_ptr<Class>> classes_;
   absl::flat_hash_map<RequestKey, std::pair<std::list<Queued>::iterator, Class*>> queued_;

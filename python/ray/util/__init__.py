@@ -11,6 +11,13 @@ from ray.util.actor_pool import ActorPool
 from ray.util.check_serialize import inspect_serializability
 from ray.util.completion import as_completed, map_unordered
 from ray.util.debug import disable_log_once_globally, enable_periodic_logging, log_once
+from ray.util.placement_group import (
+    get_current_placement_group,
+    get_placement_group,
+    placement_group,
+    placement_group_table,
+    remove_placement_group,
+)
 from ray.util.serialization import deregister_serializer, register_serializer
 
 __all__ = [
@@ -19,13 +26,18 @@ __all__ = [
     "deregister_serializer",
     "disable_log_once_globally",
     "enable_periodic_logging",
+    "get_current_placement_group",
     "get_node_instance_id",
     "get_node_ip_address",
+    "get_placement_group",
     "inspect_serializability",
     "list_named_actors",
     "log_once",
     "map_unordered",
+    "placement_group",
+    "placement_group_table",
     "register_serializer",
+    "remove_placement_group",
 ]
 
 

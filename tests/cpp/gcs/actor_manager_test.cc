@@ -35,9 +35,21 @@ class ActorManagerTest : public testing::Test {
     nodes_ =
         std::make_unique<NodeManager>(NodeManager::Options{}, &storage_, deadlines_.get(), &sender_,
                                       [this](const NodeId& node) { actors_->OnNodeDead(node); });
+    groups_ = std::make_unique<PlacementGroupManager>(
+        PlacementGroupManager::Options(),
+        PlacementGroupManager::Environment{
+            .clock = &clock_,
+            .wall_clock = [] { return absl::UnixEpoch(); },
+            .storage = &storage_,
+            .deadlines = deadlines_.get(),
+            .nodes = nodes_.get(),
+            .sender = &sender_,
+            .on_removed = [this](const auto& group) { actors_->OnGroupRemoved(group); }});
     actors_ = std::make_unique<ActorManager>(ActorManager::Options{.dead_actors_max = 3}, &storage_,
-                                             deadlines_.get(), nodes_.get(), &sender_);
+                                             deadlines_.get(), nodes_.get(), groups_.get(),
+                                             &sender_, [](const ActorId&) {});
     ASSERT_TRUE(nodes_->Load().ok());
+    ASSERT_TRUE(groups_->Load().ok());
     ASSERT_TRUE(actors_->Load().ok());
     sender_.Clear();
   }
@@ -189,6 +201,7 @@ class ActorManagerTest : public testing::Test {
   const JobId job_ = base::JobIdFromInt(1);
   std::unique_ptr<Deadlines> deadlines_;
   std::unique_ptr<NodeManager> nodes_;
+  std::unique_ptr<PlacementGroupManager> groups_;
   std::unique_ptr<ActorManager> actors_;
 };
 

@@ -85,7 +85,11 @@ class Process {
   }
 
   const std::string& ready_line() const { return ready_line_; }
-  void Signal(int signal) { kill(pid_, signal); }
+  // Never to -1, which is every process there is.
+  void Signal(int signal) {
+    ASSERT_GT(pid_, 0) << "it did not start";
+    kill(pid_, signal);
+  }
   void BreakLifeline() {
     if (lifeline_ >= 0) close(std::exchange(lifeline_, -1));
   }

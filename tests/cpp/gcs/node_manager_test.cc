@@ -10,6 +10,9 @@ namespace {
 
 using base::NodeId;
 using resources::ResourceSet;
+using wire::v1::SchedulingStrategy;
+
+const SchedulingStrategy kAnywhere;
 
 class NodeManagerTest : public testing::Test {
  protected:
@@ -102,10 +105,10 @@ TEST_F(NodeManagerTest, RemembersTheLatestDeadNodesOnly) {
 TEST_F(NodeManagerTest, PrefersTheGivenNodeElseTheOneLoadedTheLeast) {
   const NodeId small = Join(2);
   const NodeId large = Join(8);
-  EXPECT_EQ(nodes_->FindRoom({{"CPU", 1}}, small), small);
-  EXPECT_EQ(nodes_->FindRoom({{"CPU", 1}}, NodeId::Random()), large);
-  EXPECT_EQ(nodes_->FindRoom({{"CPU", 4}}, small), large);
-  EXPECT_EQ(nodes_->FindRoom({{"GPU", 1}}, small), std::nullopt);
+  EXPECT_EQ(nodes_->FindRoom({{"CPU", 1}}, kAnywhere, small), small);
+  EXPECT_EQ(nodes_->FindRoom({{"CPU", 1}}, kAnywhere, NodeId::Random()), large);
+  EXPECT_EQ(nodes_->FindRoom({{"CPU", 4}}, kAnywhere, small), large);
+  EXPECT_EQ(nodes_->FindRoom({{"GPU", 1}}, kAnywhere, small), std::nullopt);
 }
 
 TEST_F(NodeManagerTest, CountsWhatIsHeldUntilTheNextReport) {
@@ -113,34 +116,34 @@ TEST_F(NodeManagerTest, CountsWhatIsHeldUntilTheNextReport) {
   const ResourceSet one{{"CPU", 1}};
   const ResourceSet two{{"CPU", 2}};
   nodes_->ChangeHold(node, {}, two);
-  EXPECT_EQ(nodes_->FindRoom(one, node), std::nullopt);
+  EXPECT_EQ(nodes_->FindRoom(one, kAnywhere, node), std::nullopt);
   nodes_->ChangeHold(node, two, one);
-  EXPECT_EQ(nodes_->FindRoom(one, node), node);
-  EXPECT_EQ(nodes_->FindRoom(two, node), std::nullopt);
+  EXPECT_EQ(nodes_->FindRoom(one, kAnywhere, node), node);
+  EXPECT_EQ(nodes_->FindRoom(two, kAnywhere, node), std::nullopt);
   ASSERT_TRUE(nodes_->Report(node, ReportOf(1, {{"CPU", 2}}, {{"CPU", 2}})).ok());
-  EXPECT_EQ(nodes_->FindRoom(two, node), node);
+  EXPECT_EQ(nodes_->FindRoom(two, kAnywhere, node), node);
   // The report knew already what is given back now: still no more than the node has.
   nodes_->ChangeHold(node, two, {});
-  EXPECT_EQ(nodes_->FindRoom({{"CPU", 3}}, node), std::nullopt);
+  EXPECT_EQ(nodes_->FindRoom({{"CPU", 3}}, kAnywhere, node), std::nullopt);
 }
 
 TEST_F(NodeManagerTest, PlacesNothingOnANodeThatIsAway) {
   const NodeId node = Join(2);
   nodes_->Disconnect(node);
-  EXPECT_EQ(nodes_->FindRoom({{"CPU", 1}}, node), std::nullopt);
-  EXPECT_TRUE(nodes_->IsFeasible({{"CPU", 1}}));
+  EXPECT_EQ(nodes_->FindRoom({{"CPU", 1}}, kAnywhere, node), std::nullopt);
+  EXPECT_TRUE(nodes_->IsFeasible({{"CPU", 1}}, kAnywhere));
   Advance(absl::Seconds(5));
-  EXPECT_FALSE(nodes_->IsFeasible({{"CPU", 1}}));
+  EXPECT_FALSE(nodes_->IsFeasible({{"CPU", 1}}, kAnywhere));
 }
 
 TEST_F(NodeManagerTest, IgnoresAnOlderReportButTakesAnyAfterAReconnect) {
   const NodeId node = Join(2);
   ASSERT_TRUE(nodes_->Report(node, ReportOf(7, {{"CPU", 2}}, {{"CPU", 1}})).ok());
   ASSERT_TRUE(nodes_->Report(node, ReportOf(6, {{"CPU", 2}}, {{"CPU", 2}})).ok());
-  EXPECT_EQ(nodes_->FindRoom({{"CPU", 2}}, node), std::nullopt);
+  EXPECT_EQ(nodes_->FindRoom({{"CPU", 2}}, kAnywhere, node), std::nullopt);
   ASSERT_TRUE(nodes_->Register(node, NodeWith(node, {{"CPU", 1}})).ok());
   ASSERT_TRUE(nodes_->Report(node, ReportOf(1, {{"CPU", 2}}, {{"CPU", 2}})).ok());
-  EXPECT_EQ(nodes_->FindRoom({{"CPU", 2}}, node), node);
+  EXPECT_EQ(nodes_->FindRoom({{"CPU", 2}}, kAnywhere, node), node);
 }
 
 TEST_F(NodeManagerTest, TellsTheOthersAboutNewsAtOnceAndAboutReportsTogether) {

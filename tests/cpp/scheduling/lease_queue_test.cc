@@ -35,6 +35,7 @@ class FakePool : public LeaseQueue::Actions {
   std::vector<Granted> granted;
   std::deque<LeaseId> awaited;
   std::vector<std::pair<WorkerId, WorkerAfter>> released;
+  std::vector<std::pair<ClientId, uint64_t>> refused;
   std::vector<ClientId> reclaimed;
   std::vector<LeaseWarning> warnings;
 
@@ -50,6 +51,9 @@ class FakePool : public LeaseQueue::Actions {
   }
   void GrantLease(const LeaseGrant& grant) override {
     granted.push_back({grant.client, grant.request_id, grant.lease, grant.worker});
+  }
+  void RefuseLease(ClientId client, uint64_t request) override {
+    refused.emplace_back(client, request);
   }
   void ReclaimLeases(ClientId client) override { reclaimed.push_back(client); }
   void Warn(const LeaseWarning& warning) override { warnings.push_back(warning); }
@@ -445,6 +449,8 @@ class RandomUse {
       case 7:
         return CancelSomeRequest();
       case 8:
+        return ChangeSomeGroup();
+      case 9:
         if (Any(10) == 0) return LoseSomeClient();
         clock_.Advance(absl::Milliseconds(Any(500)));
         return queue_.Tick();
@@ -457,12 +463,36 @@ class RandomUse {
     const ResourceSet shapes[] = {{{"CPU", 1}},   {{"CPU", 0.5}}, {{"CPU", 4}}, {},
                                   {{"GPU", 0.5}}, {{"GPU", 1}},   {{"TPU", 1}}};
     requests_[{client, id}] = Request::kOpen;
+    BundleRef bundle;
+    if (Any(2) == 0) bundle = {groups_[Any(3)], static_cast<int>(Any(3)) - 1};
     ASSERT_TRUE(queue_
                     .Request({.client = client,
                               .request_id = id,
                               .resources = shapes[Any(7)],
-                              .job = base::JobIdFromInt(1 + Any(2))})
+                              .job = base::JobIdFromInt(1 + Any(2)),
+                              .bundle = bundle,
+                              .misfit = Any(20) == 0 ? "it is the wrong node" : ""})
                     .ok());
+  }
+  void ChangeSomeGroup() {
+    const base::PlacementGroupId& group = groups_[Any(3)];
+    switch (Any(4)) {
+      case 0:
+        queue_.PrepareBundles(group, {{0, {{"CPU", 1}, {"GPU", 0.5}}}, {1, {{"CPU", 1}}}});
+        return;
+      case 1:
+        return queue_.CommitBundles(group, {Any(2)});
+      case 2:
+        queue_.ReturnBundles(group, {Any(2)});
+        break;
+      case 3:
+        queue_.RemoveGroup(group);
+        break;
+    }
+    for (; seen_released_ < pool_.released.size(); ++seen_released_) {
+      const WorkerId& worker = pool_.released[seen_released_].first;
+      std::erase_if(live_, [&](const Granted& granted) { return granted.worker == worker; });
+    }
   }
   void EndSomeLease() {
     if (live_.empty()) return;
@@ -510,6 +540,12 @@ class RandomUse {
       it->second = Request::kGranted;
       live_.push_back(granted);
     }
+    for (; seen_refused_ < pool_.refused.size(); ++seen_refused_) {
+      auto it = requests_.find(pool_.refused[seen_refused_]);
+      ASSERT_NE(it, requests_.end());
+      ASSERT_EQ(it->second, Request::kOpen) << "refused after its end";
+      it->second = Request::kClosed;
+    }
     std::set<WorkerId> workers;
     for (const Granted& granted : live_) ASSERT_TRUE(workers.insert(granted.worker).second);
     ASSERT_EQ(queue_.leases(), live_.size() + pool_.awaited.size());
@@ -521,6 +557,8 @@ class RandomUse {
       queue_.ClientGone(client);
       queue_.CheckInvariants();
     }
+    for (const base::PlacementGroupId& group : groups_) queue_.RemoveGroup(group);
+    queue_.CheckInvariants();
     EXPECT_EQ(queue_.queued(), 0u);
     EXPECT_EQ(queue_.leases(), 0u);
     EXPECT_EQ(queue_.resources().available(), queue_.resources().total());
@@ -534,8 +572,13 @@ class RandomUse {
   ClientId first_client_ = 1;
   uint64_t next_request_ = 1;
   std::map<std::pair<ClientId, uint64_t>, Request> requests_;
+  const base::PlacementGroupId groups_[3] = {base::PlacementGroupId::Random(),
+                                             base::PlacementGroupId::Random(),
+                                             base::PlacementGroupId::Random()};
   std::vector<Granted> live_;
   size_t seen_ = 0;
+  size_t seen_released_ = 0;
+  size_t seen_refused_ = 0;
 };
 
 class LeaseQueueRandomTest : public ::testing::TestWithParam<uint32_t> {};
