@@ -11,17 +11,19 @@ from ray._cluster import available_resources, cluster_resources, nodes
 from ray._generators import DynamicObjectRefGenerator, ObjectRefGenerator
 from ray._language import Language
 from ray._logging_config import LoggingConfig
-from ray._operations import cancel, get, get_actor, kill, put, remote, wait
-from ray._raylet import (
+from ray._ids import (
+    ActorClassID,
     ActorID,
+    FunctionID,
     JobID,
     NodeID,
-    ObjectRef,
     PlacementGroupID,
     TaskID,
     UniqueID,
     WorkerID,
 )
+from ray._operations import cancel, get, get_actor, kill, put, remote, wait
+from ray._raylet import ObjectRef
 from ray._serialization import PythonHooks
 from ray._session import init, is_initialized, shutdown
 from ray._version import MANTA_VERSION as __manta_version__
@@ -44,8 +46,10 @@ WORKER_MODE = 1
 _LAZY_MODULES = ("api", "cloudpickle", "dag", "experimental", "runtime_env", "types", "util")
 
 __all__ = [
+    "ActorClassID",
     "ActorID",
     "DynamicObjectRefGenerator",
+    "FunctionID",
     "JobID",
     "Language",
     "LoggingConfig",

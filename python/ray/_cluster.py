@@ -23,6 +23,10 @@ def _state() -> list[dict[str, Any]]:
 def nodes() -> list[dict[str, Any]]:
     """The nodes of the cluster, dead ones too.
 
+    >>> import ray
+    >>> [node["Alive"] for node in ray.nodes()]
+    [True]
+
     Returns:
         One dict a node: NodeID (hex), Alive, NodeManagerAddress, NodeManagerHostname, NodeName,
         RayletSocketName, Resources (its totals; memory in bytes) and Labels.
@@ -52,6 +56,10 @@ def cluster_resources() -> dict[str, float]:
     """The resources of all living nodes, free or not, by name; memory and object_store_memory in
     bytes.
 
+    >>> import ray
+    >>> ray.cluster_resources()["CPU"] >= 1
+    True
+
     Raises:
         RaySystemError: there is no session.
 
@@ -63,6 +71,10 @@ def cluster_resources() -> dict[str, float]:
 def available_resources() -> dict[str, float]:
     """The resources that are free now, as ``cluster_resources``; names of which nothing is free are
     left out.
+
+    >>> import ray
+    >>> ray.available_resources().get("CPU", 0) <= ray.cluster_resources()["CPU"]
+    True
 
     Raises:
         RaySystemError: there is no session.

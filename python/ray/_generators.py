@@ -56,6 +56,7 @@ class ObjectRefGenerator(Generic[R], Iterator["ObjectRef[R]"], AsyncIterator["Ob
     pass it to ``ray.wait``, which says whether the next item is there. If the task fails, one more
     reference raises its error in ``ray.get``, and the stream ends. Items that were not read are
     freed with the generator; the task itself runs on. It cannot be pickled: pass the references.
+    Programs do not make one themselves: ``stream`` is the native reader.
 
     >>> import ray
     >>> @ray.remote
@@ -139,11 +140,13 @@ class ObjectRefGenerator(Generic[R], Iterator["ObjectRef[R]"], AsyncIterator["Ob
         return self._stream.completed().task_id()
 
     def send(self, value: Any) -> NoReturn:
-        """Not supported: the generator runs in another process. Raises NotImplementedError."""
+        """Not supported: there is no way for ``value`` to the generator, which runs in another
+        process. Raises NotImplementedError."""
         raise NotImplementedError("`gen.send` is not supported.")
 
     def throw(self, value: Any) -> NoReturn:
-        """Not supported: use ``ray.cancel``. Raises NotImplementedError."""
+        """Not supported: ``value`` cannot be raised in another process; use ``ray.cancel``. Raises
+        NotImplementedError."""
         raise NotImplementedError("`gen.throw` is not supported. Use ray.cancel(gen).")
 
     def close(self) -> NoReturn:
@@ -151,11 +154,13 @@ class ObjectRefGenerator(Generic[R], Iterator["ObjectRef[R]"], AsyncIterator["Ob
         raise NotImplementedError("`gen.close` is not supported. Use ray.cancel(gen).")
 
     async def asend(self, value: Any) -> NoReturn:
-        """Not supported: the generator runs in another process. Raises NotImplementedError."""
+        """Not supported: there is no way for ``value`` to the generator, which runs in another
+        process. Raises NotImplementedError."""
         raise NotImplementedError("`gen.asend` is not supported.")
 
     async def athrow(self, value: Any) -> NoReturn:
-        """Not supported: use ``ray.cancel``. Raises NotImplementedError."""
+        """Not supported: ``value`` cannot be raised in another process; use ``ray.cancel``. Raises
+        NotImplementedError."""
         raise NotImplementedError("`gen.athrow` is not supported. Use ray.cancel(gen).")
 
     async def aclose(self) -> NoReturn:
@@ -173,6 +178,20 @@ class DynamicObjectRefGenerator(Generic[R]):
     """The references of all items of a task with ``num_returns="dynamic"``, once it has ended.
 
     Can be iterated any number of times, measured with ``len`` and passed on.
+
+    >>> import ray
+    >>> @ray.remote(num_returns="dynamic")
+    ... def squares(n):
+    ...     for i in range(n):
+    ...         yield i * i
+    >>> ray.get(list(ray.get(squares.remote(3))))
+    [0, 1, 4]
+
+    Args:
+        refs: the references, in the order of the items.
+
+    Source: https://docs.ray.io/en/latest/ray-core/tasks/generators.html, conformance
+    core/test_core_generators.py.
     """
 
     def __init__(self, refs: list[ObjectRef[R]]) -> None:

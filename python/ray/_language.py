@@ -13,6 +13,10 @@ class Language:
     PYTHON
     >>> ray.Language.JAVA.value()
     1
+
+    Args:
+        name: as it is printed.
+        value: its number.
     """
 
     PYTHON: ClassVar[Language]

@@ -87,7 +87,10 @@ class LoggingConfig:
 
     @classmethod
     def from_dict(cls, d: Mapping[str, Any]) -> LoggingConfig:
-        """What ``to_dict`` gave, or a part of it; other keys are ignored.
+        """A configuration from what ``to_dict`` gave.
+
+        Args:
+            d: that, or a part of it; other keys are ignored.
 
         Raises:
             ValueError: as the constructor.

@@ -54,6 +54,13 @@ def remote(*args: Any, **kwargs: Any) -> Any:
 
     Used as ``@ray.remote``, as ``@ray.remote(num_cpus=2)``, or as a function: ``ray.remote(f)``.
 
+    >>> import ray
+    >>> @ray.remote(num_cpus=1)
+    ... def double(x):
+    ...     return 2 * x
+    >>> ray.get(double.remote(4))
+    8
+
     Args:
         *args: the function or class, when used without options.
         **kwargs: options; see ``RemoteFunction.options`` and ``ActorClass.options``.
@@ -96,6 +103,11 @@ def get(object_refs: Sequence[ObjectRef[R]], *, timeout: float | None = None) ->
 def get(object_refs: Any, *, timeout: float | None = None) -> Any:
     """The values of objects. Blocks until they are there.
 
+    >>> import ray
+    >>> first, second = ray.put("a"), ray.put("b")
+    >>> ray.get(first), ray.get([first, second])
+    ('a', ['a', 'b'])
+
     Args:
         object_refs: a reference, or a list of them.
         timeout: how long to wait at most, in seconds. None: without limit. 0: only what is ready
@@ -133,6 +145,10 @@ def put(value: R) -> ObjectRef[R]:
 
     Blocks only while the object store is full.
 
+    >>> import ray
+    >>> ray.get(ray.put({"some": "value"}))
+    {'some': 'value'}
+
     Args:
         value: anything that can be pickled; functions and local classes too. A snapshot is stored:
             later changes of ``value`` are not seen. Contiguous arrays come back read-only,
@@ -165,6 +181,12 @@ def wait(
     fetch_local: bool = True,
 ) -> tuple[list[WaitableT], list[WaitableT]]:
     """Waits until some of the objects are ready. A failed task is ready, too.
+
+    >>> import ray
+    >>> refs = [ray.put(i) for i in range(3)]
+    >>> ready, not_ready = ray.wait(refs, num_returns=2)
+    >>> len(ready), len(not_ready)
+    (2, 1)
 
     Args:
         ray_waitables: references, each at most once.
@@ -222,6 +244,19 @@ def cancel(ray_waitable: ObjectRef[Any], *, force: bool = False, recursive: bool
     A task that waits never starts. A running one sees KeyboardInterrupt (in an asyncio actor:
     CancelledError). ``ray.get`` then raises TaskCancelledError. Cancelled tasks are not retried.
 
+    >>> import time
+    >>> import ray
+    >>> @ray.remote
+    ... def sleep():
+    ...     time.sleep(60)
+    >>> ref = sleep.remote()
+    >>> ray.cancel(ref)
+    >>> try:
+    ...     ray.get(ref)
+    ... except ray.exceptions.TaskCancelledError:
+    ...     print("cancelled")
+    cancelled
+
     Args:
         ray_waitable: a reference to what the task returns.
         force: end the worker process of a running task instead.
@@ -247,6 +282,13 @@ def cancel(ray_waitable: ObjectRef[Any], *, force: bool = False, recursive: bool
 def kill(actor: ActorHandle[Any], *, no_restart: bool = True) -> None:
     """Ends an actor at once: its running and waiting calls fail, ``atexit`` handlers do not run.
 
+    >>> import ray
+    >>> @ray.remote
+    ... class Idle:
+    ...     pass
+    >>> idle = Idle.remote()
+    >>> ray.kill(idle)
+
     Args:
         actor: a handle.
         no_restart: whether this is final. False: the actor is restarted if it has restarts left.
@@ -267,6 +309,15 @@ def kill(actor: ActorHandle[Any], *, no_restart: bool = True) -> None:
 
 def get_actor(name: str, namespace: str | None = None) -> ActorHandle[Any]:
     """A handle to a named actor. Blocks for one request to the GCS.
+
+    >>> import ray
+    >>> @ray.remote
+    ... class Greeter:
+    ...     def greet(self):
+    ...         return "hello"
+    >>> greeter = Greeter.options(name="greeter").remote()
+    >>> ray.get(ray.get_actor("greeter").greet.remote())
+    'hello'
 
     Args:
         name: the name it was created with.

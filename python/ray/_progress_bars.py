@@ -105,8 +105,9 @@ class BarManager:
         now_s: Callable[[], float] = time.monotonic,
         patches_print: bool = False,
     ) -> None:
-        """``stream`` is asked each time: programs and test runners replace it. With
-        ``patches_print`` the builtin ``print`` prints above the bars while there are any."""
+        """``stream`` is asked each time: programs and test runners replace it. ``now_s`` tells the
+        time. With ``patches_print`` the builtin ``print`` prints above the bars while there are
+        any."""
         self._stream = stream
         self._now_s = now_s
         self._lock = threading.RLock()
@@ -119,13 +120,13 @@ class BarManager:
         self._patches_print = patches_print
 
     def process_state_update(self, state: ProgressBarState) -> None:
-        """Takes what a process says of one of its bars, and draws."""
+        """Takes ``state``, what a process says of one of its bars, and draws."""
         with self._lock:
             self.apply(state)
             self.draw()
 
     def apply(self, state: ProgressBarState) -> None:
-        """Takes what a process says of one of its bars; ``draw`` shows it."""
+        """Takes ``state``, what a process says of one of its bars; ``draw`` shows it."""
         with self._lock:
             bar = self._bars.get(state["uuid"])
             if bar is not None:
@@ -257,7 +258,7 @@ def _is_terminal(stream: Any) -> bool:
 
 
 def safe_print(*args: Any, **kwargs: Any) -> None:
-    """``print``, above the bars. The arguments are those of ``print``."""
+    """``print(*args, **kwargs)``, above the bars."""
     MANAGER.print_above(lambda: _print(*args, **kwargs))
 
 

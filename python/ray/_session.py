@@ -146,6 +146,11 @@ def init(
     Blocks until the node is ready (well under a second). The session ends with ``ray.shutdown``, at
     the exit of the process, or with its death.
 
+    >>> import ray
+    >>> context = ray.init(num_cpus=2, ignore_reinit_error=True)
+    >>> len(context.address_info["node_id"])
+    56
+
     Args:
         address: None or "local": a new node. The environment variable RAY_ADDRESS says it if this
             is None.
@@ -191,6 +196,9 @@ def init(
         ValueError: a value out of range.
         TypeError: a value of a wrong type.
         RaySystemError: the node could not be started; the message has the end of its logs.
+
+    Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.init.html, conformance
+        core/test_core_lifecycle.py.
     """
     unknown = sorted(set(kwargs) - {"_system_config", "_temp_dir", "_memory"})
     if unknown:
@@ -281,8 +289,16 @@ def shutdown(*, wait_for_processes: bool = False, _exiting_interpreter: bool = F
 
     Blocks until all of it is gone. Does nothing without a session, and in workers.
 
+    >>> import ray
+    >>> ray.shutdown()
+    >>> ray.is_initialized()
+    False
+
     Args:
         wait_for_processes: accepted; the processes are always waited for.
+
+    Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.shutdown.html, conformance
+        core/test_core_lifecycle.py.
     """
     with RUNTIME.lock:
         if RUNTIME.session is None:
@@ -296,7 +312,15 @@ def shutdown(*, wait_for_processes: bool = False, _exiting_interpreter: bool = F
 
 
 def is_initialized() -> bool:
-    """Whether this process is in a session. Does not block."""
+    """Whether this process is in a session. Does not block.
+
+    >>> import ray
+    >>> with ray.init(num_cpus=1, ignore_reinit_error=True):
+    ...     ray.is_initialized()
+    True
+
+    Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.is_initialized.html.
+    """
     return RUNTIME.core is not None
 
 

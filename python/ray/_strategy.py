@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ray._labels import LabelCondition, parse_label_selector
-from ray._raylet import NodeID, PlacementGroupID
+from ray._ids import NodeID, PlacementGroupID
 from ray._runtime import RUNTIME
 
 if TYPE_CHECKING:

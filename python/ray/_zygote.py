@@ -39,8 +39,6 @@ _THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 # What workers use soon, or always. numpy may be missing.
 _PRELOADED = (
-    "asyncio",
-    "concurrent.futures",
     "ray",
     "ray._runtime_env.setup",
     "ray._worker_main",

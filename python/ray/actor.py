@@ -23,7 +23,8 @@ from ray._options import (
     freeze_options,
     stream_backpressure,
 )
-from ray._raylet import ActorID, TaskTemplate
+from ray._ids import ActorID
+from ray._raylet import TaskTemplate
 from ray._runtime import RUNTIME
 from ray._runtime_env.resolution import resolve
 from ray._signature import Arity
@@ -67,7 +68,14 @@ class MethodSpec(NamedTuple):
 
 class ActorInterface:
     """What a handle knows of its class. Travels as the ``handle_blob`` wherever handles go.
-    Threads: any."""
+
+    Args:
+        class_name: as users call it.
+        methods: by name.
+        max_task_retries: of calls that do not say theirs; -1: without limit.
+
+    Threads: any.
+    """
 
     def __init__(
         self, class_name: str, methods: dict[str, MethodSpec], max_task_retries: int
@@ -181,7 +189,8 @@ class _Blueprint:
 
 
 class ActorCaller(Generic[T]):
-    """An actor class with one set of options. ``ActorClass.options`` returns one."""
+    """An actor class with one set of options. ``ActorClass.options`` returns one; programs do not
+    make one of a ``blueprint`` and ``options`` themselves."""
 
     def __init__(self, blueprint: _Blueprint, options: Mapping[str, Any]) -> None:
         self._blueprint = blueprint
@@ -280,7 +289,26 @@ class ActorClass(ActorCaller[T]):
     like any value, but not subclassed: derive from the plain class and make the derived class an
     actor class.
 
+    >>> import ray
+    >>> @ray.remote
+    ... class Counter:
+    ...     def __init__(self):
+    ...         self.value = 0
+    ...     def increment(self):
+    ...         self.value += 1
+    ...         return self.value
+    >>> counter = Counter.remote()
+    >>> ray.get([counter.increment.remote() for _ in range(3)])
+    [1, 2, 3]
+
+    Args:
+        cls: the plain class.
+        options: as ``ActorClass.options`` takes them.
+
     Threads: any. The class is pickled when its first actor of a session is created.
+
+    Source: https://docs.ray.io/en/latest/ray-core/actors.html, conformance
+    actors/test_actor_basics.py.
     """
 
     def __init__(self, cls: type[T], options: Mapping[str, Any]) -> None:
@@ -349,9 +377,13 @@ class ActorHandle(Generic[T]):
     """A reference to an actor. ``handle.method.remote(...)`` calls it.
 
     Calls of one process run in the order of their submission. Handles can be passed to tasks and
-    actors, and compare and hash by the actor. Prints as ``Actor(Name, <32 hex digits>)``.
+    actors, and compare and hash by the actor. Prints as ``Actor(Name, <32 hex digits>)``. Programs
+    do not make one of ``client``, ``interface`` and ``lifetime_ref`` themselves.
 
     Threads: any.
+
+    Source: https://docs.ray.io/en/latest/ray-core/actors.html, conformance
+    actors/test_actor_basics.py.
     """
 
     def __init__(
@@ -409,13 +441,21 @@ ActorProxy = Union[ActorHandle[T], type[T]]  # noqa: UP007 (this form can be sub
 def rebuild_handle(
     actor_id: bytes, handle_blob: bytes, lifetime_ref: ObjectRef[Any] | None
 ) -> ActorHandle[Any]:
-    """What a pickled handle becomes: a handle to the same actor, in this process."""
+    """What a pickled handle becomes: a handle to the same actor, in this process.
+
+    Args:
+        actor_id: 16 bytes.
+        handle_blob: the ActorInterface of its class, as ``ActorInterface.blob``.
+        lifetime_ref: keeps the actor alive; None: this handle does not.
+    """
     client = RUNTIME.require().actor_client(actor_id)
     return ActorHandle(client, ActorInterface.from_blob(handle_blob), lifetime_ref)
 
 
 class ActorMethod:
-    """A method of an actor, with one set of options."""
+    """A method of an actor, with one set of options: ``handle.method`` or
+    ``handle.method.options(...)``. Programs do not make one of ``client``, ``interface``, ``name``,
+    ``options`` and ``lifetime_ref`` themselves."""
 
     __slots__ = (
         "_arity",
@@ -534,6 +574,7 @@ def method(*args: Any, **kwargs: Any) -> Any:
     ...         return divmod(a, b)
 
     Args:
+        *args: the method, when used without options.
         **kwargs: num_returns, concurrency_group, max_task_retries (-1: without limit),
             retry_exceptions, enable_task_events.
 
@@ -560,8 +601,20 @@ def exit_actor() -> NoReturn:
     ``atexit`` handlers run. The call that exits, calls that wait and later ones raise
     ActorDiedError at their callers.
 
+    >>> import ray
+    >>> @ray.remote
+    ... class Guest:
+    ...     def leave(self):
+    ...         ray.actor.exit_actor()
+    >>> try:
+    ...     ray.get(Guest.remote().leave.remote())
+    ... except ray.exceptions.ActorDiedError:
+    ...     print("gone")
+    gone
+
     Raises:
         TypeError: outside an actor.
+        AsyncioActorExit, SystemExit: what ends an asynchronous, or other, actor: not to be caught.
 
     Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.actor.exit_actor.html, conformance
     actors/test_actor_failures.py::test_exit_actor.

@@ -40,6 +40,9 @@ class RayError(Exception):
     def from_bytes(b: bytes) -> RayError:
         """The exception that ``to_bytes`` was called on.
 
+        Args:
+            b: what that returned. Unpickled, so it must come from somebody who is trusted.
+
         Raises:
             ValueError: other bytes.
         """
@@ -402,21 +405,33 @@ class ActorUnavailableError(RayActorError):
 
 
 class ActorAlreadyExistsError(ValueError, RayError):
-    """There is an actor of this name in the namespace already."""
+    """There is an actor of this name in the namespace already.
+
+    Args:
+        error_message: which name and namespace.
+    """
 
     def __init__(self, error_message: str) -> None:
         self.error_message = error_message
 
 
 class ActorHandleNotFoundError(ValueError, RayError):
-    """A handle is used in a session that does not know its actor."""
+    """A handle is used in a session that does not know its actor.
+
+    Args:
+        error_message: which actor.
+    """
 
     def __init__(self, error_message: str) -> None:
         self.error_message = error_message
 
 
 class ActorUnschedulableError(RayError):
-    """No node will ever be able to hold the actor, as its options demand it."""
+    """No node will ever be able to hold the actor, as its options demand it.
+
+    Args:
+        error_message: why.
+    """
 
     def __init__(self, error_message: str) -> None:
         self.error_message = error_message
@@ -580,7 +595,11 @@ class OufOfBandObjectRefSerializationException(RayError):
 
 
 class NodeDiedError(RayError):
-    """The node that ran the task has died."""
+    """The node that ran the task has died.
+
+    Args:
+        message: which node, and why.
+    """
 
     def __init__(self, message: str) -> None:
         self.message = message
@@ -598,7 +617,11 @@ class LocalRayletDiedError(RayError):
 
 
 class OutOfMemoryError(RayError):
-    """The worker was ended because the node was running out of memory."""
+    """The worker was ended because the node was running out of memory.
+
+    Args:
+        message: the figures.
+    """
 
     def __init__(self, message: str) -> None:
         self.message = message
@@ -627,7 +650,11 @@ class TaskPlacementGroupRemoved(RayError):
 
 
 class TaskUnschedulableError(RayError):
-    """No node will ever be able to run the task, as its options demand it."""
+    """No node will ever be able to run the task, as its options demand it.
+
+    Args:
+        error_message: why.
+    """
 
     def __init__(self, error_message: str) -> None:
         self.error_message = error_message
@@ -637,7 +664,11 @@ class TaskUnschedulableError(RayError):
 
 
 class AuthenticationError(RayError):
-    """The cluster did not accept the token of this process."""
+    """The cluster did not accept the token of this process.
+
+    Args:
+        message: what it said.
+    """
 
     def __init__(self, message: str) -> None:
         self.message = message

@@ -81,6 +81,10 @@ class JobConfig:
     def set_metadata(self, key: str, value: str) -> None:
         """Adds a fact about the job.
 
+        Args:
+            key: its name.
+            value: the fact.
+
         Raises:
             TypeError: not strings.
         """
@@ -131,21 +135,25 @@ class JobConfig:
         self._default_actor_lifetime = default_actor_lifetime
 
     def set_py_logging_config(self, logging_config: LoggingConfig | None = None) -> None:
-        """Sets how the job's processes log."""
+        """Sets how the job's processes log; ``logging_config`` of None: as Python does by
+        default."""
         self.py_logging_config = logging_config
 
     def ensure_logging_config(self, logging_config: LoggingConfig | None = None) -> None:
-        """Sets how the job's processes log, unless that is set already."""
+        """Sets how the job's processes log to ``logging_config``, unless that is set already."""
         if self.py_logging_config is None:
             self.py_logging_config = logging_config
 
     @classmethod
     def from_json(cls, job_config_json: Mapping[str, Any]) -> JobConfig:
-        """A configuration from a JSON object, parsed: arguments of the constructor by name. Other
-        keys are ignored.
+        """A configuration from a JSON object.
 
         >>> JobConfig.from_json({"ray_namespace": "shop"}).ray_namespace
         'shop'
+
+        Args:
+            job_config_json: the object, parsed: arguments of the constructor by name. Other keys
+                are ignored.
 
         Raises:
             TypeError, ValueError: as the constructor.

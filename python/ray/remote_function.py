@@ -40,7 +40,8 @@ _CALLERS_MAX = 64
 class TaskCaller(Generic[P, R]):
     """A function with one set of options: what can be decided before a call is decided here.
 
-    ``RemoteFunction.options`` returns one; a RemoteFunction is one for its own options.
+    ``RemoteFunction.options`` returns one; a RemoteFunction is one for its own options. Programs do
+    not make one of ``definition``, ``arity`` and ``options`` themselves.
     """
 
     def __init__(self, definition: Definition, arity: Arity, options: Mapping[str, Any]) -> None:
@@ -145,6 +146,21 @@ class RemoteFunction(TaskCaller[P, R]):
     Made by ``@ray.remote``; call it with ``.remote(...)``. It can be passed to tasks and actors
     like any value.
 
+    >>> import ray
+    >>> @ray.remote
+    ... def add(a, b):
+    ...     return a + b
+    >>> ray.get(add.options(name="sum").remote(1, b=2))
+    3
+
+    Args:
+        function: the plain function.
+        options: as ``RemoteFunction.options`` takes them.
+
+    Raises:
+        ValueError: an ``async def`` function, an unknown option or a bad value.
+        TypeError: an option of a wrong type.
+
     Threads: any. The function is pickled at the first call in a session, in the calling thread.
 
     Source: https://docs.ray.io/en/latest/ray-core/tasks.html, conformance core/test_core_tasks.py.
@@ -221,8 +237,8 @@ class RemoteFunction(TaskCaller[P, R]):
 
 
 def pickle_exception_types(retry_exceptions: bool | list[Any] | tuple[Any, ...] | None) -> bytes:
-    """The ``exception_types`` of a TaskTemplate: which exceptions are retried, b"" for all of
-    them."""
+    """The ``exception_types`` of a TaskTemplate, b"" for all of them, of the option
+    ``retry_exceptions``."""
     if not retry_exceptions or isinstance(retry_exceptions, bool):
         return b""
     return pickle_definition(tuple(retry_exceptions), "the option retry_exceptions")[0]

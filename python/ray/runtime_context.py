@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ray._devices import assigned_devices
-from ray._raylet import ActorID, JobID, NodeID, PlacementGroupID, TaskID
+from ray._ids import ActorID, JobID, NodeID, PlacementGroupID, TaskID
 from ray._runtime import RUNTIME
 from ray._runtime_env.resolution import current_environment_text
 from ray.actor import ActorHandle, rebuild_handle
@@ -32,6 +32,11 @@ CURRENT_CALL: contextvars.ContextVar[Call | None] = contextvars.ContextVar(
 class RuntimeContext:
     """What is known of the process, task and actor that runs. Get it with
     ``ray.get_runtime_context()``.
+
+    >>> import ray
+    >>> context = ray.get_runtime_context()
+    >>> len(context.get_job_id()), len(context.get_node_id()), context.get_task_id()
+    (8, 56, None)
 
     Ids are in hex. Threads: any; what is said of the task holds for the calling thread (or
     coroutine).
@@ -290,6 +295,13 @@ def _warn_deprecated(name: str, instead: str) -> None:
 def get_runtime_context() -> RuntimeContext:
     """Where this code runs. Starts a session if there is none.
 
+    >>> import ray
+    >>> @ray.remote
+    ... def name():
+    ...     return ray.get_runtime_context().get_task_name()
+    >>> ray.get(name.remote())
+    'name'
+
     Source:
         https://docs.ray.io/en/latest/ray-core/api/doc/ray.runtime_context.get_runtime_context.html.
     """
@@ -298,6 +310,10 @@ def get_runtime_context() -> RuntimeContext:
 
 def get_gpu_ids() -> list[int | str]:
     """Ids of the GPUs that the running task or actor holds; none in the driver.
+
+    >>> import ray
+    >>> ray.get_gpu_ids()
+    []
 
     Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.get_gpu_ids.html.
     """

@@ -12,9 +12,7 @@ def install_if_missing():
     if "ray._raylet" in sys.modules or any(_is_built(folder) for folder in folders):
         return
     module = types.ModuleType("ray._raylet")
-    for name in ("ActorID", "JobID", "NodeID", "PlacementGroupID", "TaskID"):
-        setattr(module, name, type(name, (), {}))
-    for name in ("UniqueID", "WorkerID", "ReadyQueue", "TaskTemplate"):
+    for name in ("ReadyQueue", "TaskTemplate"):
         setattr(module, name, type(name, (), {}))
     module.ObjectRef = type("ObjectRef", (), {"__class_getitem__": classmethod(lambda c, i: c)})
     module.SystemError = type("SystemError", (Exception,), {})

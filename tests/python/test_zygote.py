@@ -100,7 +100,9 @@ def raylet(tmp_path):
 def test_worker_runs_and_its_exit_is_reported(raylet):
     pid = raylet.fork(11, "exit")
     exited = {"event": "exited", "pid": pid, "token": 11, "exit_code": 7, "signal": None}
-    assert raylet.event() == exited
+    event = raylet.event()
+    assert event.pop("peak_memory_bytes") > 1_000_000
+    assert event == exited
     assert raylet.log(pid, "out") == "token 11\n"
     assert raylet.log(pid, "err") == f"pid {pid}\n"
 
@@ -109,7 +111,9 @@ def test_death_by_a_signal_is_reported(raylet):
     pid = raylet.fork(1, "sleep")
     os.kill(pid, signal.SIGKILL)
     exited = {"event": "exited", "pid": pid, "token": 1, "exit_code": None, "signal": 9}
-    assert raylet.event() == exited
+    event = raylet.event()
+    assert event.pop("peak_memory_bytes") > 0
+    assert event == exited
 
 
 def test_exception_ends_the_worker_with_a_traceback(raylet):

@@ -463,7 +463,7 @@ class Core {
       out["task_name"] = task->task_template->name;
       out["actor_id"] = py::bytes();
       out["attempt"] = task->attempt;
-      out["cancelled"] = task->call != nullptr && task->call->cancelled;
+      out["cancelled"] = task->call != nullptr && task->call->cancelled.load();
       if (const auto& callable = task->task_template->loaded; callable != nullptr) {
         out["function"] =
             py::reinterpret_borrow<py::object>(static_cast<PyObject*>(callable.get()));

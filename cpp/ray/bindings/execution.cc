@@ -172,7 +172,9 @@ bool Execution::RunToReply(const IncomingCallPtr& call) {
       session_->Abandon(call);
       return false;
     }
-    if (call->task_template->num_returns < 0) {
+    if (call->cancelled) {  // it went on, but nobody wants what it made
+      ReplyException(call, TaskCancelled(*call));
+    } else if (call->task_template->num_returns < 0) {
       RunStream(call, value);
     } else {
       ReplyValue(call, value);
@@ -408,6 +410,7 @@ struct Execution::AsyncCall {
   }
   void Reply(const py::object& value) {
     if (!End()) return;
+    if (call->cancelled) return execution->ReplyException(call, TaskCancelled(*call));
     try {
       execution->ReplyValue(call, value);
     } catch (py::error_already_set& failure) {
@@ -507,7 +510,7 @@ void RegisterExecution(py::module_& module) {
           "task_id",
           [](const AsyncCall& self) { return py::bytes(self.call->task_id.BinaryString()); })
       .def_property_readonly("cancelled",
-                             [](const AsyncCall& self) { return self.call->cancelled; })
+                             [](const AsyncCall& self) { return self.call->cancelled.load(); })
       .def_property_readonly(
           "is_stream",
           [](const AsyncCall& self) { return self.call->task_template->num_returns < 0; })

@@ -5,7 +5,6 @@
 #include "ray/bindings/core_object.h"
 #include "ray/bindings/errors.h"
 #include "ray/bindings/execution.h"
-#include "ray/bindings/id_types.h"
 #include "ray/bindings/object_ref.h"
 #include "ray/bindings/object_stream.h"
 #include "ray/bindings/python_state.h"
@@ -30,7 +29,6 @@ PYBIND11_MODULE(_raylet, module) {
   State().pickle_dumps = pickle.attr("dumps");
   State().pickle_loads = pickle.attr("loads");
   ray::bindings::RegisterErrors(module);
-  ray::bindings::RegisterIdTypes(module);
   ray::bindings::RegisterObjectRef(module);
   ray::bindings::RegisterObjectStream(module);
   ray::bindings::RegisterValueCodec(module);

@@ -1,7 +1,10 @@
 #include "ray/bindings/object_ref.h"
 
+#include <cstring>
+#include <string>
 #include <string_view>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "ray/bindings/errors.h"
 #include "ray/bindings/python_state.h"
@@ -77,6 +80,15 @@ py::object Reduce(const py::object& self) {
   return py::make_tuple(py::reinterpret_borrow<py::object>(rebuild_function), arguments);
 }
 
+ObjectRef* FromBinary(const py::bytes& binary) {
+  auto id = ValueOrRaise(base::ObjectId::FromBinary(std::string_view(binary)));
+  return new ObjectRef(id, nullptr, nullptr);
+}
+
+py::object MakeId(const char* type, const std::string& binary) {
+  return py::module_::import("ray._ids").attr(type)(py::bytes(binary));
+}
+
 }  // namespace
 
 CollectingScope::CollectingScope(CollectedReferences* into) : outer_(collector) {
@@ -110,23 +122,41 @@ ObjectRef& AsObjectRef(PyObject* object) {
 
 void RegisterObjectRef(py::module_& module) {
   py::class_<ObjectRef> type(module, "ObjectRef", py::is_final());
-  type.def(py::init([](const py::bytes& binary) {
-             auto id = ValueOrRaise(base::ObjectId::FromBinary(std::string_view(binary)));
-             return new ObjectRef(id, nullptr, nullptr);
-           }),
-           py::arg("binary"))
+  type.def(py::init(&FromBinary), py::arg("binary"))
       .def("binary", [](const ObjectRef& self) { return py::bytes(self.id().BinaryString()); })
       .def("hex", [](const ObjectRef& self) { return self.id().Hex(); })
       .def("is_nil", [](const ObjectRef& self) { return self.id().IsNil(); })
       .def("owner_address", [](const ObjectRef& self) { return OwnerBytes(self); })
       .def("task_id",
-           [module](const ObjectRef& self) {
-             return module.attr("TaskID")(py::bytes(base::TaskOf(self.id()).BinaryString()));
+           [](const ObjectRef& self) {
+             return MakeId("TaskID", base::TaskOf(self.id()).BinaryString());
            })
       .def("job_id",
-           [module](const ObjectRef& self) {
+           [](const ObjectRef& self) {
              auto job = base::JobOf(base::ActorOf(base::TaskOf(self.id())));
-             return module.attr("JobID")(py::bytes(job.BinaryString()));
+             return MakeId("JobID", job.BinaryString());
+           })
+      .def_static("from_binary", &FromBinary, py::arg("id_bytes"))
+      .def_static(
+          "from_hex",
+          [](const std::string& text) {
+            std::string bytes = absl::HexStringToBytes(text);
+            if (absl::BytesToHexString(bytes) != text) {
+              throw py::value_error(absl::StrCat("'", text, "' is no hex form of an ObjectRef"));
+            }
+            return FromBinary(py::bytes(bytes));
+          },
+          py::arg("hex_id"))
+      .def_static("from_random",
+                  [] { return new ObjectRef(base::ObjectId::Random(), nullptr, nullptr); })
+      .def_static("nil", [] { return new ObjectRef(base::ObjectId::Nil(), nullptr, nullptr); })
+      .def_static("size", [] { return base::ObjectId::kSize; })
+      // The same in every process, unlike __hash__.
+      .def("redis_shard_hash",
+           [](const ObjectRef& self) {
+             uint64_t first = 0;
+             std::memcpy(&first, self.id().BinaryString().data(), sizeof first);
+             return first;
            })
       .def("__eq__",
            [](const ObjectRef& self, const py::object& other) {

@@ -196,8 +196,6 @@ void CoreWorker::Shutdown() {
   // Runs what the closes left: every pending reply is answered with "cancelled".
   while (loop_.Poll(absl::ZeroDuration()) > 0) {
   }
-  absl::MutexLock lock(&message_mutex_);
-  messages_.clear();
 }
 
 CoreWorker::Identity CoreWorker::identity() const {

@@ -9,6 +9,7 @@
 // Threads: thread-compatible; the core worker's mutex.   Errors: none.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -51,7 +52,7 @@ struct IncomingCall {
   uint32_t fetching = 0;  // arguments under way
   BufferPtr
       argument_error;  // an argument's error or loss: the call is answered with it and does not run
-  bool cancelled = false;
+  std::atomic<bool> cancelled{false};
   bool interruptible = false;  // runs in a thread that a cancel may interrupt
   int64_t started_nanos = 0;
   uint64_t items_consumed = 0;  // streaming: what the reader has read

@@ -128,6 +128,17 @@ class UnboundMethod:
 class ClassMethodNode(DAGNode):
     """A call of an actor, or one of the several results of such a call.
 
+    >>> import ray
+    >>> @ray.remote
+    ... class Adder:
+    ...     def __init__(self, start):
+    ...         self.start = start
+    ...     def add(self, x):
+    ...         return self.start + x
+    >>> call = Adder.bind(10).add.bind(5)
+    >>> call.get_method_name(), ray.get(call.execute())
+    ('add', 15)
+
     Args:
         method_name: which method.
         method_args: positional arguments; nodes in them become their results. For one of several

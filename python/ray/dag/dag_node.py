@@ -164,8 +164,8 @@ class DAGNode(DAGNodeBase):
         predicate_fn: Callable[[DAGNode], bool],
         apply_fn: Callable[[DAGNode], Any],
     ) -> Any:
-        """A copy of any value with ``apply_fn(node)`` for those nodes directly inside it that
-        ``predicate_fn`` holds for."""
+        """A copy of any value, ``source_input_list``, with ``apply_fn(node)`` for those nodes
+        directly inside it that ``predicate_fn`` holds for."""
         return NestedNodes(source_input_list).replace(
             lambda node: apply_fn(node) if predicate_fn(node) else node
         )

@@ -37,7 +37,7 @@ class InputNode(DAGNode):
         _other_args_to_resolve: of a copy.
 
     Raises:
-        ValueError: any other argument was given.
+        ValueError: ``*args`` or ``**kwargs``, any other argument, was given.
 
     Source: https://docs.ray.io/en/latest/ray-core/ray-dag.html, conformance
     actors/test_context_metrics_dag.py::test_graph_with_several_inputs.
@@ -60,7 +60,7 @@ class InputNode(DAGNode):
         return self.input_type.__name__ if isinstance(self.input_type, type) else None
 
     def set_context(self, key: str, val: Any) -> None:
-        """Sets an entry of ``get_other_args_to_resolve()``."""
+        """Sets the entry ``key`` of ``get_other_args_to_resolve()`` to ``val``."""
         self._others[key] = val
 
     def __enter__(self) -> InputNode:
@@ -115,6 +115,10 @@ class InputNode(DAGNode):
 
 class InputAttributeNode(DAGNode):
     """Stands for a part of a graph's input; see InputNode.
+
+    >>> with InputNode() as x:
+    ...     x["factor"].key
+    'factor'
 
     Args:
         dag_input_node: the whole input.

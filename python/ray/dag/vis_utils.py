@@ -12,6 +12,15 @@ def plot(dag: DAGNode, to_file: str | None = None) -> Any:
 
     Needs the package ``pydot`` and Graphviz.
 
+    >>> import ray
+    >>> from ray.dag import InputNode, plot
+    >>> @ray.remote
+    ... def double(x):
+    ...     return 2 * x
+    >>> with InputNode() as x:
+    ...     graph = double.bind(x)
+    >>> picture = plot(graph, "graph.png")  # doctest: +SKIP
+
     Args:
         dag: the last node of the graph.
         to_file: path of the picture to write; the ending says the format. None: nothing is written.

@@ -235,6 +235,9 @@ class RuntimeEnv(dict[str, Any]):
     def get_extension(self, key: str) -> str | None:
         """A field of those that only the runtime sets.
 
+        Args:
+            key: its name.
+
         Raises:
             ValueError: not the name of such a field.
 
@@ -265,7 +268,8 @@ class RuntimeEnv(dict[str, Any]):
 
     @classmethod
     def deserialize(cls, serialized_runtime_env: str) -> RuntimeEnv:
-        """What ``serialize`` made text of. It is not checked again.
+        """The environment that ``serialize`` made ``serialized_runtime_env`` of. It is not checked
+        again.
 
         >>> RuntimeEnv.deserialize('{"env_vars": {"A": "1"}}')
         {'env_vars': {'A': '1'}}

@@ -44,6 +44,14 @@ __all__ = [
 def list_named_actors(all_namespaces: bool = False) -> list[Any]:
     """The named actors that are alive. Blocks for one request to the GCS.
 
+    >>> import ray
+    >>> @ray.remote
+    ... class Clerk:
+    ...     pass
+    >>> clerk = Clerk.options(name="clerk").remote()
+    >>> "clerk" in list_named_actors()
+    True
+
     Args:
         all_namespaces: those of every namespace, not only of this job's.
 
@@ -62,6 +70,10 @@ def list_named_actors(all_namespaces: bool = False) -> list[Any]:
 
 def get_node_ip_address(address: str | None = None) -> str:
     """The address of this node. Does not block.
+
+    >>> import ray
+    >>> get_node_ip_address() == ray.nodes()[0]["NodeManagerAddress"]
+    True
 
     Args:
         address: "HOST:PORT" of a machine that the node talks to: the answer is the node's address
@@ -89,5 +101,9 @@ def get_node_ip_address(address: str | None = None) -> str:
 
 def get_node_instance_id() -> str:
     """The cloud provider's id of this machine, as the variable RAY_CLOUD_INSTANCE_ID says; ""
-    without it."""
+    without it.
+
+    >>> get_node_instance_id() == os.environ.get("RAY_CLOUD_INSTANCE_ID", "")
+    True
+    """
     return os.environ.get("RAY_CLOUD_INSTANCE_ID", "")

@@ -71,7 +71,8 @@ class ActorPool:
         return self._map(fn, values, self.get_next)
 
     def map_unordered(self, fn: CallActor[V], values: Iterable[V]) -> Iterator[Any]:
-        """As ``map``, but yields the results in the order in which they become ready."""
+        """As ``map(fn, values)``, but yields the results in the order in which they become
+        ready."""
         return self._map(fn, values, self.get_next_unordered)
 
     def submit(self, fn: CallActor[V], value: V) -> None:
@@ -151,6 +152,9 @@ class ActorPool:
 
     def push(self, actor: ActorHandle[Any]) -> None:
         """Adds an actor to the pool.
+
+        Args:
+            actor: its handle.
 
         Raises:
             ValueError: it is in the pool already.

@@ -72,12 +72,26 @@ def log_once(key: str) -> bool:
 
 def disable_log_once_globally() -> None:
     """From now on ``log_once`` is False for every key: such messages are not logged in this
-    process."""
+    process.
+
+    >>> import ray
+    >>> @ray.remote
+    ... def is_logged_here():
+    ...     disable_log_once_globally()
+    ...     return log_once("an example of disable_log_once_globally")
+    >>> ray.get(is_logged_here.remote())
+    False
+    """
     _KEYS.disable()
 
 
 def enable_periodic_logging() -> None:
-    """From now on ``log_once`` is True again for each key once in a minute."""
+    """From now on ``log_once`` is True again for each key once in a minute.
+
+    >>> enable_periodic_logging()
+    >>> log_once("an example of periodic logging"), log_once("an example of periodic logging")
+    (True, False)
+    """
     _KEYS.repeat()
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ray import _raylet
 from ray._labels import NODE_ID_LABEL_KEY as NODE_ID_LABEL_KEY
 from ray._labels import parse_label_selector
-from ray._raylet import NodeID, PlacementGroupID
+from ray._ids import NodeID, PlacementGroupID
 from ray._runtime import RUNTIME
 from ray.exceptions import RaySystemError
 
@@ -172,6 +172,7 @@ def placement_group(
 
     Raises:
         ValueError: bundles, strategy, lifetime or rules that are malformed.
+        TypeError: the name is not a string.
         RaySystemError: the name is taken.
 
     Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.util.placement_group.html,
@@ -212,7 +213,8 @@ def validate_placement_group(
     bundle_label_selector: list[dict[str, str]] | None = None,
     topology_strategy: Any = None,
 ) -> bool:
-    """Checks the arguments of ``placement_group``, which see. Does not block.
+    """Checks ``bundles``, ``strategy``, ``lifetime``, ``bundle_label_selector`` and
+    ``topology_strategy`` as arguments of ``placement_group``, which see. Does not block.
 
     >>> from ray.util.placement_group import validate_placement_group
     >>> validate_placement_group([{"CPU": 1}])
@@ -335,6 +337,9 @@ def get_placement_group(placement_group_name: str) -> PlacementGroup:
     True
     >>> remove_placement_group(group)
 
+    Args:
+        placement_group_name: the name.
+
     Raises:
         ValueError: there is no such group, or the name is empty.
 
@@ -422,10 +427,18 @@ def get_current_placement_group() -> PlacementGroup | None:
 
 
 def check_placement_group_index(placement_group: PlacementGroup, bundle_index: int) -> None:
-    """Raises ValueError unless the group has this bundle; -1 stands for any.
+    """Raises an error unless the group has this bundle.
 
     >>> from ray.util.placement_group import PlacementGroup, check_placement_group_index
     >>> check_placement_group_index(PlacementGroup.empty(), -1)
+
+    Args:
+        placement_group: the group; the empty one has no bundles.
+        bundle_index: which bundle; -1: any.
+
+    Raises:
+        ValueError: the group has no such bundle.
+        TypeError: not a placement group.
 
     Source: conformance cluster/test_placement_groups.py::test_requests_that_cannot_fit_the_group.
     """
@@ -453,6 +466,9 @@ def check_fits(
         bundle_index: which bundle; -1: any.
         demand: by resource name.
         name: of the task or actor, for the message.
+
+    Raises:
+        ValueError: no bundle can hold it.
 
     Source: conformance cluster/test_placement_groups.py::test_requests_that_cannot_fit_the_group.
     """

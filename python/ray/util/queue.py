@@ -96,7 +96,7 @@ class Queue:
         _get(self._put(item, block, timeout))
 
     async def put_async(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
-        """As ``put``, for coroutines."""
+        """As ``put(item, block, timeout)``, for coroutines."""
         await _get_async(self._put(item, block, timeout))
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
@@ -115,7 +115,7 @@ class Queue:
         return _get(self._take(block, timeout))
 
     async def get_async(self, block: bool = True, timeout: float | None = None) -> Any:
-        """As ``get``, for coroutines. One that is cancelled takes no item."""
+        """As ``get(block, timeout)``, for coroutines. One that is cancelled takes no item."""
         return await _get_async(self._take(block, timeout))
 
     def put_nowait(self, item: Any) -> None:

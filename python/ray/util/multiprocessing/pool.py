@@ -443,7 +443,8 @@ class Pool:
         callback: Callable[[list[Any]], Any] | None = None,
         error_callback: Callable[[Exception], Any] | None = None,
     ) -> AsyncResult:
-        """As ``map``, but does not block; the callbacks are as for ``apply_async``."""
+        """As ``map(func, iterable, chunksize)``, but does not block; ``callback`` and
+        ``error_callback`` are as for ``apply_async``."""
         chunks = self._submit_all(func, iterable, chunksize, unpack=False)
         return AsyncResult(chunks, callback, error_callback)
 
@@ -453,7 +454,8 @@ class Pool:
         iterable: Iterable[Iterable[Any]],
         chunksize: int | None = None,
     ) -> list[Any]:
-        """As ``map``, but each item holds the arguments of a call: ``func(*item)``."""
+        """As ``map(func, iterable, chunksize)``, but each item holds the arguments of a call:
+        ``func(*item)``."""
         chunks = self._submit_all(func, iterable, chunksize, unpack=True)
         return AsyncResult(chunks).get()  # type: ignore[no-any-return]
 
@@ -464,7 +466,8 @@ class Pool:
         callback: Callable[[list[Any]], Any] | None = None,
         error_callback: Callable[[Exception], Any] | None = None,
     ) -> AsyncResult:
-        """As ``starmap``, but does not block; the callbacks are as for ``apply_async``."""
+        """As ``starmap(func, iterable)``, but does not block; ``callback`` and ``error_callback`` are
+        as for ``apply_async``."""
         chunks = self._submit_all(func, iterable, None, unpack=True)
         return AsyncResult(chunks, callback, error_callback)
 
@@ -487,7 +490,7 @@ class Pool:
     def imap_unordered(
         self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int | None = 1
     ) -> UnorderedIMapIterator:
-        """As ``imap``, but the results come as they become ready."""
+        """As ``imap(func, iterable, chunksize)``, but the results come as they become ready."""
         self._check_running()
         return UnorderedIMapIterator(self, func, iterable, chunksize)
 
