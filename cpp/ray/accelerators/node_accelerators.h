@@ -70,7 +70,7 @@ class NodeAccelerators {
   const Share* Find(std::string_view resource) const;
   static std::vector<std::string> IdsOf(const Share& share, const std::vector<uint32_t>& indices);
 
-  const Host host_;
+  Host host_;
   std::map<std::string, Share, std::less<>> shares_;  // by resource
   std::vector<std::string> warnings_;
 };

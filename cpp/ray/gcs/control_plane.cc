@@ -127,8 +127,6 @@ absl::Status ControlPlane::Dispatch(const NodeId& node, const v1::NodeMessage& m
       return actors_.OnWorkerDied(node, message.worker_died());
     case v1::NodeMessage::kWatchActor:
       return actors_.OnWatchActor(node, message.watch_actor());
-    case v1::NodeMessage::kBundlesPrepared:
-      return absl::OkStatus();
     case v1::NodeMessage::kRegister:
       return absl::InvalidArgumentError("a node registers once a channel");
     case v1::NodeMessage::MESSAGE_NOT_SET:

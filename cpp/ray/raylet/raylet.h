@@ -70,7 +70,7 @@ class Raylet {
 
  private:
   Raylet(net::EventLoop* loop, const base::Clock* clock, base::Config config, NodeIdentity identity,
-         Events events);
+         accelerators::NodeAccelerators accelerators, Events events);
 
   // Parts.
   absl::Status OpenStore(uint64_t capacity_bytes);
