@@ -21,7 +21,7 @@ import timing
 
 HERE = pathlib.Path(__file__).resolve().parent
 REFERENCE = "ray==2.60.0"
-GROUPS = ("start", "tasks", "actors", "objects")
+GROUPS = ("start", "tasks", "actors", "groups", "objects")
 
 
 @dataclasses.dataclass(frozen=True)

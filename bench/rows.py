@@ -28,6 +28,7 @@ import numpy as np
 import timing
 
 import ray
+import ray.util
 
 
 @dataclasses.dataclass(frozen=True)
@@ -362,6 +363,23 @@ def actor_start(size):
 def wait_for_exit(pids: list[int]) -> None:
     while any(os.path.exists(f"/proc/{pid}") for pid in pids):
         time.sleep(0.01)
+
+
+# --- Placement groups.
+
+
+@rate("placement groups created and removed", "groups")
+def placement_groups(size):
+    count = max(1, size.batch // 10)
+
+    def create_and_remove():
+        groups = [ray.util.placement_group([{"CPU": 0.001}]) for _ in range(count)]
+        for group in groups:
+            group.wait(30)
+        for group in groups:
+            ray.util.remove_placement_group(group)
+
+    return create_and_remove, count
 
 
 # --- Objects.

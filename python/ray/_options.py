@@ -90,7 +90,7 @@ def _num_returns(name: str, value: int | str | None) -> None:
     is_count = isinstance(value, int) and value >= 0
     if not (value is None or is_count or value in ("dynamic", "streaming")):
         raise ValueError(
-            f"The keyword {name!r} only accepts None, a non-negative integer, \"streaming\" or"
+            f'The keyword {name!r} only accepts None, a non-negative integer, "streaming" or'
             f' "dynamic", not {value!r}.'
         )
 

@@ -20,7 +20,7 @@ using wire::v1::WaitPlacementGroup;
 
 namespace {
 
-// Before a watched group is asked for again when the GCS did not answer.
+// Before the GCS is asked again when it did not answer.
 constexpr absl::Duration kAskAgain = absl::Seconds(1);
 // In one call.
 constexpr size_t kChangesMax = 1000;
@@ -118,7 +118,12 @@ void PlacementGroupRelay::OnChanged(
   for (int i = 0; i < static_cast<int>(sent_); ++i) {
     StatusReply result = ToStatusReply(reply.status());
     if (reply.ok() && i < reply->results_size()) result = reply->results(i);
-    if (changes_.front().responder.has_value()) changes_.front().responder->Send(result);
+    Change& change = changes_.front();
+    if (change.responder.has_value()) {
+      change.responder->Send(result);
+    } else if (!reply.ok()) {
+      RemoveLater(std::move(change));
+    }
     changes_.pop_front();
   }
   changes_done_ += sent_;
@@ -128,6 +133,14 @@ void PlacementGroupRelay::OnChanged(
     questions_.pop_front();
     run();
   }
+}
+
+// Who asked for it believes that it is done.
+void PlacementGroupRelay::RemoveLater(Change change) {
+  loop_->RunAfter(
+      kAskAgain, [this, change = std::move(change), alive = std::weak_ptr<bool>(alive_)]() mutable {
+        if (!alive.expired()) Queue(std::move(change.message), std::nullopt);
+      });
 }
 
 void PlacementGroupRelay::AfterChanges(Deferred run) {

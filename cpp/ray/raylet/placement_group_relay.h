@@ -1,9 +1,9 @@
 // What clients ask about placement groups: relayed to the GCS.
 //
 // Creations and removals go to the GCS in one order and one call at a time, with all that has come
-// meanwhile in the next. A removal is answered once it is in that order, a creation once the GCS
-// has it. Questions are held back until the GCS knows all that came before them; that a group is
-// created is often known here.
+// meanwhile in the next. A removal is answered once it is in that order, and sent until the GCS
+// has it; a creation is answered once the GCS has it. Questions are held back until the GCS knows
+// all that came before them; that a group is created is often known here.
 //
 // Owner: Raylet.   Threads: loop-bound.   Errors: those of the GCS travel in the replies.
 // Frames: CREATE_PLACEMENT_GROUP, REMOVE_PLACEMENT_GROUP, WAIT_PLACEMENT_GROUP,
@@ -65,6 +65,7 @@ class PlacementGroupRelay {
   void Queue(gcs::v1::PlacementGroupChange change, std::optional<Responder> responder);
   void SendChanges();
   void OnChanged(const absl::StatusOr<gcs::v1::ChangePlacementGroupsReply>& reply);
+  void RemoveLater(Change change);
   void AfterChanges(Deferred run);
   void Answer(const std::shared_ptr<Waiting>& waiting);
   void AskAndAnswer(const std::shared_ptr<Waiting>& waiting);

@@ -305,7 +305,8 @@ def remove_placement_group(placement_group: PlacementGroup) -> None:
     >>> group = placement_group([{"CPU": 1}])
     >>> remove_placement_group(group)
 
-    Does not wait until all of that has happened. Nothing happens to a group that is removed already.
+    Does not wait until all of that has happened. Nothing happens to a group that is removed
+    already.
 
     Args:
         placement_group: the group. Actors in it raise ActorDiedError, tasks that run in it

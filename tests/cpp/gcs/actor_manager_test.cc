@@ -784,5 +784,140 @@ TEST_F(ActorManagerTest, RefusesMalformedMessages) {
       actors_->OnActorCreated(node_, Outcome(id, v1::ActorCreated::CREATED))));  // no address
 }
 
+// -- where it may run
+
+class ActorsInGroupsTest : public ActorManagerTest {
+ protected:
+  // A group of one bundle with two CPUs, placed on node_.
+  base::PlacementGroupId MakeGroup(bool placed = true) {
+    const auto id = base::NewPlacementGroupId(job_);
+    wire::v1::PlacementGroupSpec spec;
+    spec.set_placement_group_id(id.BinaryString());
+    spec.set_strategy(wire::v1::PACK);
+    *spec.add_bundles()->mutable_resources() = Resources({{"CPU", 2}});
+    EXPECT_TRUE(groups_->Create(spec, "job_namespace").ok());
+    if (placed) Prepared(id);
+    sender_.Clear();
+    return id;
+  }
+  void Prepared(const base::PlacementGroupId& id) {
+    v1::BundlesPrepared answer;
+    answer.set_placement_group_id(id.BinaryString());
+    answer.set_attempt(1);
+    answer.set_ok(true);
+    ASSERT_TRUE(groups_->OnBundlesPrepared(node_, answer).ok());
+    actors_->PlaceWaiting();
+  }
+  ActorSpec In(const base::PlacementGroupId& group, int index = -1) {
+    ActorSpec spec = Spec();
+    auto* bundle = spec.mutable_strategy()->mutable_bundle();
+    bundle->set_placement_group_id(group.BinaryString());
+    bundle->set_bundle_index(index);
+    *spec.mutable_lifetime_resources() = spec.creation_resources();
+    return spec;
+  }
+  size_t CreationsAsked() { return sender_.Take(node_, GcsMessage::kCreateActor).size(); }
+};
+
+TEST_F(ActorsInGroupsTest, AreCreatedInABundleOnceTheGroupIs) {
+  const auto group = MakeGroup(/*placed=*/false);
+  Register(In(group));
+  EXPECT_EQ(CreationsAsked(), 0u);
+  Prepared(group);
+  const auto asked = sender_.Take(node_, GcsMessage::kCreateActor);
+  ASSERT_EQ(asked.size(), 1u);
+  EXPECT_EQ(asked[0].create_actor().spec().strategy().bundle().bundle_index(), 0);
+}
+
+TEST_F(ActorsInGroupsTest, WaitWhileOthersFillTheBundle) {
+  const auto group = MakeGroup();
+  const ActorId first = Register(In(group));
+  Register(In(group));
+  Register(In(group));
+  EXPECT_EQ(CreationsAsked(), 2u);  // although the node has room
+  Created(first, node_);
+  ASSERT_TRUE(Kill(first, /*no_restart=*/true).ok());
+  EXPECT_EQ(CreationsAsked(), 1u);
+}
+
+TEST_F(ActorsInGroupsTest, EndWithTheirGroup) {
+  const auto group = MakeGroup();
+  const ActorId lives = MakeAlive(In(group));
+  ActorSpec restartable = In(group);
+  restartable.set_restarts_max(-1);
+  const ActorId starts = Register(restartable);
+  const ActorId waits = Register(In(group));
+  const ActorId other = MakeAlive(Spec());
+  ASSERT_TRUE(groups_->Remove(group).ok());
+  for (const ActorId& id : {lives, starts, waits}) {
+    EXPECT_EQ(Info(id).state(), wire::v1::DEAD);
+    EXPECT_EQ(Info(id).death_cause(), wire::v1::GROUP_REMOVED);
+    EXPECT_THAT(Info(id).death_message(), HasSubstr(group.Hex()));
+  }
+  EXPECT_EQ(Info(other).state(), wire::v1::ALIVE);
+  EXPECT_EQ(sender_.Take(node_, GcsMessage::kKillWorker).size(), 2u);
+}
+
+TEST_F(ActorsInGroupsTest, DieAtOnceInAGroupThatIsGone) {
+  const auto group = MakeGroup();
+  ASSERT_TRUE(groups_->Remove(group).ok());
+  for (const auto& gone : {group, base::PlacementGroupId::Random()}) {
+    const ActorId id = Register(In(gone));
+    EXPECT_EQ(Info(id).state(), wire::v1::DEAD);
+    EXPECT_EQ(Info(id).death_cause(), wire::v1::GROUP_REMOVED);
+  }
+}
+
+TEST_F(ActorsInGroupsTest, KeepTheirBundleThroughARestartOfTheGcs) {
+  const auto group = MakeGroup();
+  MakeAlive(In(group, 0));
+  MakeAlive(In(group, 0));
+  Restart();
+  EXPECT_FALSE(groups_->FindRoom(group, 0, {{"CPU", 1}}).has_value());
+}
+
+TEST_F(ActorsInGroupsTest, TryAgainWhenTasksFillTheBundle) {
+  const auto group = MakeGroup();
+  const ActorId id = Register(In(group));
+  EXPECT_EQ(CreationsAsked(), 1u);
+  Fail(id, v1::ActorCreated::NO_RESOURCES);
+  Advance(absl::Milliseconds(100));
+  EXPECT_EQ(CreationsAsked(), 1u);
+}
+
+TEST_F(ActorManagerTest, HardAffinityToAMissingNodeIsUnschedulable) {
+  ActorSpec spec = Spec();
+  auto* affinity = spec.mutable_strategy()->mutable_node_affinity();
+  affinity->set_node_id(NodeId::Random().BinaryString());
+  const ActorId hard = Register(spec);
+  EXPECT_EQ(Info(hard).state(), wire::v1::DEAD);
+  EXPECT_EQ(Info(hard).death_cause(), wire::v1::UNSCHEDULABLE);
+
+  ActorSpec soft = Spec();
+  *soft.mutable_strategy() = spec.strategy();
+  soft.mutable_strategy()->mutable_node_affinity()->set_soft(true);
+  MakeAlive(soft);
+
+  // The node is there, but can never hold it.
+  ActorSpec too_large = Spec();
+  *too_large.mutable_creation_resources() = Resources({{"CPU", 100}});
+  too_large.mutable_strategy()->mutable_node_affinity()->set_node_id(node_.BinaryString());
+  EXPECT_EQ(Info(Register(too_large)).death_cause(), wire::v1::UNSCHEDULABLE);
+}
+
+TEST_F(ActorManagerTest, AnActorThatWaitsForANodeDiesWithIt) {
+  ActorSpec all = Spec();
+  *all.mutable_creation_resources() = Resources({{"CPU", 4}});
+  *all.mutable_lifetime_resources() = all.creation_resources();
+  MakeAlive(all);
+  ActorSpec spec = Spec();
+  spec.mutable_owner()->set_node_id(NodeId::Random().BinaryString());
+  spec.mutable_strategy()->mutable_node_affinity()->set_node_id(node_.BinaryString());
+  const ActorId waits = Register(spec);
+  EXPECT_EQ(Info(waits).state(), wire::v1::PENDING_CREATION);
+  KillNode(node_);
+  EXPECT_EQ(Info(waits).death_cause(), wire::v1::UNSCHEDULABLE);
+}
+
 }  // namespace
 }  // namespace ray::gcs

@@ -187,5 +187,39 @@ TEST_F(NodeManagerTest, ReportsOfUnknownNodesAreIgnored) {
   EXPECT_EQ(nodes_->ClusterState().nodes_size(), 0);
 }
 
+TEST_F(NodeManagerTest, StrategiesChooseNodes) {
+  const NodeId first = Join(4);
+  const NodeId second = Join(4);
+  const ResourceSet one{{"CPU", 1}};
+  SchedulingStrategy named;
+  named.mutable_node_affinity()->set_node_id(second.BinaryString());
+  EXPECT_EQ(nodes_->FindRoom(one, named, first), second);
+  named.mutable_node_affinity()->set_node_id(NodeId::Random().BinaryString());
+  EXPECT_EQ(nodes_->FindRoom(one, named, first), std::nullopt);
+  EXPECT_FALSE(nodes_->IsFeasible(one, named));
+  named.mutable_node_affinity()->set_soft(true);
+  EXPECT_EQ(nodes_->FindRoom(one, named, first), first);
+
+  auto on = [](const NodeId& node) {
+    SchedulingStrategy::LabelCondition condition;
+    condition.set_key("ray.io/node-id");
+    condition.set_kind(SchedulingStrategy::LabelCondition::IN);
+    condition.add_values(node.Hex());
+    return condition;
+  };
+  SchedulingStrategy labels;
+  *labels.add_preferred_labels() = on(second);
+  EXPECT_EQ(nodes_->FindRoom(one, labels, first), second);
+  *labels.add_required_labels() = on(NodeId::Random());
+  EXPECT_FALSE(nodes_->IsFeasible(one, labels));
+  *labels.add_fallback_labels()->add_conditions() = on(first);
+  EXPECT_EQ(nodes_->FindRoom(one, labels, second), first);
+
+  SchedulingStrategy spread;
+  spread.set_spread(true);
+  nodes_->ChangeHold(first, {}, one);
+  EXPECT_EQ(nodes_->FindRoom(one, spread, first), second);
+}
+
 }  // namespace
 }  // namespace ray::gcs
