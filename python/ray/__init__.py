@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 from ray import _async_refs, _raylet
 from ray._cluster import available_resources, cluster_resources, nodes
 from ray._generators import DynamicObjectRefGenerator, ObjectRefGenerator
-from ray._language import Language
-from ray._logging_config import LoggingConfig
 from ray._ids import (
     ActorClassID,
     ActorID,
@@ -22,10 +20,13 @@ from ray._ids import (
     UniqueID,
     WorkerID,
 )
+from ray._language import Language
+from ray._logging_config import LoggingConfig
 from ray._operations import cancel, get, get_actor, kill, put, remote, wait
 from ray._raylet import ObjectRef
 from ray._serialization import PythonHooks
 from ray._session import init, is_initialized, shutdown
+from ray._timeline import timeline
 from ray._version import MANTA_VERSION as __manta_version__
 from ray._version import RAY_VERSION as __version__
 from ray.actor import method
@@ -85,6 +86,7 @@ __all__ = [
     "put",
     "remote",
     "shutdown",
+    "timeline",
     "util",
     "wait",
 ]

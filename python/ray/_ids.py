@@ -1,5 +1,5 @@
-"""The ids of jobs, actors, tasks, nodes and so on. Immutable bytes with Ray's layout: an id ends with
-the id of what it belongs to (a task's with its actor's, which ends with its job's).
+"""The ids of jobs, actors, tasks, nodes and so on. Immutable bytes with Ray's layout: an id ends
+with the id of what it belongs to (a task's with its actor's, which ends with its job's).
 
 Source: the sizes that Ray 2.60 prints; names as in ``ray``'s public interface.
 """

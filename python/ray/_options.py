@@ -153,6 +153,7 @@ _COMMON: dict[str, Option] = {
     "name": Option(_TEXT, _anything),
     "num_cpus": Option(_NUMBER, _quantity),
     "num_gpus": Option(_NUMBER, _gpus),
+    "object_store_memory": Option(_NUMBER, _quantity),
     "resources": Option((dict, _NONE), _custom_resources),
     "fallback_strategy": Option((list, _NONE), check_fallback_strategy),
     "label_selector": Option((dict, _NONE), check_label_selector),
@@ -257,6 +258,7 @@ def resource_demand(options: Mapping[str, Any], default_cpus: float) -> dict[str
         "CPU": default_cpus if cpus is None else cpus,
         "GPU": options.get("num_gpus") or 0,
         "memory": options.get("memory") or 0,
+        "object_store_memory": options.get("object_store_memory") or 0,
         **(options.get("resources") or {}),
     }
     if accelerator := options.get("accelerator_type"):

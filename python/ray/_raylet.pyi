@@ -1,6 +1,8 @@
 """Types of the native module. Only conversions and the GIL live behind it; see cpp/ray/bindings."""
 
-from collections.abc import Callable, Sequence
+import asyncio
+import concurrent.futures
+from collections.abc import Callable, Generator, Sequence
 from contextvars import ContextVar
 from typing import Any, Generic, TypeVar, final
 
@@ -20,25 +22,47 @@ NODE_BINARY_NAMES: tuple[str, ...]
 @final
 class ObjectRef(Generic[T]):
     """A reference to an object that exists or will exist. Prints as ``ObjectRef(<56 hex
-    digits>)``."""
+    digits>)``; compares and hashes by the object. Made by ``.remote()`` and ``ray.put``; examples
+    are in ``ray.types``.
 
-    def __init__(self, binary: bytes) -> None: ...
+    Threads: any.   Source: https://docs.ray.io/en/latest/ray-core/objects.html, conformance
+    core/test_core_objects.py.
+    """
+
+    def __init__(self, binary: bytes) -> None:
+        """``binary`` is 28 bytes. A reference made of bytes keeps nothing alive. Raises ValueError
+        for another number of bytes."""
     @classmethod
-    def from_binary(cls, id_bytes: bytes) -> ObjectRef[Any]: ...
+    def from_binary(cls, id_bytes: bytes) -> ObjectRef[Any]:
+        """As the constructor."""
     @classmethod
-    def from_hex(cls, hex_id: str) -> ObjectRef[Any]: ...
+    def from_hex(cls, hex_id: str) -> ObjectRef[Any]:
+        """The inverse of ``hex``. Raises ValueError for other text."""
     @classmethod
-    def from_random(cls) -> ObjectRef[Any]: ...
+    def from_random(cls) -> ObjectRef[Any]:
+        """A reference to no object, as good as unique."""
     @classmethod
-    def nil(cls) -> ObjectRef[Any]: ...
+    def nil(cls) -> ObjectRef[Any]:
+        """The reference to nothing."""
     @classmethod
-    def size(cls) -> int: ...
-    def binary(self) -> bytes: ...
-    def hex(self) -> str: ...
-    def is_nil(self) -> bool: ...
-    def redis_shard_hash(self) -> int: ...
-    def task_id(self) -> TaskID: ...
-    def job_id(self) -> JobID: ...
+    def size(cls) -> int:
+        """Bytes of an id: 28."""
+    def binary(self) -> bytes:
+        """The object's id: the task's, then the number of the return value."""
+    def hex(self) -> str:
+        """The object's id, two hex digits a byte."""
+    def is_nil(self) -> bool:
+        """Whether this refers to nothing."""
+    def redis_shard_hash(self) -> int:
+        """A number that is the same for equal references, in every process."""
+    def task_id(self) -> TaskID:
+        """Id of the task that makes the object; of no task for what was put."""
+    def job_id(self) -> JobID:
+        """Id of the job that the object belongs to."""
+    def __await__(self) -> Generator[Any, None, T]: ...
+    def as_future(self) -> asyncio.Future[T]:
+        """Of the running event loop."""
+    def future(self) -> concurrent.futures.Future[T]: ...
     def owner_address(self) -> bytes:
         """The serialized wire.v1.Address of the owner; empty for a ref made from bytes alone."""
 
@@ -276,6 +300,12 @@ class Core:
     ) -> list[tuple[str, int, str, str, bool, list[str]]] | None:
         """Blocks without the GIL until something is there: (kind, pid, name, ip, is_stderr, lines),
         kind "log" or "warning". An empty list after ``timeout`` seconds. None after shutdown."""
+    def task_events(
+        self,
+    ) -> tuple[list[tuple[bytes, int, bytes, bytes, str, int, int, bool, int]], int]:
+        """What the workers of this node have run lately, and how many calls were dropped: (worker
+        id, pid, task id, actor id or b"", name, start and end in microseconds since 1970, whether
+        it failed, attempt)."""
     def flush_logs(self, timeout: float) -> None: ...
 
     # -- worker side

@@ -282,6 +282,7 @@ _SYSTEM_ERRORS: dict[str, _SystemError] = {
     "ACTOR_GROUP_REMOVED": _without_text(exceptions.ActorPlacementGroupRemoved),
     "ACTOR_UNAVAILABLE": _actor_unavailable,
     "ACTOR_UNSCHEDULABLE": _plain(exceptions.ActorUnschedulableError),
+    "DEADLOCK": _plain(exceptions.DeadlockError),
     "GET_TIMEOUT": _plain(exceptions.GetTimeoutError),
     "NODE_DIED": _plain(exceptions.NodeDiedError),
     "NOT_CONNECTED": _plain(exceptions.RaySystemError),

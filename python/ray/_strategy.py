@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ray._labels import LabelCondition, parse_label_selector
 from ray._ids import NodeID, PlacementGroupID
+from ray._labels import LabelCondition, parse_label_selector
 from ray._runtime import RUNTIME
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, TypeVar, U
 from ray import _raylet
 from ray._definition import Definition
 from ray._generators import is_generator, native_num_returns
+from ray._ids import ActorID
 from ray._options import (
     METHOD_OPTIONS,
     actor_demand,
@@ -23,7 +24,6 @@ from ray._options import (
     freeze_options,
     stream_backpressure,
 )
-from ray._ids import ActorID
 from ray._raylet import TaskTemplate
 from ray._runtime import RUNTIME
 from ray._runtime_env.resolution import resolve

@@ -627,6 +627,12 @@ class OutOfMemoryError(RayError):
         self.message = message
 
 
+class DeadlockError(RaySystemError):
+    """A ``ray.get`` without a timeout waits for itself: for a call that waits, over others, for the
+    one that it is in. The message names the calls. Not in Ray, where such programs hang.
+    """
+
+
 class RuntimeEnvSetupError(RayError):
     """The runtime environment of a task or actor could not be made.
 

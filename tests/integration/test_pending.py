@@ -4,7 +4,7 @@ import pytest
 
 import ray
 from integration.programs import wait_until
-from ray.exceptions import GetTimeoutError
+from ray.exceptions import GetTimeoutError, TaskUnschedulableError
 
 
 @pytest.mark.ours_only
@@ -59,3 +59,14 @@ def test_task_waits_for_a_resource_that_is_in_use(start_cluster, tmp_path):
     gate.touch()
     assert ray.get([first, second]) == ["gate", "gate"]
     wait_until(lambda: ray.available_resources().get("seat") == 1)
+
+
+def test_an_infeasible_task_fails_once_its_time_is_over(start_cluster):
+    start_cluster(_system_config={"infeasible_task_timeout_ms": 300})
+
+    @ray.remote(resources={"telescope": 1})
+    def observe():
+        pass
+
+    with pytest.raises(TaskUnschedulableError, match="telescope"):
+        ray.get(observe.remote(), timeout=30)

@@ -10,6 +10,8 @@ import textwrap
 
 import pytest
 
+from tidy.tidy_files import ROOT
+
 # The core interface; the rest of the package comes with its own area.
 MODULES = (
     "ray",
@@ -57,6 +59,11 @@ MODULES_WITH_EXAMPLES = (
     "ray.util.scheduling_strategies",
 )
 
+# Public types of the native module; its stub documents them.
+NATIVE_TYPES = ("ObjectRef",)
+
+# Deprecated names are looked at, too.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 each_module = pytest.mark.parametrize("module", MODULES)
 
 
@@ -184,3 +191,12 @@ def test_functions_and_classes_show_an_example(module):
         if ">>>" not in "".join(map(own_text, [thing, *members])):
             without.append(name)
     assert not without, "\n".join(without)
+
+
+@pytest.mark.parametrize("name", NATIVE_TYPES)
+def test_stub_documents_the_native_type(name):
+    stub = ast.parse((ROOT / "python" / "ray" / "_raylet.pyi").read_text())
+    (owner,) = (n for n in stub.body if isinstance(n, ast.ClassDef) and n.name == name)
+    methods = [node for node in owner.body if isinstance(node, ast.FunctionDef)]
+    silent = [node.name for node in [owner, *methods] if not ast.get_docstring(node)]
+    assert not silent, "\n".join(silent)

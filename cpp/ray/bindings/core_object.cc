@@ -440,6 +440,30 @@ class Core {
     return out;
   }
 
+  py::tuple TaskEvents() {
+    SignalCheck interrupted;
+    absl::StatusOr<wire::v1::TaskEventsReply> reply = wire::v1::TaskEventsReply();
+    {
+      GilRelease release;
+      reply = session_->ListTaskEvents(interrupted);
+    }
+    auto found = ValueOrRaise(std::move(reply));
+    uint64_t dropped = found.dropped();
+    std::map<std::string, uint64_t> dropped_by_worker;
+    py::list events;
+    for (const wire::v1::TaskEvents& batch : found.workers()) {
+      dropped_by_worker[batch.worker_id()] = batch.dropped();
+      for (const wire::v1::TaskEvent& event : batch.events()) {
+        events.append(py::make_tuple(py::bytes(batch.worker_id()), batch.pid(),
+                                     py::bytes(event.task_id()), py::bytes(event.actor_id()),
+                                     event.name(), event.start_us(), event.end_us(), event.failed(),
+                                     event.attempt()));
+      }
+    }
+    for (const auto& [worker, count] : dropped_by_worker) dropped += count;
+    return py::make_tuple(events, dropped);
+  }
+
   void FlushLogs(double timeout) {
     SignalCheck interrupted;
     int64_t deadline = DeadlineAfter(py::float_(timeout));
@@ -517,11 +541,12 @@ class Core {
   std::vector<core::ArgumentBytes> Fetch(absl::Span<const base::ObjectId> ids,
                                          const py::object& timeout) {
     int64_t deadline = DeadlineAfter(timeout);
+    const base::TaskId waiter = SubmittingTask();
     SignalCheck interrupted;
     CoreWorker::GetResult result;
     {
       GilRelease release;
-      result = session_->Get(ids, deadline, interrupted);
+      result = session_->Get(ids, deadline, interrupted, waiter);
     }
     if (result.outcome == LoopDriver::Outcome::kDone) return std::move(result.values);
     // A timeout must not hide that one of them has failed already.
@@ -720,6 +745,7 @@ void RegisterCore(py::module_& module) {
       .def("cluster_state", &Core::ClusterState)
       .def("store_stats", &Core::StoreStats)
       .def("next_messages", &Core::NextMessages, py::arg("timeout") = py::none())
+      .def("task_events", &Core::TaskEvents)
       .def("flush_logs", &Core::FlushLogs, py::arg("timeout"));
   RegisterIdentity(type);
   RegisterKv(type);

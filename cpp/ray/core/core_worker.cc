@@ -309,6 +309,8 @@ void CoreWorker::OnPeerFrame(const PeerPtr& peer, const net::Frame& frame) {
       for (const base::ObjectId& id : references) objects_.Unpin(id);
       return;
     }
+    case wire::v1::PROBE:
+      return OnProbe(peer, frame);
     case wire::v1::STREAM_ITEM:
       return OnStreamItem(peer, frame);
     case wire::v1::STREAM_CONSUMED:

@@ -131,8 +131,10 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
     net::LoopDriver::Outcome outcome;
     std::vector<ArgumentBytes> values;  // kDone: as many as ids, each set
   };
-  // Blocks.
-  GetResult Get(absl::Span<const base::ObjectId> ids, int64_t deadline, Interrupted interrupted);
+  // Blocks. `waiter`: the call that waits, or nil. One that would wait for itself for ever gets an
+  // error (code DEADLOCK) instead of the values, unless it has a deadline.
+  GetResult Get(absl::Span<const base::ObjectId> ids, int64_t deadline, Interrupted interrupted,
+                const base::TaskId& waiter);
   // The inline value if it is here now; does not block.
   BufferPtr TryGetInline(const base::ObjectId& id);
   // Blocks until `num_ready` are ready or the deadline. `ready` is in input order and has at most
@@ -243,6 +245,8 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
                                                     Interrupted interrupted);
   absl::StatusOr<wire::v1::ListNamedActorsReply> ListNamedActors(bool all_namespaces,
                                                                  Interrupted interrupted);
+  // What the workers of this node have run lately, and how much of it was dropped.
+  absl::StatusOr<wire::v1::TaskEventsReply> ListTaskEvents(Interrupted interrupted);
   absl::Status FlushLogs(int64_t deadline, Interrupted interrupted);
 
   // What the driver's user should read. Bounded: the oldest are dropped, and counted in a line.
@@ -316,13 +320,18 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
     std::vector<ArgumentBytes> values;
     std::vector<bool> asked;  // of the store
     size_t next = 0;          // every value before this one is here
+    base::TaskId waiter;      // the call that waits; nil: none, or it has a deadline
+    uint64_t probes = 0;      // rounds of probing
+    uint64_t cycle = 0;       // the latest round that came back
+    BufferPtr deadlock;       // set once it is certain that the values never come
   };
+  using GetStatePtr = std::shared_ptr<GetState>;
   bool AdvanceGet(const std::shared_ptr<GetState>& state) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void AskStore(const std::shared_ptr<GetState>& state) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Waits like LoopDriver::WaitUntil, and lets the raylet and the callers know when a running task
   // is blocked.
   net::LoopDriver::Outcome WaitBlocked(absl::FunctionRef<bool()> done, int64_t deadline,
-                                       Interrupted interrupted);
+                                       Interrupted interrupted, const GetStatePtr& get = nullptr);
   void BeginBlocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void EndBlocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
@@ -368,6 +377,17 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   void ScheduleTick() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SendRefsTaken() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
+  // Deadlocks.
+  void ProbeLater(const GetStatePtr& get) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void OnProbe(const PeerPtr& peer, const net::Frame& frame) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void ProbeObject(wire::v1::Probe probe, const base::ObjectId& id)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void ProbeTask(const wire::v1::Probe& probe, const base::TaskId& id)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void ProbeCall(wire::v1::Probe probe, const IncomingCall& call)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void OnCycle(const wire::v1::Probe& probe, GetState* get) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
   // Streams.
   void OnStreamItem(const PeerPtr& peer, const net::Frame& frame)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -393,6 +413,9 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnCancelTask(const PeerPtr& peer, const net::Frame& frame)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void RecordRun(const IncomingCall& call, TaskStatus status, int64_t ended_nanos)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void SendTaskEvents() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void EndIfItStays(const base::TaskId& id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void AcceptCall(const IncomingCallPtr& call, PushTaskFrame frame)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -481,7 +504,20 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   std::vector<base::TaskId> cancelled_running_ ABSL_GUARDED_BY(mutex_);
   std::function<void(IncomingCall&)> on_cancel_running_ ABSL_GUARDED_BY(mutex_);
   int blocked_threads_ ABSL_GUARDED_BY(mutex_) = 0;
+  absl::flat_hash_map<base::TaskId, GetStatePtr> blocked_gets_
+      ABSL_GUARDED_BY(mutex_);  // by waiter
   bool stream_room_changed_ ABSL_GUARDED_BY(mutex_) = false;
+  // What ran here since the raylet was told; bounded by task_events_batch_max.
+  struct Run {
+    ReceivedTemplatePtr of;
+    base::TaskId task;
+    uint32_t attempt;
+    bool failed;
+    int64_t started_nanos;
+    int64_t ended_nanos;
+  };
+  std::vector<Run> runs_ ABSL_GUARDED_BY(mutex_);
+  uint64_t runs_dropped_ ABSL_GUARDED_BY(mutex_) = 0;  // since this process started
   bool retiring_ ABSL_GUARDED_BY(mutex_) = false;
   std::optional<wire::v1::LeaseInstances> new_instances_ ABSL_GUARDED_BY(mutex_);
 

@@ -59,6 +59,11 @@ absl::StatusOr<wire::v1::ListNamedActorsReply> CoreWorker::ListNamedActors(
                                                     kNoDeadline, interrupted);
 }
 
+absl::StatusOr<wire::v1::TaskEventsReply> CoreWorker::ListTaskEvents(Interrupted interrupted) {
+  return CallRaylet<wire::v1::TaskEventsReply>(
+      wire::v1::LIST_TASK_EVENTS, wire::v1::ListTaskEvents(), kNoDeadline, interrupted);
+}
+
 absl::Status CoreWorker::FlushLogs(int64_t deadline, Interrupted interrupted) {
   return CallRaylet<wire::v1::StatusReply>(wire::v1::FLUSH_LOGS, wire::v1::FlushLogs(), deadline,
                                            interrupted)

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "ray/base/check.h"
 #include "ray/base/clock.h"
 #include "ray/base/logging.h"
@@ -228,8 +229,10 @@ IncomingCallPtr CoreWorker::TakeCall() {
 
 void CoreWorker::Reply(const IncomingCallPtr& call, TaskStatus status,
                        std::vector<ResultValue> results) {
-  auto run_micros = static_cast<uint32_t>((base::MonotonicNanos() - call->started_nanos) / 1000);
+  const int64_t now = base::MonotonicNanos();
+  auto run_micros = static_cast<uint32_t>((now - call->started_nanos) / 1000);
   absl::MutexLock lock(&mutex_);
+  RecordRun(*call, status, now);
   receiver_.Finish(*call);
   ProtectContained(call, results);
   call->args = {};
@@ -306,6 +309,45 @@ void CoreWorker::ReplyToCaller(const IncomingCallPtr& call, TaskStatus status, u
   peers_->MarkDirty(call->caller);
 }
 
+void CoreWorker::RecordRun(const IncomingCall& call, TaskStatus status, int64_t ended_nanos) {
+  if (config_.task_events_kept_max <= 0) return;
+  if (runs_.size() >= static_cast<size_t>(config_.task_events_batch_max)) {
+    ++runs_dropped_;
+    return;
+  }
+  if (runs_.empty()) {
+    loop_.RunAfter(absl::Milliseconds(config_.task_events_interval_ms), [this] {
+      mutex_.AssertHeld();
+      SendTaskEvents();
+    });
+  }
+  runs_.push_back({call.task_template, call.task_id, call.attempt, status != TaskStatus::kOk,
+                   call.started_nanos, ended_nanos});
+}
+
+void CoreWorker::SendTaskEvents() {
+  if (runs_.empty() || shut_down_.load()) return;
+  wire::v1::TaskEvents message;
+  message.set_worker_id(identity_.worker_id.BinaryString());
+  message.set_pid(pid_);
+  message.set_dropped(runs_dropped_);
+  const int64_t since_boot = base::MonotonicNanos();
+  const int64_t since_epoch = absl::ToUnixNanos(absl::Now());
+  auto unix_micros = [&](int64_t nanos) { return (since_epoch - (since_boot - nanos)) / 1000; };
+  for (const Run& run : runs_) {
+    wire::v1::TaskEvent& event = *message.add_events();
+    event.set_task_id(run.task.BinaryString());
+    event.set_name(run.of->name);
+    event.set_start_us(unix_micros(run.started_nanos));
+    event.set_end_us(unix_micros(run.ended_nanos));
+    event.set_failed(run.failed);
+    event.set_attempt(run.attempt);
+    if (!run.of->actor_id.IsNil()) event.set_actor_id(run.of->actor_id.BinaryString());
+  }
+  runs_.clear();
+  raylet_->Send(wire::v1::TASK_EVENTS, message, {}, net::Connection::Flush::kCoalesce);
+}
+
 void CoreWorker::Abandon(const IncomingCallPtr& call) {
   absl::MutexLock lock(&mutex_);
   receiver_.Finish(*call);
@@ -327,6 +369,7 @@ void CoreWorker::ReplyCreation(bool ok, std::string_view creation_error, int def
 void CoreWorker::FlushReplies() {
   absl::MutexLock lock(&mutex_);
   Drain();
+  SendTaskEvents();
   if (store_ != nullptr) store_->Flush();
   peers_->FlushAll();
 }

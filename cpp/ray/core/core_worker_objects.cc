@@ -154,9 +154,10 @@ BufferPtr CoreWorker::TryGetInline(const ObjectId& id) {
 }
 
 CoreWorker::GetResult CoreWorker::Get(absl::Span<const ObjectId> ids, int64_t deadline,
-                                      Interrupted interrupted) {
+                                      Interrupted interrupted, const base::TaskId& waiter) {
   auto state = std::make_shared<GetState>();
   state->ids = ids;
+  if (deadline == kNoDeadline) state->waiter = waiter;
   state->values.resize(ids.size());
   state->asked.resize(ids.size());
   {
@@ -177,13 +178,17 @@ CoreWorker::GetResult CoreWorker::Get(absl::Span<const ObjectId> ids, int64_t de
         mutex_.AssertHeld();
         return AdvanceGet(state);
       },
-      deadline, interrupted);
+      deadline, interrupted, state);
   absl::MutexLock lock(&mutex_);
   state->ids = {};  // answers that are still under way find nothing to do
   return {outcome, std::move(state->values)};
 }
 
 bool CoreWorker::AdvanceGet(const std::shared_ptr<GetState>& state) {
+  if (state->deadlock != nullptr) {
+    for (ArgumentBytes& value : state->values) value = {state->deadlock, nullptr};
+    return true;
+  }
   for (; state->next < state->ids.size(); ++state->next) {
     ArgumentBytes& value = state->values[state->next];
     if (value.inline_bytes != nullptr || value.stored != nullptr) continue;
@@ -263,7 +268,7 @@ LoopDriver::Outcome CoreWorker::Wait(absl::Span<const ObjectId> ids, size_t num_
 }
 
 LoopDriver::Outcome CoreWorker::WaitBlocked(absl::FunctionRef<bool()> done, int64_t deadline,
-                                            Interrupted interrupted) {
+                                            Interrupted interrupted, const GetStatePtr& get) {
   auto ended = [&] { return interrupted() || shut_down_.load() || raylet_lost_.load(); };
   if (options_.is_driver) return driver_->WaitUntil(done, deadline, ended);
   int64_t soon = std::min(deadline, base::MonotonicNanos() + kBlockedAfterNanos);
@@ -272,9 +277,14 @@ LoopDriver::Outcome CoreWorker::WaitBlocked(absl::FunctionRef<bool()> done, int6
   {
     absl::MutexLock lock(&mutex_);
     BeginBlocked();
+    if (get != nullptr && !get->waiter.IsNil()) {
+      blocked_gets_[get->waiter] = get;
+      ProbeLater(get);
+    }
   }
   outcome = driver_->WaitUntil(done, deadline, ended);
   absl::MutexLock lock(&mutex_);
+  if (get != nullptr) blocked_gets_.erase(get->waiter);
   EndBlocked();
   return outcome;
 }

@@ -65,6 +65,20 @@ void TaskReceiver::Finish(const IncomingCall& call) {
   --GroupOf(call).running;
 }
 
+std::vector<IncomingCallPtr> TaskReceiver::RunningAheadOf(const base::TaskId& queued) {
+  for (auto& [name, group] : groups_) {
+    const bool waits = std::any_of(group.queue.begin(), group.queue.end(),
+                                   [&](const auto& call) { return call->task_id == queued; });
+    if (!waits || group.running < group.limit) continue;
+    std::vector<IncomingCallPtr> ahead;
+    for (const auto& [id, call] : running_) {
+      if (&GroupOf(*call) == &group) ahead.push_back(call);
+    }
+    return ahead;
+  }
+  return {};
+}
+
 std::vector<IncomingCallPtr> TaskReceiver::Recall(
     absl::FunctionRef<bool(const IncomingCall&)> matches) {
   std::vector<IncomingCallPtr> recalled;

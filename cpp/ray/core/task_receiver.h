@@ -80,6 +80,8 @@ class TaskReceiver {
   // Takes back what has not started and matches; in arrival order.
   std::vector<IncomingCallPtr> Recall(absl::FunctionRef<bool(const IncomingCall&)> matches);
   IncomingCallPtr FindRunning(const base::TaskId& task) const;
+  // The running calls that a queued one waits for; none if it is not queued, or could start.
+  std::vector<IncomingCallPtr> RunningAheadOf(const base::TaskId& queued);
   std::vector<IncomingCallPtr> Running() const;
 
   size_t queued() const { return queued_; }

@@ -96,6 +96,14 @@ void LeaseService::GroupRemoved(const base::PlacementGroupId& group) {
   Changed();
 }
 
+void LeaseService::GiveUp(scheduling::ClientId client, uint64_t request_id,
+                          const std::string& why) {
+  RequestLeaseReply reply;
+  reply.set_outcome(RequestLeaseReply::REFUSED);
+  reply.set_message(why);
+  Answer({client, request_id}, reply);
+}
+
 void LeaseService::RefuseLease(scheduling::ClientId client, uint64_t request_id) {
   RequestLeaseReply reply;
   reply.set_outcome(RequestLeaseReply::GROUP_REMOVED);

@@ -66,6 +66,7 @@ class LeaseService final : private scheduling::LeaseQueue::Actions {
   void ReleaseWorker(const base::WorkerId& worker, scheduling::WorkerAfter after) override;
   void GrantLease(const scheduling::LeaseGrant& grant) override;
   void RefuseLease(scheduling::ClientId client, uint64_t request_id) override;
+  void GiveUp(scheduling::ClientId client, uint64_t request_id, const std::string& why) override;
   void ReclaimLeases(scheduling::ClientId client) override;
   void Warn(const scheduling::LeaseWarning& warning) override;
 

@@ -23,7 +23,10 @@ namespace {
 scheduling::LeaseQueue::Options LeaseOptions(const base::Config& config) {
   return {.warn_after = absl::Milliseconds(config.pending_warning_ms),
           .patience = absl::Milliseconds(config.lease_patience_ms),
-          .reclaim_interval = absl::Milliseconds(config.lease_reclaim_interval_ms)};
+          .reclaim_interval = absl::Milliseconds(config.lease_reclaim_interval_ms),
+          .infeasible_timeout = config.infeasible_task_timeout_ms > 0
+                                    ? absl::Milliseconds(config.infeasible_task_timeout_ms)
+                                    : absl::InfiniteDuration()};
 }
 
 net::Connection::Options ConnectionOptions(const base::Config& config) {
@@ -102,6 +105,8 @@ void Raylet::MakeServices(Options options) {
       [this](const auto& group) { leases_->GroupRemoved(group); });
   deaths_ = std::make_unique<DeathRecords>(loop_, &router_, &workers_->pool(),
                                            static_cast<size_t>(config_.worker_deaths_max));
+  task_events_ =
+      std::make_unique<TaskEventLog>(&router_, static_cast<size_t>(config_.task_events_kept_max));
   node_ = std::make_unique<NodeService>(
       loop_, clock_, &router_, gcs_.get(),
       NodeService::Options{.identity = &identity_,

@@ -32,6 +32,7 @@
 #include "ray/raylet/node_service.h"
 #include "ray/raylet/object_service.h"
 #include "ray/raylet/placement_group_relay.h"
+#include "ray/raylet/task_event_log.h"
 #include "ray/raylet/worker_service.h"
 #include "ray/resources/resource_set.h"
 
@@ -116,6 +117,7 @@ class Raylet {
   std::unique_ptr<ActorRelay> actor_relay_;
   std::unique_ptr<PlacementGroupRelay> group_relay_;
   std::unique_ptr<DeathRecords> deaths_;
+  std::unique_ptr<TaskEventLog> task_events_;
   std::unique_ptr<NodeService> node_;
   std::unique_ptr<LogService> logs_;
   std::unique_ptr<net::Listener> listener_;

@@ -67,6 +67,12 @@ bool ResourceSet::FitsIn(const ResourceSet& pool) const {
                      [&](const Entry& entry) { return entry.second <= pool.Get(entry.first); });
 }
 
+ResourceSet ResourceSet::Restrict(const ResourceSet& names) const {
+  ResourceSet kept;
+  for (const auto& [name, quantity] : names.entries_) kept.Set(name, Get(name));
+  return kept;
+}
+
 ResourceSet ResourceSet::Max(const ResourceSet& a, const ResourceSet& b) {
   ResourceSet max = a;
   for (const auto& [name, quantity] : b) max.Set(name, std::max(quantity, a.Get(name)));

@@ -45,6 +45,8 @@ class ResourceSet {
   bool IsEmpty() const { return entries_.empty(); }
   // Every quantity asked for here is there in `pool`.
   bool FitsIn(const ResourceSet& pool) const;
+  // Only what `names` has a quantity of.
+  ResourceSet Restrict(const ResourceSet& names) const;
   // The larger quantity of each name.
   static ResourceSet Max(const ResourceSet& a, const ResourceSet& b);
 

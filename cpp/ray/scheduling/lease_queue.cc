@@ -609,6 +609,7 @@ void LeaseQueue::Tick() {
   Schedule();
   ReclaimIfDue();
   WarnIfDue();
+  GiveUpIfDue();
 }
 
 bool LeaseQueue::SomebodyWaitsForResources() const {
@@ -647,6 +648,29 @@ void LeaseQueue::WarnIfDue() {
                                  " has its resources but still waits for a worker process to start "
                                  "on this node. See worker-*.err and zygote.err in the session's "
                                  "log folder if this goes on.")});
+  }
+}
+
+// What has waited long enough for a node that does not exist.
+void LeaseQueue::GiveUpIfDue() {
+  if (options_.infeasible_timeout == absl::InfiniteDuration()) return;
+  const absl::Time before = clock_->Now() - options_.infeasible_timeout;
+  std::vector<Class*> hopeless;
+  for (const auto& [key, in_class] : classes_) {
+    const bool late = !in_class->queue.empty() && in_class->queue.front().since <= before;
+    if (late && ProspectOf(*in_class->shape) == Prospect::kNever)
+      hopeless.push_back(in_class.get());
+  }
+  for (Class* in_class : hopeless) {
+    const ClientId client = in_class->key.client;
+    while (!in_class->queue.empty() && in_class->queue.front().since <= before) {
+      const uint64_t request_id = in_class->queue.front().request_id;
+      const std::string why =
+          ExplainInfeasible(in_class->queue.front().task_name, in_class->key.shape);
+      Unqueue(in_class->queue.begin(), in_class);
+      actions_->GiveUp(client, request_id, why);
+    }
+    RemoveIfUnused(in_class);
   }
 }
 
@@ -708,8 +732,10 @@ std::string LeaseQueue::Describe(const ShapeKey& needs) {
 std::string LeaseQueue::StateOf(const ShapeKey& needs) const {
   constexpr char kUntilGivenBack[] = "It runs once other tasks and actors give enough back.";
   if (needs.bundle.IsNode()) {
-    return absl::StrCat("of ", resources().total().ToString(), " in total, ",
-                        resources().available().ToString(), " is free. ", kUntilGivenBack);
+    const ResourceSet total = resources().total().Restrict(needs.resources);
+    const ResourceSet free = resources().available().Restrict(needs.resources);
+    return absl::StrCat("of ", total.ToString(), " in total, ", free.ToString(), " is free. ",
+                        kUntilGivenBack);
   }
   if (HasCommitted(needs.bundle.group)) {
     return absl::StrCat("its bundles are in use. ", kUntilGivenBack);

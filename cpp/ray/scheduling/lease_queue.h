@@ -109,6 +109,7 @@ class LeaseQueue {
     absl::Duration warn_after = absl::Seconds(5);
     absl::Duration patience = absl::Seconds(2);
     absl::Duration reclaim_interval = absl::Milliseconds(20);
+    absl::Duration infeasible_timeout = absl::InfiniteDuration();
   };
 
   class Actions {
@@ -126,6 +127,8 @@ class LeaseQueue {
     virtual void GrantLease(const LeaseGrant& grant) = 0;
     // The placement group of this request is removed: it will never be granted.
     virtual void RefuseLease(ClientId client, uint64_t request_id) = 0;
+    // No node can ever grant it, and infeasible_timeout is over; `why` in whole sentences.
+    virtual void GiveUp(ClientId client, uint64_t request_id, const std::string& why) = 0;
     // Others wait: the client should return the leases it does not use. Repeated while they wait.
     virtual void ReclaimLeases(ClientId client) = 0;
     virtual void Warn(const LeaseWarning& warning) = 0;
@@ -274,6 +277,7 @@ class LeaseQueue {
   bool SomebodyWaitsForResources() const;
   void ReclaimIfDue();
   void WarnIfDue();
+  void GiveUpIfDue();
   void WarnHead(Class* in_class);
   std::string ExplainInfeasible(const std::string& task, const ShapeKey& needs) const;
   std::string ExplainBusy(const std::string& task, const ShapeKey& needs) const;

@@ -11,6 +11,7 @@ from ray.util.actor_pool import ActorPool
 from ray.util.check_serialize import inspect_serializability
 from ray.util.completion import as_completed, map_unordered
 from ray.util.debug import disable_log_once_globally, enable_periodic_logging, log_once
+from ray.util.pending import why_pending
 from ray.util.placement_group import (
     get_current_placement_group,
     get_placement_group,
@@ -38,6 +39,7 @@ __all__ = [
     "placement_group_table",
     "register_serializer",
     "remove_placement_group",
+    "why_pending",
 ]
 
 

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ray import _raylet
+from ray._ids import NodeID, PlacementGroupID
 from ray._labels import NODE_ID_LABEL_KEY as NODE_ID_LABEL_KEY
 from ray._labels import parse_label_selector
-from ray._ids import NodeID, PlacementGroupID
 from ray._runtime import RUNTIME
 from ray.exceptions import RaySystemError
 

@@ -33,6 +33,11 @@ TEST(ResourceSet, FitsInComparesEachName) {
   EXPECT_FALSE((ResourceSet{{"CPU", 1}, {"custom", 1}}).FitsIn(pool));
 }
 
+TEST(ResourceSet, RestrictKeepsWhatTheOtherNames) {
+  const ResourceSet all{{"CPU", 2}, {"GPU", 1}, {"memory", 5}};
+  EXPECT_EQ(all.Restrict({{"GPU", 9}, {"TPU", 1}}), (ResourceSet{{"GPU", 1}}));
+}
+
 TEST(ResourceSet, MaxTakesTheLargerOfEachName) {
   EXPECT_EQ(ResourceSet::Max({{"CPU", 1}, {"GPU", 1}}, {{"CPU", 2}, {"memory", 5}}),
             (ResourceSet{{"CPU", 2}, {"GPU", 1}, {"memory", 5}}));

@@ -48,6 +48,7 @@ class FakePool : public LeaseQueue::Actions {
   void GrantLease(const LeaseGrant& grant) override {
     granted.push_back({grant.request_id, grant.lease, grant.worker, grant.allocation->instances()});
   }
+  void GiveUp(ClientId, uint64_t, const std::string&) override {}
   void RefuseLease(ClientId, uint64_t request) override { refused.push_back(request); }
   void ReclaimLeases(ClientId) override {}
   void Warn(const LeaseWarning& warning) override { warnings.push_back(warning); }

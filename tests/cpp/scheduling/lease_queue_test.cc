@@ -36,6 +36,7 @@ class FakePool : public LeaseQueue::Actions {
   std::deque<LeaseId> awaited;
   std::vector<std::pair<WorkerId, WorkerAfter>> released;
   std::vector<std::pair<ClientId, uint64_t>> refused;
+  std::vector<std::pair<uint64_t, std::string>> given_up;
   std::vector<ClientId> reclaimed;
   std::vector<LeaseWarning> warnings;
 
@@ -55,6 +56,9 @@ class FakePool : public LeaseQueue::Actions {
   void RefuseLease(ClientId client, uint64_t request) override {
     refused.emplace_back(client, request);
   }
+  void GiveUp(ClientId, uint64_t request, const std::string& why) override {
+    given_up.emplace_back(request, why);
+  }
   void ReclaimLeases(ClientId client) override { reclaimed.push_back(client); }
   void Warn(const LeaseWarning& warning) override { warnings.push_back(warning); }
 };
@@ -63,9 +67,8 @@ class LeaseQueueTest : public ::testing::Test {
  protected:
   LeaseQueueTest() { MakeQueue({{"CPU", 2}, {"memory", 1000}}); }
 
-  void MakeQueue(const ResourceSet& total) {
-    queue_ =
-        std::make_unique<LeaseQueue>(LeaseQueue::Options(), NodeResources(total), &clock_, &pool_);
+  void MakeQueue(const ResourceSet& total, const LeaseQueue::Options& options = {}) {
+    queue_ = std::make_unique<LeaseQueue>(options, NodeResources(total), &clock_, &pool_);
   }
   // Asks, in order, for requests 1, 2, ... of each client.
   uint64_t Ask(ClientId client, const ResourceSet& resources) {
@@ -360,6 +363,32 @@ TEST_F(LeaseQueueTest, WarnsOnceOfAnInfeasibleRequestAndNamesWhatIsMissing) {
   EXPECT_THAT(pool_.warnings[0].message, HasSubstr("needs 3 TPU (this node has 0)"));
   EXPECT_THAT(pool_.warnings[0].message, HasSubstr("{CPU: 2, memory: 1000}"));
   EXPECT_THAT(pool_.reclaimed, IsEmpty()) << "nobody can help it";
+}
+
+TEST_F(LeaseQueueTest, GivesUpOnAnInfeasibleRequestAfterItsTimeout) {
+  MakeQueue({{"CPU", 2}}, {.infeasible_timeout = absl::Seconds(10)});
+  Ask(1, {{"TPU", 3}});
+  Advance(absl::Seconds(6));
+  Ask(1, {{"TPU", 3}});
+  Ask(2, {{"CPU", 2}});
+  Ask(3, {{"CPU", 2}});
+  Advance(absl::Seconds(5));
+  ASSERT_EQ(pool_.given_up.size(), 1u);
+  EXPECT_EQ(pool_.given_up[0].first, 1u);
+  EXPECT_THAT(pool_.given_up[0].second, HasSubstr("needs 3 TPU"));
+  Advance(absl::Seconds(20));
+  EXPECT_EQ(pool_.given_up.size(), 2u) << "what is merely busy waits on";
+  EXPECT_EQ(queue_->queued(), 1u);
+}
+
+TEST_F(LeaseQueueTest, ExplainsWhatARequestWaitsFor) {
+  const uint64_t never = Ask(1, {{"TPU", 3}});
+  const uint64_t first = Ask(2, kTwoCpus);
+  const uint64_t second = Ask(2, kTwoCpus);
+  EXPECT_THAT(queue_->Explain(1, never), HasSubstr("needs 3 TPU (this node has 0)"));
+  EXPECT_EQ(queue_->Explain(2, first), "") << "it is granted";
+  EXPECT_THAT(queue_->Explain(2, second),
+              HasSubstr("waits for {CPU: 2}: of {CPU: 2} in total, {} is free"));
 }
 
 TEST_F(LeaseQueueTest, WarnsOnceWhileAClassWaitsForBusyResources) {

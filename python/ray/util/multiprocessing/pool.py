@@ -466,8 +466,8 @@ class Pool:
         callback: Callable[[list[Any]], Any] | None = None,
         error_callback: Callable[[Exception], Any] | None = None,
     ) -> AsyncResult:
-        """As ``starmap(func, iterable)``, but does not block; ``callback`` and ``error_callback`` are
-        as for ``apply_async``."""
+        """As ``starmap(func, iterable)``, but does not block; ``callback`` and
+        ``error_callback`` are as for ``apply_async``."""
         chunks = self._submit_all(func, iterable, None, unpack=True)
         return AsyncResult(chunks, callback, error_callback)
 
