@@ -189,10 +189,17 @@ def _place_of(options: Mapping[str, Any], captured: bytes | None) -> _Place | No
 
 
 def _check_place(place: _Place, demand: Mapping[str, float], name: str) -> None:
-    from ray.util.placement_group import check_fits, check_placement_group_index
+    from ray.util.placement_group import check_placement_group_index
 
     check_placement_group_index(place.group, place.bundle)
-    check_fits(place.group, place.bundle, demand, name)
+    specs = place.group.bundle_specs
+    for bundle in specs if place.bundle < 0 else [specs[place.bundle]]:
+        if all(bundle.get(resource, 0) >= quantity for resource, quantity in demand.items()):
+            return
+    raise ValueError(
+        f"Cannot schedule {name} with the placement group because the resource request"
+        f" {dict(demand)} cannot fit into any bundles for the placement group, {specs}."
+    )
 
 
 def _choice_of_nodes(chosen: Any) -> Strategy:

@@ -6,6 +6,7 @@ import time
 import pytest
 
 import ray
+from ray._runtime import RUNTIME
 from ray.util import (
     get_current_placement_group,
     get_placement_group,
@@ -121,6 +122,15 @@ def test_ready_before_there_is_room(group):
     assert ray.wait([ready], timeout=0.3)[0] == []
     remove_placement_group(first)
     assert ray.get(ready, timeout=30) == second
+
+
+def test_why_a_group_is_not_ready(group):
+    assert group([{"CPU": 3}]).wait(30)
+    busy, never = group([{"CPU": 2}]), group([{"CPU": 100}])
+    for pg, why in ((busy, "waits for room"), (never, "cannot be created")):
+        ready = pg.ready()
+        assert why in placement_group_table(pg)["pending_reason"]
+        assert why in RUNTIME.require().why_pending(ready)
 
 
 def test_reservation_is_taken_from_the_node(group):

@@ -366,6 +366,8 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   void CancelChildren(const base::TaskId& parent, bool force) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<wire::v1::LeaseExplanation> ExplainLease(const wire::v1::ExplainLease& request,
                                                           Interrupted interrupted);
+  absl::StatusOr<std::string> ExplainGroup(const base::PlacementGroupId& group,
+                                           Interrupted interrupted);
   std::string ExplainArguments(const Task& task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void CancelOwned(TaskPtr task, bool force, bool recursive) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SendInstances(const AddressPtr& worker, const wire::v1::RequestLeaseReply& lease)
@@ -490,6 +492,9 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
     std::deque<std::vector<base::ObjectId>> batches;  // one a REFS_TAKEN
   };
   absl::flat_hash_map<base::TaskId, HandedOver> handed_over_ ABSL_GUARDED_BY(mutex_);
+  // Objects of PlacementGroupReady that have no value yet.
+  absl::flat_hash_map<base::ObjectId, base::PlacementGroupId> awaited_groups_
+      ABSL_GUARDED_BY(mutex_);
   struct RefsTaken {
     PeerPtr peer;
     base::TaskId task;

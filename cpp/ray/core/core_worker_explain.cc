@@ -1,4 +1,5 @@
 // What an object waits for, in words.
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,7 @@ using base::ObjectId;
 absl::StatusOr<std::string> CoreWorker::WhyPending(const ObjectId& id, Interrupted interrupted) {
   wire::v1::ExplainLease request;
   std::string name;
+  std::optional<base::PlacementGroupId> awaited;
   {
     absl::MutexLock lock(&mutex_);
     Drain();
@@ -24,8 +26,17 @@ absl::StatusOr<std::string> CoreWorker::WhyPending(const ObjectId& id, Interrupt
       return absl::StrCat("It belongs to the process ", entry->owner->worker_id.Hex(),
                           ", which submitted its task and can tell what that waits for.");
     }
+    if (!pending_.contains(base::TaskOf(id))) {
+      auto group = awaited_groups_.find(id);
+      if (group == awaited_groups_.end()) return "";
+      awaited = group->second;
+    }
+  }
+  if (awaited.has_value()) return ExplainGroup(*awaited, interrupted);
+  {
+    absl::MutexLock lock(&mutex_);
     auto it = pending_.find(base::TaskOf(id));
-    if (it == pending_.end()) return "";
+    if (it == pending_.end()) return "";  // it has ended meanwhile
     const Task& task = *it->second;
     name = task.task_template->name;
     if (task.unresolved > 0) return ExplainArguments(task);
@@ -41,6 +52,16 @@ absl::StatusOr<std::string> CoreWorker::WhyPending(const ObjectId& id, Interrupt
   MANTA_ASSIGN_OR_RETURN(auto reply, ExplainLease(request, interrupted));
   if (!reply.message().empty()) return reply.message();
   return absl::StrCat("The task ", name, " is about to be sent to a worker.");
+}
+
+absl::StatusOr<std::string> CoreWorker::ExplainGroup(const base::PlacementGroupId& group,
+                                                     Interrupted interrupted) {
+  wire::v1::PlacementGroupRequest request;
+  request.set_placement_group_id(group.BinaryString());
+  MANTA_ASSIGN_OR_RETURN(auto reply, ListPlacementGroups(request, interrupted));
+  const std::string& reason = reply.groups(0).pending_reason();
+  if (!reason.empty()) return reason;
+  return absl::StrCat("The placement group ", group.Hex(), " is being set aside.");
 }
 
 std::string CoreWorker::ExplainArguments(const Task& task) {

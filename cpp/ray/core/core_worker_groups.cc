@@ -102,9 +102,11 @@ ObjectId CoreWorker::PlacementGroupReady(const PlacementGroupId& group, BufferPt
   Drain();
   const ObjectId id = base::PutObjectId(put_task_, ++put_index_);
   objects_.AddOwned(id).local = 1;
+  awaited_groups_[id] = group;
   raylet_->Call(wire::v1::WAIT_PLACEMENT_GROUP, request,
                 [this, id, value = std::move(value)](absl::StatusOr<net::Frame> frame) {
                   mutex_.AssertHeld();
+                  awaited_groups_.erase(id);
                   if (!frame.ok()) return;  // the raylet is gone; every wait ends with that
                   auto reply = ParseMetadata<PlacementGroupsReply>(*frame);
                   auto info = reply.ok() ? OnlyGroup(*reply) : reply.status();

@@ -20,6 +20,7 @@ using base::ActorId;
 using base::NodeId;
 using base::PlacementGroupId;
 using resources::ResourceSet;
+using wire::v1::PlacementGroupInfo;
 using wire::v1::PlacementGroupsReply;
 
 // Of an order that no attempt stands behind: bundles that the table has at a node.
@@ -129,7 +130,7 @@ PlacementGroupsReply PlacementGroupManager::List(
     if (!id.ok()) return ReplyWith(id.status());
     const PlacementGroup* group = table_.Find(*id);
     if (group == nullptr) return ReplyWith(NoSuchGroup(*id));
-    *reply.add_groups() = group->info;
+    *reply.add_groups() = Explained(*group);
   } else if (!request.name().empty()) {
     const PlacementGroup* group = table_.FindNamed(request.group_namespace(), request.name());
     if (group == nullptr) {
@@ -137,11 +138,19 @@ PlacementGroupsReply PlacementGroupManager::List(
                                                         request.name(), "' in the namespace '",
                                                         request.group_namespace(), "'")));
     }
-    *reply.add_groups() = group->info;
+    *reply.add_groups() = Explained(*group);
   } else {
     table_.ForEach([&](const PlacementGroup& group) { *reply.add_groups() = group.info; });
   }
   return reply;
+}
+
+// With the reason why it waits, even if it has not waited long.
+PlacementGroupInfo PlacementGroupManager::Explained(const PlacementGroup& group) const {
+  PlacementGroupInfo info = group.info;
+  const bool waits = group.queue_number > 0;
+  if (waits && info.pending_reason().empty()) info.set_pending_reason(PendingReason(group));
+  return info;
 }
 
 void PlacementGroupManager::EndWaits() {
@@ -198,7 +207,7 @@ bool PlacementGroupManager::TryPlace(PlacementGroup* group) {
 
 std::optional<std::vector<NodeId>> PlacementGroupManager::ChooseNodes(
     const PlacementGroup& group, const std::vector<uint32_t>& indices,
-    std::vector<scheduling::NodeView> nodes) {
+    std::vector<scheduling::NodeView> nodes) const {
   std::map<NodeId, int> placed;
   std::vector<scheduling::BundleDemand> demands;
   for (const PlacementGroup::Bundle& bundle : group.bundles) ++placed[bundle.node];
@@ -307,7 +316,7 @@ void PlacementGroupManager::ExplainWait(const PlacementGroupId& id) {
   AnswerWaiters(group);
 }
 
-std::string PlacementGroupManager::PendingReason(const PlacementGroup& group) {
+std::string PlacementGroupManager::PendingReason(const PlacementGroup& group) const {
   std::vector<std::string> asks;
   for (uint32_t index : group.BundlesWithoutNode()) {
     const scheduling::BundleDemand& demand = group.bundles[index].demand;

@@ -123,9 +123,9 @@ class PlacementGroupManager {
   void Enqueue(PlacementGroup* group);
   void Look();
   bool TryPlace(PlacementGroup* group);
-  std::optional<std::vector<base::NodeId>> ChooseNodes(const PlacementGroup& group,
-                                                       const std::vector<uint32_t>& indices,
-                                                       std::vector<scheduling::NodeView> nodes);
+  std::optional<std::vector<base::NodeId>> ChooseNodes(
+      const PlacementGroup& group, const std::vector<uint32_t>& indices,
+      std::vector<scheduling::NodeView> nodes) const;
   void BeginAttempt(PlacementGroup* group, const std::vector<uint32_t>& indices,
                     const std::vector<base::NodeId>& nodes);
   void Commit(PlacementGroup* group);
@@ -137,7 +137,8 @@ class PlacementGroupManager {
 
   void ExplainLater(const PlacementGroup& group);
   void ExplainWait(const base::PlacementGroupId& id);
-  std::string PendingReason(const PlacementGroup& group);
+  std::string PendingReason(const PlacementGroup& group) const;
+  wire::v1::PlacementGroupInfo Explained(const PlacementGroup& group) const;
   void AnswerWaiters(PlacementGroup* group);
 
   void SendPrepare(const PlacementGroup& group, const base::NodeId& node,

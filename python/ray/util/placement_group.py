@@ -9,7 +9,7 @@ cluster/test_placement_groups.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ray import _raylet
@@ -56,7 +56,7 @@ class PlacementGroup:
 
         Source: https://docs.ray.io/en/latest/ray-core/scheduling/placement-group.html.
         """
-        return PlacementGroup(PlacementGroupID.nil())  # type: ignore[arg-type]
+        return PlacementGroup(PlacementGroupID.nil())
 
     @property
     def is_empty(self) -> bool:
@@ -452,33 +452,3 @@ def check_placement_group_index(placement_group: PlacementGroup, bundle_index: i
             f"placement group bundle index {bundle_index} is invalid. Valid placement group"
             f" indexes: 0-{placement_group.bundle_count - 1}, or -1 for any"
         )
-
-
-def check_fits(
-    placement_group: PlacementGroup, bundle_index: int, demand: Mapping[str, float], name: str
-) -> None:
-    """Raises ValueError unless a bundle can hold what ``name`` demands.
-
-    >>> from ray.util.placement_group import PlacementGroup, check_fits
-    >>> group = PlacementGroup(PlacementGroup.empty().id, [{"CPU": 1}])
-
-    Args:
-        placement_group: a group that is not empty.
-        bundle_index: which bundle; -1: any.
-        demand: by resource name.
-        name: of the task or actor, for the message.
-
-    Raises:
-        ValueError: no bundle can hold it.
-
-    Source: conformance cluster/test_placement_groups.py::test_requests_that_cannot_fit_the_group.
-    """
-    specs = placement_group.bundle_specs
-    candidates: Sequence[dict[str, float]] = specs if bundle_index < 0 else [specs[bundle_index]]
-    for bundle in candidates:
-        if all(bundle.get(resource, 0) >= quantity for resource, quantity in demand.items()):
-            return
-    raise ValueError(
-        f"Cannot schedule {name} with the placement group because the resource request"
-        f" {dict(demand)} cannot fit into any bundles for the placement group, {specs}."
-    )

@@ -911,6 +911,7 @@ TEST_F(ActorManagerTest, AnActorThatWaitsForANodeDiesWithIt) {
   *all.mutable_lifetime_resources() = all.creation_resources();
   MakeAlive(all);
   ActorSpec spec = Spec();
+  spec.mutable_owner()->set_worker_id(WorkerId::Random().BinaryString());
   spec.mutable_owner()->set_node_id(NodeId::Random().BinaryString());
   spec.mutable_strategy()->mutable_node_affinity()->set_node_id(node_.BinaryString());
   const ActorId waits = Register(spec);
