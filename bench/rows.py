@@ -28,7 +28,6 @@ import numpy as np
 import timing
 
 import ray
-import ray.util
 
 
 @dataclasses.dataclass(frozen=True)

@@ -59,10 +59,12 @@ class ObjectRef(Generic[T]):
         """Id of the task that makes the object; of no task for what was put."""
     def job_id(self) -> JobID:
         """Id of the job that the object belongs to."""
-    def __await__(self) -> Generator[Any, None, T]: ...
+    def __await__(self) -> Generator[Any, None, T]:
+        """``await ref``: the value, or its error raised, in the running event loop."""
     def as_future(self) -> asyncio.Future[T]:
         """Of the running event loop."""
-    def future(self) -> concurrent.futures.Future[T]: ...
+    def future(self) -> concurrent.futures.Future[T]:
+        """Of any thread."""
     def owner_address(self) -> bytes:
         """The serialized wire.v1.Address of the owner; empty for a ref made from bytes alone."""
 

@@ -57,9 +57,8 @@ def timeline(filename: str | None = None) -> list[dict[str, Any]] | None:
         for worker_id, pid, task_id, actor_id, name, start_us, end_us, failed, attempt in runs
     ]
     if dropped:
-        spans.append(
-            {"name": "dropped", "ph": "M", "pid": core.node_ip, "args": {"calls": dropped}}
-        )
+        args = {"calls": dropped}
+        spans.append({"name": "dropped", "ph": "M", "pid": core.node_ip, "args": args})
     if filename is None:
         return spans
     with open(filename, "w") as file:

@@ -56,7 +56,8 @@ def test_actor_calls_failures_and_children_appear():
         def run(self):
             ray.wait([child.remote()])
 
-    ray.get(Parent.remote().run.remote())
+    parent = Parent.remote()
+    ray.get(parent.run.remote())
     (run,) = spans("Parent.run")
     assert run["name"] == "run" and run["args"]["actor_id"]
     (failed,) = spans("child")

@@ -121,9 +121,10 @@ ObjectRef& AsObjectRef(PyObject* object) {
 }
 
 void RegisterObjectRef(py::module_& module) {
-  py::class_<ObjectRef> type(module, "ObjectRef", py::is_final(),
-                             "A reference to an object that exists or will exist. ray.get gives its "
-                             "value; await does in asyncio.");
+  py::class_<ObjectRef> type(
+      module, "ObjectRef", py::is_final(),
+      "A reference to an object that exists or will exist. ray.get gives its "
+      "value; await does in asyncio.");
   type.def(py::init(&FromBinary), py::arg("binary"))
       .def("binary", [](const ObjectRef& self) { return py::bytes(self.id().BinaryString()); })
       .def("hex", [](const ObjectRef& self) { return self.id().Hex(); })

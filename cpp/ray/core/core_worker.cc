@@ -196,6 +196,9 @@ void CoreWorker::Shutdown() {
   // Runs what the closes left: every pending reply is answered with "cancelled".
   while (loop_.Poll(absl::ZeroDuration()) > 0) {
   }
+  // Whoever waits for messages looks at shut_down_ again once this lock is given back. What came
+  // before is still theirs.
+  absl::MutexLock wake(&message_mutex_);
 }
 
 CoreWorker::Identity CoreWorker::identity() const {

@@ -40,7 +40,7 @@ absl::Status AddAccelerators(const NodeFlags& flags,
     if (!given.IsZero()) configured[name] = given.ToDouble();
   }
   for (const auto& [name, quantity] : configured) {
-    MANTA_RETURN_IF_ERROR(CheckQuantity(name, quantity));
+    MANTA_RETURN_IF_ERROR(CheckQuantity(name == resources::kGpu ? "--num_gpus" : name, quantity));
     const std::string problem = accelerators.CheckQuantity(name, quantity);
     if (!problem.empty()) return absl::InvalidArgumentError(problem);
   }
