@@ -7,7 +7,6 @@ Source: the sizes that Ray 2.60 prints; names as in ``ray``'s public interface.
 from __future__ import annotations
 
 import builtins
-import hashlib
 import os
 from typing import Any, ClassVar, TypeVar
 
@@ -18,6 +17,8 @@ _NIL_BYTE = b"\xff"
 
 def _digest(size: int, *parts: bytes) -> bytes:
     """The same bytes for the same parts, as good as unique."""
+    import hashlib  # Loads OpenSSL; few programs make such ids.
+
     return hashlib.blake2b(b"".join(parts), digest_size=size).digest()
 
 

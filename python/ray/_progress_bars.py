@@ -10,7 +10,6 @@ from __future__ import annotations
 import builtins
 import json
 import os
-import shutil
 import sys
 import threading
 import time
@@ -197,7 +196,7 @@ class BarManager:
 
     def _visible_lines(self) -> list[str]:
         bars = sorted(self._bars.values(), key=self._place)
-        now_s, rows = self._now_s(), shutil.get_terminal_size(_FALLBACK_SIZE).lines - 1
+        now_s, rows = self._now_s(), _terminal_size().lines - 1
         lines = [self._cut(bar.text(now_s)) for bar in bars]
         if len(lines) > rows:
             hidden = len(lines) - rows + 1
@@ -210,7 +209,7 @@ class BarManager:
     @staticmethod
     def _cut(text: str) -> str:
         # A line that reached the last column would make the terminal wrap.
-        return text[: shutil.get_terminal_size(_FALLBACK_SIZE).columns - 1]
+        return text[: _terminal_size().columns - 1]
 
     def _start_of_bars(self) -> str:
         """What puts the cursor where the bars begin on the terminal."""
@@ -248,6 +247,17 @@ def write(stream: TextIO | None, text: str) -> None:
         write(stream, text.encode(encoding, "replace").decode(encoding))
     except (OSError, ValueError):
         return
+
+
+def _terminal_size() -> os.terminal_size:
+    """As ``shutil`` tells it, which loads three compression libraries for its other purposes."""
+    try:
+        columns, lines = os.get_terminal_size(sys.__stdout__.fileno())  # type: ignore[union-attr]
+    except (AttributeError, ValueError, OSError):
+        columns, lines = 0, 0
+    columns = int(os.environ.get("COLUMNS") or 0) or columns or _FALLBACK_SIZE[0]
+    lines = int(os.environ.get("LINES") or 0) or lines or _FALLBACK_SIZE[1]
+    return os.terminal_size((columns, lines))
 
 
 def _is_terminal(stream: Any) -> bool:

@@ -10,16 +10,18 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ray import _raylet
-from ray._actor_loop import ActorLoop
 from ray._devices import use_devices
 from ray._job_record import JobRecord
 from ray._runtime import RUNTIME
 from ray._task_output import MarkedOutput
 from ray._worker_callbacks import ActorCreation, WorkerCallbacks
 from ray.actor import exit_actor
+
+if TYPE_CHECKING:
+    from ray._actor_loop import ActorLoop
 
 __all__ = ["WorkerCallbacks", "main"]
 
@@ -69,6 +71,8 @@ class Worker:
             definition, declared_groups = pickle.loads(class_blob)
             make = functools.partial(self._load_definition(definition), *args, **kwargs)
             if info["is_asyncio"]:
+                from ray._actor_loop import ActorLoop  # Loads asyncio: 7 MB for each worker.
+
                 self._loop = ActorLoop(self._core)
                 instance = self._loop.construct(make)
             else:

@@ -320,8 +320,9 @@ void CoreWorker::OnPeerFrame(const PeerPtr& peer, const net::Frame& frame) {
       return OnStreamConsumed(peer, frame);
     case wire::v1::USE_INSTANCES: {
       auto message = ParseMetadata<wire::v1::LeaseInstances>(frame);
-      if (message.ok()) new_instances_ = *std::move(message);
-      return;
+      if (!message.ok()) return;
+      new_instances_ = *std::move(message);
+      return has_new_instances_.store(true);
     }
     default:
       peer->connection->Close(

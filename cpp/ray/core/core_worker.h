@@ -524,6 +524,7 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   std::vector<Run> runs_ ABSL_GUARDED_BY(mutex_);
   uint64_t runs_dropped_ ABSL_GUARDED_BY(mutex_) = 0;  // since this process started
   bool retiring_ ABSL_GUARDED_BY(mutex_) = false;
+  std::atomic<bool> has_new_instances_{false};  // so that calls without news need no lock
   std::optional<wire::v1::LeaseInstances> new_instances_ ABSL_GUARDED_BY(mutex_);
 
   absl::Mutex message_mutex_ ABSL_ACQUIRED_AFTER(mutex_);

@@ -489,6 +489,7 @@ void CoreWorker::RetireAfterThisCall() {
 }
 
 std::optional<wire::v1::LeaseInstances> CoreWorker::TakeInstances() {
+  if (!has_new_instances_.exchange(false)) return std::nullopt;
   absl::MutexLock lock(&mutex_);
   return std::exchange(new_instances_, std::nullopt);
 }

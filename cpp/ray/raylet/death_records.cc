@@ -37,9 +37,10 @@ absl::Status DeathRecords::OnQuestion(const wire::v1::WorkerDeathRequest& messag
     return absl::OkStatus();
   }
   const auto timer = loop_->RunAfter(kPatience, [this, worker] {
-    for (const Question& question : questions_.extract(worker).mapped()) {
-      question.responder.Send(WorkerDeathReply());
+    const auto unanswered = questions_.extract(worker);
+    for (const Question& question : unanswered.mapped()) {
       loop_->Cancel(question.timer);
+      question.responder.Send(WorkerDeathReply());
     }
   });
   questions_[worker].push_back({responder, timer});
