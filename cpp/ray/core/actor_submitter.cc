@@ -213,6 +213,11 @@ std::string ActorSubmitter::Explain(const Task& task) const {
       "Calls of this process that wait for it before this one: ", ahead(actor->queue), ".");
 }
 
+std::string ActorSubmitter::ClassNameOf(const ActorId& id) const {
+  const Actor* actor = Find(id);
+  return actor == nullptr ? "" : actor->description;
+}
+
 wire::v1::ActorState ActorSubmitter::StateOf(const ActorId& id) const {
   const Actor* actor = Find(id);
   return actor == nullptr ? wire::v1::ACTOR_STATE_UNSPECIFIED : actor->state;

@@ -68,6 +68,8 @@ class ActorSubmitter {
 
   // What the call waits for, in whole sentences.
   std::string Explain(const Task& task) const;
+  // "" while it is not known.
+  std::string ClassNameOf(const base::ActorId& actor) const;
   wire::v1::ActorState StateOf(const base::ActorId& actor) const;
   void CheckInvariants() const;
 

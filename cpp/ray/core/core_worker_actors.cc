@@ -124,6 +124,7 @@ void CoreWorker::MarkActorDead(const ActorId& id, wire::v1::ActorDeathCause caus
   info.set_state(wire::v1::DEAD);
   info.set_death_cause(cause);
   info.set_death_message(std::string(message));
+  info.set_class_name(actors_.ClassNameOf(id));
   info.set_revision(UINT64_MAX);
   actors_.OnActorInfo(info);
 }

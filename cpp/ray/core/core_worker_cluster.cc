@@ -77,7 +77,13 @@ absl::Status CoreWorker::KillActor(const base::ActorId& id, bool no_restart,
   request.set_no_restart(no_restart);
   MANTA_ASSIGN_OR_RETURN(auto reply, CallRaylet<wire::v1::StatusReply>(
                                          wire::v1::KILL_ACTOR, request, kNoDeadline, interrupted));
-  return ToStatus(reply);
+  MANTA_RETURN_IF_ERROR(ToStatus(reply));
+  if (no_restart) {
+    // What this process submits from here on must not reach the dying process.
+    absl::MutexLock lock(&mutex_);
+    MarkActorDead(id, wire::v1::KILLED, "The actor died because it was killed by `ray.kill`.");
+  }
+  return absl::OkStatus();
 }
 
 void CoreWorker::PushMessage(Message message) {

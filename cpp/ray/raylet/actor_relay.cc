@@ -10,8 +10,9 @@ using base::ActorId;
 using wire::v1::ActorInfo;
 using wire::v1::ActorInfoReply;
 
-ActorRelay::ActorRelay(FrameRouter* router, const ClientRegistry* clients, gcs::GcsClient* gcs)
-    : clients_(clients), gcs_(gcs) {
+ActorRelay::ActorRelay(FrameRouter* router, const ClientRegistry* clients, gcs::GcsClient* gcs,
+                       AfterGroups after_groups)
+    : clients_(clients), gcs_(gcs), after_groups_(std::move(after_groups)) {
   router->On<wire::v1::RegisterActor>(
       wire::v1::REGISTER_ACTOR, [this](Client&, const auto& message, const Responder& responder) {
         return OnRegister(message, responder);
@@ -54,9 +55,12 @@ absl::Status ActorRelay::OnRegister(const wire::v1::RegisterActor& message,
   MANTA_ASSIGN_OR_RETURN(const ActorId actor, ActorId::FromBinary(message.spec().actor_id()));
   registering_.try_emplace(actor);
   auto answer = RelayTo<wire::v1::RegisterActorReply>(responder);
-  gcs_->RegisterActor(message, [this, actor, answer](auto reply) {
-    answer(std::move(reply));
-    RegistrationDone(actor);
+  // The GCS takes a group that it has not heard of for one that was removed.
+  after_groups_([this, message, actor, answer] {
+    gcs_->RegisterActor(message, [this, actor, answer](auto reply) {
+      answer(std::move(reply));
+      RegistrationDone(actor);
+    });
   });
   return absl::OkStatus();
 }

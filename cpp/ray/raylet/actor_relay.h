@@ -10,6 +10,7 @@
 //   RELAY-1  a subscriber hears of each state that this node hears of, by revision, until DEAD.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -28,8 +29,13 @@ namespace ray::raylet {
 
 class ActorRelay {
  public:
+  using Deferred = absl::AnyInvocable<void()>;
+  // Runs what it is given once the GCS knows the placement groups that were made before.
+  using AfterGroups = std::function<void(Deferred)>;
+
   // All pointers outlive the relay.
-  ActorRelay(FrameRouter* router, const ClientRegistry* clients, gcs::GcsClient* gcs);
+  ActorRelay(FrameRouter* router, const ClientRegistry* clients, gcs::GcsClient* gcs,
+             AfterGroups after_groups);
 
   // From the GCS.
   void ActorChanged(const wire::v1::ActorInfo& info);
@@ -44,7 +50,6 @@ class ActorRelay {
     absl::flat_hash_set<scheduling::ClientId> subscribers;
     std::vector<std::pair<scheduling::ClientId, Responder>> waiting;  // for the first info
   };
-  using Deferred = absl::AnyInvocable<void()>;
 
   absl::Status OnRegister(const wire::v1::RegisterActor& message, const Responder& responder);
   absl::Status OnSubscribe(const Client& client, const wire::v1::SubscribeActor& message,
@@ -62,6 +67,7 @@ class ActorRelay {
 
   const ClientRegistry* const clients_;
   gcs::GcsClient* const gcs_;
+  const AfterGroups after_groups_;
   absl::flat_hash_map<base::ActorId, std::vector<Deferred>> registering_;
   absl::flat_hash_map<base::ActorId, Watched> watched_;
 };

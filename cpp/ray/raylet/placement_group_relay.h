@@ -36,6 +36,7 @@ namespace ray::raylet {
 class PlacementGroupRelay {
  public:
   using OnRemoved = std::function<void(const base::PlacementGroupId&)>;
+  using Deferred = absl::AnyInvocable<void()>;
 
   // All pointers outlive the relay. `on_removed` hears of groups that were asked for by Watch.
   PlacementGroupRelay(net::EventLoop* loop, const base::Clock* clock, FrameRouter* router,
@@ -46,10 +47,11 @@ class PlacementGroupRelay {
   // Requests of this node wait for the group: finds out whether it will ever be there. Harmless
   // when it is being watched.
   void Watch(const base::PlacementGroupId& group);
+  // Runs it once the GCS knows all creations and removals that have come: at once, if it does.
+  void AfterChanges(Deferred run);
 
  private:
   using Reply = wire::v1::PlacementGroupsReply;
-  using Deferred = absl::AnyInvocable<void()>;
   struct Waiting;
   struct Change {
     gcs::v1::PlacementGroupChange message;
@@ -66,7 +68,6 @@ class PlacementGroupRelay {
   void SendChanges();
   void OnChanged(const absl::StatusOr<gcs::v1::ChangePlacementGroupsReply>& reply);
   void RemoveLater(Change change);
-  void AfterChanges(Deferred run);
   void Answer(const std::shared_ptr<Waiting>& waiting);
   void AskAndAnswer(const std::shared_ptr<Waiting>& waiting);
   void Warn(Waiting* waiting, const wire::v1::PlacementGroupInfo& info);

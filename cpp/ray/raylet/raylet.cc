@@ -99,7 +99,9 @@ void Raylet::MakeServices(Options options) {
   actors_ = std::make_unique<ActorHost>(clients_.get(), &workers_->pool(), &leases_->queue(),
                                         &accelerators_, HostEvents());
   bundles_ = std::make_unique<BundleHost>(&leases_->queue(), BundleEvents());
-  actor_relay_ = std::make_unique<ActorRelay>(&router_, clients_.get(), gcs_.get());
+  actor_relay_ = std::make_unique<ActorRelay>(
+      &router_, clients_.get(), gcs_.get(),
+      [this](ActorRelay::Deferred run) { group_relay_->AfterChanges(std::move(run)); });
   group_relay_ = std::make_unique<PlacementGroupRelay>(
       loop_, clock_, &router_, clients_.get(), gcs_.get(), bundles_.get(),
       [this](const auto& group) { leases_->GroupRemoved(group); });
