@@ -61,7 +61,6 @@ PeerPtr Peers::Get(const AddressPtr& address) {
   hello.set_worker_id(self_->worker_id.BinaryString());
   hello.set_node_id(self_->node_id.BinaryString());
   hello.set_pid(getpid());
-  hello.set_token(token_);
   self_->ToProto(hello.mutable_address());
   // What follows may leave before the answer: the acceptor handles frames in order.
   peer->connection->Call(wire::v1::HELLO, hello, [](absl::StatusOr<net::Frame>) {});

@@ -9,6 +9,7 @@ absl::StatusOr<AddressPtr> WorkerAddress::FromProto(const wire::v1::Address& pro
   MANTA_ASSIGN_OR_RETURN(address->node_id, base::NodeId::FromBinary(proto.node_id()));
   MANTA_ASSIGN_OR_RETURN(address->worker_id, base::WorkerId::FromBinary(proto.worker_id()));
   address->endpoint = proto.endpoint();
+  address->tcp_endpoint = proto.tcp_endpoint();
   address->serialized = proto.SerializeAsString();
   return AddressPtr(std::move(address));
 }
@@ -25,6 +26,7 @@ void WorkerAddress::ToProto(wire::v1::Address* out) const {
   out->set_node_id(node_id.BinaryString());
   out->set_worker_id(worker_id.BinaryString());
   out->set_endpoint(endpoint);
+  out->set_tcp_endpoint(tcp_endpoint);
 }
 
 }  // namespace ray::core

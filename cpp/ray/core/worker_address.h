@@ -15,8 +15,9 @@ namespace ray::core {
 struct WorkerAddress {
   base::NodeId node_id;
   base::WorkerId worker_id;
-  std::string endpoint;    // "unix:PATH" or "tcp:HOST:PORT"
-  std::string serialized;  // as wire::v1::Address
+  std::string endpoint;      // "unix:PATH": from the same node
+  std::string tcp_endpoint;  // "tcp:HOST:PORT": from others; "" = not at all
+  std::string serialized;    // as wire::v1::Address
 
   static absl::StatusOr<std::shared_ptr<const WorkerAddress>> Parse(std::string_view serialized);
   static absl::StatusOr<std::shared_ptr<const WorkerAddress>> FromProto(

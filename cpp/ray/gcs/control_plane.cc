@@ -129,6 +129,8 @@ absl::Status ControlPlane::Dispatch(const NodeId& node, const v1::NodeMessage& m
       return actors_.OnWatchActor(node, message.watch_actor());
     case v1::NodeMessage::kRegister:
       return absl::InvalidArgumentError("a node registers once a channel");
+    case v1::NodeMessage::kLeaving:
+      return nodes_.Leave(node, message.leaving());
     case v1::NodeMessage::MESSAGE_NOT_SET:
       break;
   }

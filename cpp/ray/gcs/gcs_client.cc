@@ -331,6 +331,9 @@ class GcsClient::Impl {
       case GcsMessage::kReturnBundles:
         Raise(events_.on_return_bundles, message.return_bundles());
         break;
+      case GcsMessage::kDrain:
+        Raise(events_.on_drain, message.drain());
+        break;
       case GcsMessage::MESSAGE_NOT_SET:
         break;  // a bare acknowledgement
     }

@@ -57,6 +57,7 @@ class GcsClient {
     std::function<void(const v1::PrepareBundles&)> on_prepare_bundles;
     std::function<void(const v1::CommitBundles&)> on_commit_bundles;
     std::function<void(const v1::ReturnBundles&)> on_return_bundles;
+    std::function<void(const wire::v1::DrainNode&)> on_drain;
     std::function<void(const absl::Status& why)> on_disconnected;
   };
 

@@ -121,6 +121,11 @@ void NodeManager::SendOthersTo(const NodeId& receiver) const {
   if (changed.nodes_size() > 0) sender_->Send(receiver, message);
 }
 
+absl::Status NodeManager::Leave(const NodeId& id, const v1::NodeLeaving& message) {
+  if (FindAlive(id) != nullptr) Die(id, message.reason());
+  return absl::OkStatus();
+}
+
 void NodeManager::Disconnect(const NodeId& id) {
   Node* node = FindAlive(id);
   if (node == nullptr) return;
@@ -131,15 +136,16 @@ void NodeManager::Disconnect(const NodeId& id) {
 void NodeManager::WatchSilence(const NodeId& id) {
   deadlines_->After(options_.dead_timeout, [this, id, channel = nodes_[id].channel] {
     Node* node = FindAlive(id);
-    if (node != nullptr && !node->connected && node->channel == channel) Die(id);
+    if (node == nullptr || node->connected || node->channel != channel) return;
+    Die(id, absl::StrCat("no contact for ", absl::FormatDuration(options_.dead_timeout)));
   });
 }
 
-void NodeManager::Die(const NodeId& id) {
+void NodeManager::Die(const NodeId& id, const std::string& reason) {
   Node& node = nodes_[id];
-  MANTA_LOG(kWarning, "node ", id.Hex(), " (", node.state.ip(), ") is dead: no contact for ",
-            absl::FormatDuration(options_.dead_timeout));
+  MANTA_LOG(kWarning, "node ", id.Hex(), " (", node.state.ip(), ") is dead: ", reason);
   node.state.set_alive(false);
+  node.state.set_death_reason(reason);
   node.state.clear_available();
   node.death_number = dead_.empty() ? 1 : dead_.rbegin()->first + 1;
   dead_[node.death_number] = id;

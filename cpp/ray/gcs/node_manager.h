@@ -57,6 +57,8 @@ class NodeManager {
   absl::Status Register(const base::NodeId& node, const wire::v1::NodeState& state);
   // Tells a node that has just registered about all others.
   void SendOthersTo(const base::NodeId& node) const;
+  // It ends on purpose: dead from now on.
+  absl::Status Leave(const base::NodeId& node, const v1::NodeLeaving& message);
   // Its channel broke.
   void Disconnect(const base::NodeId& node);
   absl::Status Report(const base::NodeId& node, const v1::NodeReport& report);
@@ -95,7 +97,7 @@ class NodeManager {
 
   Node* FindAlive(const base::NodeId& node);
   void WatchSilence(const base::NodeId& node);
-  void Die(const base::NodeId& node);
+  void Die(const base::NodeId& node, const std::string& reason);
   void ForgetOldestDead();
   void Announce(const base::NodeId& node, absl::Duration delay);
   void Broadcast();

@@ -43,12 +43,12 @@ void PutHeader(std::string* out, uint16_t type, uint16_t flags, uint64_t correla
 }  // namespace
 
 std::shared_ptr<Connection> Connection::Create(EventLoop* loop, UniqueFd fd,
-                                               const Options& options) {
-  return std::shared_ptr<Connection>(new Connection(loop, std::move(fd), options));
+                                               const Options& options, Role role) {
+  return std::shared_ptr<Connection>(new Connection(loop, std::move(fd), options, role));
 }
 
-Connection::Connection(EventLoop* loop, UniqueFd fd, const Options& options)
-    : loop_(loop), options_(options), fd_(std::move(fd)) {}
+Connection::Connection(EventLoop* loop, UniqueFd fd, const Options& options, Role role)
+    : loop_(loop), options_(options), role_(role), fd_(std::move(fd)) {}
 
 Connection::~Connection() {
   if (!closed_ && fd_.valid()) loop_->Unwatch(fd_.get());

@@ -46,7 +46,12 @@ class Connection : public std::enable_shared_from_this<Connection> {
     uint64_t coalesce_max_bytes = 32 << 10;
     absl::Duration coalesce_max_delay = absl::Microseconds(500);
     uint64_t outbuffer_max_bytes = 1 << 30;
+    std::string token;  // what TCP peers prove to each other
+    absl::Duration handshake_timeout = absl::Seconds(5);
   };
+  // kTrusted: a Unix socket, which only the session's user can reach. The other two prove the token
+  // to each other first (authentication.h); what is sent meanwhile is held back.
+  enum class Role { kTrusted, kConnector, kAcceptor };
   struct Handlers {
     // A request or one-way frame.
     std::function<void(const std::shared_ptr<Connection>&, const Frame&)> on_frame;
@@ -60,7 +65,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // to say.
   enum class Flush { kNow, kCoalesce, kDefer };
 
-  static std::shared_ptr<Connection> Create(EventLoop* loop, UniqueFd fd, const Options& options);
+  static std::shared_ptr<Connection> Create(EventLoop* loop, UniqueFd fd, const Options& options,
+                                            Role role = Role::kTrusted);
   ~Connection();
 
   // Begins reading. Bytes that a handshake already read may be handed over in `already_read`.
@@ -102,7 +108,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   const std::string& description() const { return description_; }
 
  private:
-  Connection(EventLoop* loop, UniqueFd fd, const Options& options);
+  Connection(EventLoop* loop, UniqueFd fd, const Options& options, Role role);
   void OnEvents(uint32_t events);
   void ReadAvailable();
   void ParseAvailable();
@@ -115,6 +121,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   EventLoop* const loop_;
   const Options options_;
+  const Role role_;
   UniqueFd fd_;
   Handlers handlers_;
   std::string description_ = "peer";

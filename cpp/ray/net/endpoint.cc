@@ -126,23 +126,30 @@ absl::Status ConnectUnix(int fd, const sockaddr* address, socklen_t size, std::s
   return absl::OkStatus();
 }
 
-absl::StatusOr<UniqueFd> ConnectSocket(int family, const sockaddr* address, socklen_t size,
-                                       std::string_view endpoint, absl::Duration timeout) {
-  UniqueFd fd(socket(family, kSocketFlags, 0));
-  if (!fd.valid())
+// A TCP socket whose connection may still be under way.
+absl::StatusOr<UniqueFd> StartTcp(std::string_view host_port, std::string_view endpoint) {
+  MANTA_ASSIGN_OR_RETURN(AddressList list, Resolve(host_port, 0));
+  UniqueFd fd(socket(list->ai_family, kSocketFlags, 0));
+  if (!fd.valid()) {
     return ErrnoStatus(absl::StatusCode::kResourceExhausted, endpoint, "no socket for");
-  if (family == AF_UNIX) {
-    MANTA_RETURN_IF_ERROR(ConnectUnix(fd.get(), address, size, endpoint, timeout));
-  } else if (connect(fd.get(), address, size) != 0) {
-    if (errno != EINPROGRESS) {
-      return ErrnoStatus(absl::StatusCode::kUnavailable, endpoint, "cannot connect to");
-    }
-    MANTA_RETURN_IF_ERROR(FinishConnect(fd.get(), endpoint, timeout));
   }
-  if (family != AF_UNIX) {
-    int on = 1;
-    setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  int on = 1;
+  setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  if (connect(fd.get(), list->ai_addr, list->ai_addrlen) != 0 && errno != EINPROGRESS) {
+    return ErrnoStatus(absl::StatusCode::kUnavailable, endpoint, "cannot connect to");
   }
+  return fd;
+}
+
+absl::StatusOr<UniqueFd> ConnectToUnix(std::string_view path, std::string_view endpoint,
+                                       absl::Duration timeout) {
+  MANTA_ASSIGN_OR_RETURN(UnixAddress address, MakeUnixAddress(std::string(path)));
+  UniqueFd fd(socket(AF_UNIX, kSocketFlags, 0));
+  if (!fd.valid()) {
+    return ErrnoStatus(absl::StatusCode::kResourceExhausted, endpoint, "no socket for");
+  }
+  MANTA_RETURN_IF_ERROR(ConnectUnix(fd.get(), reinterpret_cast<sockaddr*>(&address.address),
+                                    sizeof address.address, endpoint, timeout));
   return fd;
 }
 
@@ -185,14 +192,19 @@ void UniqueFd::Reset(int fd) {
 absl::StatusOr<UniqueFd> Connect(std::string_view endpoint, absl::Duration timeout) {
   absl::string_view rest = View(endpoint);
   if (absl::ConsumePrefix(&rest, "unix:")) {
-    MANTA_ASSIGN_OR_RETURN(UnixAddress address, MakeUnixAddress(std::string(rest)));
-    return ConnectSocket(AF_UNIX, reinterpret_cast<sockaddr*>(&address.address),
-                         sizeof address.address, endpoint, timeout);
+    return ConnectToUnix({rest.data(), rest.size()}, endpoint, timeout);
   }
-  if (absl::ConsumePrefix(&rest, "tcp:")) {
-    MANTA_ASSIGN_OR_RETURN(AddressList list, Resolve({rest.data(), rest.size()}, 0));
-    return ConnectSocket(list->ai_family, list->ai_addr, list->ai_addrlen, endpoint, timeout);
+  MANTA_ASSIGN_OR_RETURN(UniqueFd fd, StartConnect(endpoint));
+  MANTA_RETURN_IF_ERROR(FinishConnect(fd.get(), endpoint, timeout));
+  return fd;
+}
+
+absl::StatusOr<UniqueFd> StartConnect(std::string_view endpoint) {
+  absl::string_view rest = View(endpoint);
+  if (absl::ConsumePrefix(&rest, "unix:")) {
+    return ConnectToUnix({rest.data(), rest.size()}, endpoint, absl::Seconds(5));
   }
+  if (absl::ConsumePrefix(&rest, "tcp:")) return StartTcp({rest.data(), rest.size()}, endpoint);
   return absl::InvalidArgumentError(
       absl::StrCat("'", View(endpoint), "' is neither unix:PATH nor tcp:HOST:PORT"));
 }

@@ -39,6 +39,10 @@ class UniqueFd {
 // the endpoint). Blocks at most `timeout` (a Unix socket connects at once).
 absl::StatusOr<UniqueFd> Connect(std::string_view endpoint, absl::Duration timeout);
 
+// As Connect, but does not wait for a TCP peer: the socket becomes writable once it is connected, or
+// readable with an error. A Connection may be made of it at once. Never blocks for a numeric host.
+absl::StatusOr<UniqueFd> StartConnect(std::string_view endpoint);
+
 // For tcp port 0, `bound` gets the endpoint with the chosen port. A stale Unix socket file is
 // replaced.
 struct Listening {

@@ -1,6 +1,8 @@
 #include "ray/net/listener.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -28,6 +30,7 @@ Listener::Listener(EventLoop* loop, Listening listening, const Connection::Optio
     : loop_(loop),
       fd_(std::move(listening.fd)),
       endpoint_(std::move(listening.endpoint)),
+      is_tcp_(absl::StartsWith(endpoint_, "tcp:")),
       options_(options),
       on_accept_(std::move(on_accept)) {
   loop_->Watch(fd_.get(), EPOLLIN, [this](uint32_t) { AcceptAvailable(); });
@@ -48,7 +51,14 @@ void Listener::AcceptAvailable() {
       }
       return;
     }
-    on_accept_(Connection::Create(loop_, std::move(fd), options_));
+    if (!is_tcp_) {
+      on_accept_(Connection::Create(loop_, std::move(fd), options_));
+      continue;
+    }
+    int on = 1;
+    setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    on_accept_(
+        Connection::Create(loop_, std::move(fd), options_, Connection::Role::kAcceptor));
   }
 }
 

@@ -1,4 +1,5 @@
-// Accepts connections on an endpoint and hands each over as a Connection that has not started.
+// Accepts connections on an endpoint and hands each over as a Connection that has not started: as one
+// to be trusted from a Unix socket, as one that must prove the token from TCP.
 // Threads: loop-bound.   Errors: Create reports what Listen reports; a failed accept is logged and
 // retried.
 #pragma once
@@ -30,6 +31,7 @@ class Listener {
   EventLoop* const loop_;
   UniqueFd fd_;
   const std::string endpoint_;
+  const bool is_tcp_;
   const Connection::Options options_;
   const OnAccept on_accept_;
 };

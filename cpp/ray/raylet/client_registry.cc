@@ -16,8 +16,26 @@ using net::Connection;
 using wire::v1::Hello;
 using wire::v1::HelloReply;
 
+namespace {
+
+std::string Describe(const Hello& hello) {
+  switch (hello.kind()) {
+    case wire::v1::DRIVER:
+      return absl::StrCat("driver ", hello.pid());
+    case wire::v1::RAYLET:
+      return absl::StrCat("raylet of node ", base::BytesToHex(hello.node_id()).substr(0, 12));
+    case wire::v1::TOOL:
+      return absl::StrCat("tool ", hello.pid());
+    default:
+      return absl::StrCat("worker ", hello.pid());
+  }
+}
+
+}  // namespace
+
 // A connection that has not finished its handshake.
 struct ClientRegistry::Peer {
+  From from = From::kThisNode;
   net::EventLoop::TimerId timer = 0;
   bool said_hello = false;
 };
@@ -34,8 +52,9 @@ ClientRegistry::~ClientRegistry() {
   }
 }
 
-void ClientRegistry::Accept(std::shared_ptr<Connection> connection) {
+void ClientRegistry::Accept(std::shared_ptr<Connection> connection, From from) {
   auto peer = std::make_shared<Peer>();
+  peer->from = from;
   peer->timer = loop_->RunAfter(
       options_.handshake_timeout, [this, weak = std::weak_ptr<Connection>(connection)] {
         if (auto late = weak.lock()) {
@@ -81,11 +100,10 @@ absl::Status ClientRegistry::OnHello(const std::shared_ptr<Connection>& connecti
   if (!hello.ParseFromArray(frame.metadata.data(), static_cast<int>(frame.metadata.size()))) {
     return absl::InvalidArgumentError("a HELLO that does not parse");
   }
-  MANTA_RETURN_IF_ERROR(CheckHello(hello));
+  MANTA_RETURN_IF_ERROR(CheckHello(hello, peer.from));
   peer.said_hello = true;
   loop_->Cancel(peer.timer);  // what takes time from here on is not the peer's doing
-  connection->set_description(
-      absl::StrCat(hello.kind() == wire::v1::DRIVER ? "driver " : "worker ", hello.pid()));
+  connection->set_description(Describe(hello));
   if (hello.kind() != wire::v1::DRIVER) {
     Join(connection, frame.correlation_id, hello, Job{});
     return absl::OkStatus();
@@ -97,22 +115,34 @@ absl::Status ClientRegistry::OnHello(const std::shared_ptr<Connection>& connecti
   return absl::OkStatus();
 }
 
-absl::Status ClientRegistry::CheckHello(const Hello& hello) const {
+absl::Status ClientRegistry::CheckWorkerId(const Hello& hello) const {
+  MANTA_ASSIGN_OR_RETURN(const WorkerId worker, WorkerId::FromBinary(hello.worker_id()));
+  if (!by_worker_.contains(worker)) return absl::OkStatus();
+  return absl::AlreadyExistsError("a process with this worker id is connected");
+}
+
+absl::Status ClientRegistry::CheckHello(const Hello& hello, From from) const {
   if (hello.protocol_version() != net::kProtocolVersion) {
     return absl::FailedPreconditionError(
         absl::StrCat("this raylet speaks version ", net::kProtocolVersion,
                      " of the protocol, the peer speaks version ", hello.protocol_version(),
                      ": install the same version on both sides"));
   }
-  MANTA_ASSIGN_OR_RETURN(const WorkerId worker, WorkerId::FromBinary(hello.worker_id()));
-  if (by_worker_.contains(worker)) {
-    return absl::AlreadyExistsError("a process with this worker id is connected");
+  if ((hello.kind() == wire::v1::RAYLET) != (from == From::kOtherNode)) {
+    return absl::PermissionDeniedError(
+        "drivers, workers and tools connect to the Unix socket of their node's raylet, raylets to "
+        "the TCP port of another one");
   }
   switch (hello.kind()) {
-    case wire::v1::DRIVER:
+    case wire::v1::RAYLET:
+      return base::NodeId::FromBinary(hello.node_id()).status();
+    case wire::v1::TOOL:
       return absl::OkStatus();
+    case wire::v1::DRIVER:
+      return CheckWorkerId(hello);
     case wire::v1::WORKER:
     case wire::v1::WORKER_SETUP:
+      MANTA_RETURN_IF_ERROR(CheckWorkerId(hello));
       if (events_.expects_worker(hello.startup_token())) return absl::OkStatus();
       return absl::PermissionDeniedError(
           absl::StrCat("no worker with startup token ", hello.startup_token(), " is expected"));
@@ -133,7 +163,7 @@ void ClientRegistry::JoinDriver(const std::shared_ptr<Connection>& connection,
     Refuse(connection, base::Annotate(job.status(), "the job could not be registered"));
     return;
   }
-  if (absl::Status still_valid = CheckHello(hello); !still_valid.ok()) {
+  if (absl::Status still_valid = CheckWorkerId(hello); !still_valid.ok()) {
     events_.drop_job(job->id);
     Refuse(connection, still_valid);
     return;
@@ -148,18 +178,19 @@ void ClientRegistry::Join(const std::shared_ptr<Connection>& connection, uint64_
   auto client = std::make_shared<Client>();
   client->id = next_id_++;
   client->kind = hello.kind();
-  client->worker_id = WorkerId::FromTrusted(hello.worker_id().data());
+  const bool has_worker_id = hello.kind() != wire::v1::RAYLET && hello.kind() != wire::v1::TOOL;
+  if (has_worker_id) client->worker_id = WorkerId::FromTrusted(hello.worker_id().data());
   client->pid = static_cast<pid_t>(hello.pid());
   client->address = hello.address();
-  client->address.set_node_id(node.id.BinaryString());
-  client->address.set_worker_id(hello.worker_id());
+  client->address.set_node_id(client->IsRaylet() ? hello.node_id() : node.id.BinaryString());
+  client->address.set_worker_id(client->worker_id.BinaryString());
   client->connection = connection;
   client->job = job.id;
   client->startup_token = hello.startup_token();
   client->log_to_driver = hello.log_to_driver();
   connection->set_peer(client);
   clients_.emplace(client->id, client);
-  by_worker_.emplace(client->worker_id, client.get());
+  if (has_worker_id) by_worker_.emplace(client->worker_id, client.get());
 
   HelloReply reply;
   reply.set_protocol_version(net::kProtocolVersion);
@@ -167,9 +198,15 @@ void ClientRegistry::Join(const std::shared_ptr<Connection>& connection, uint64_
   if (!job.id.IsNil()) reply.set_job_id(job.id.BinaryString());
   reply.set_job_namespace(job.job_namespace);
   reply.set_node_ip(node.ip);
+  if (client->IsRaylet()) {
+    connection->Reply(wire::v1::HELLO, correlation_id, reply);
+    return events_.on_joined(*client, hello);
+  }
   reply.set_session_dir(node.session_dir);
   reply.set_gcs_address(node.gcs_address);
   reply.set_store_capacity_bytes(options_.store_capacity_bytes);
+  reply.set_listen_host(node.listen_host);
+  reply.set_cluster_token(options_.cluster_token);
   reply.mutable_config()->insert(node.config.begin(), node.config.end());
   connection->ReplyWithFd(wire::v1::HELLO, correlation_id, reply, options_.store_fd);
   events_.on_joined(*client, hello);
@@ -186,7 +223,7 @@ void ClientRegistry::OnClose(const std::shared_ptr<Connection>& connection,
   if (found == nullptr) return;
   auto it = clients_.find(found->id);
   const std::shared_ptr<Client> client = it->second;
-  by_worker_.erase(client->worker_id);
+  if (!client->worker_id.IsNil()) by_worker_.erase(client->worker_id);
   clients_.erase(it);
   connection->set_peer(nullptr);
   events_.on_gone(*client, why);

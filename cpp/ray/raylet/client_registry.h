@@ -5,6 +5,7 @@
 // nothing else.
 //   CLIENTS-1  on_gone runs once for each client that joined, which is found no more then.
 //   CLIENTS-2  no two clients share a worker id.
+//   CLIENTS-3  who comes from another node is a raylet; who comes from this one is not.
 #pragma once
 
 #include <functional>
@@ -27,6 +28,7 @@ class ClientRegistry {
  public:
   struct Options {
     const NodeIdentity* identity = nullptr;
+    std::string cluster_token;  // for clients of this node
     int store_fd = -1;  // of the store's memory; sent along with HelloReply
     uint64_t store_capacity_bytes = 0;
     absl::Duration handshake_timeout = absl::Seconds(5);
@@ -55,8 +57,9 @@ class ClientRegistry {
   ClientRegistry(net::EventLoop* loop, const FrameRouter* router, Options options, Events events);
   ~ClientRegistry();
 
-  // Takes over a connection that has not started.
-  void Accept(std::shared_ptr<net::Connection> connection);
+  // Takes over a connection that has not started: of this node, or of another one.
+  enum class From { kThisNode, kOtherNode };
+  void Accept(std::shared_ptr<net::Connection> connection, From from = From::kThisNode);
 
   // nullptr when there is none (any more).
   Client* Find(scheduling::ClientId id) const;
@@ -69,7 +72,8 @@ class ClientRegistry {
   void OnFrame(const std::shared_ptr<net::Connection>& connection, const net::Frame& frame);
   void OnClose(const std::shared_ptr<net::Connection>& connection, const absl::Status& why);
   absl::Status OnHello(const std::shared_ptr<net::Connection>& connection, const net::Frame& frame);
-  absl::Status CheckHello(const wire::v1::Hello& hello) const;
+  absl::Status CheckHello(const wire::v1::Hello& hello, From from) const;
+  absl::Status CheckWorkerId(const wire::v1::Hello& hello) const;
   void JoinDriver(const std::shared_ptr<net::Connection>& connection, uint64_t correlation_id,
                   const wire::v1::Hello& hello, absl::StatusOr<Job> job);
   void Join(const std::shared_ptr<net::Connection>& connection, uint64_t correlation_id,

@@ -13,7 +13,9 @@ struct NodeIdentity {
   base::NodeId id;
   std::string ip;
   std::string hostname;
-  std::string endpoint;  // where clients connect
+  std::string endpoint;      // where clients of this node connect
+  std::string tcp_endpoint;  // where other raylets connect; "" = this node is alone
+  std::string listen_host;   // core workers listen there for those of other nodes; as tcp_endpoint
   std::string session_dir;
   std::string gcs_address;
   bool is_head = false;

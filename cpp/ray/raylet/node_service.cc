@@ -79,6 +79,7 @@ NodeState NodeService::State() const {
   state.set_ip(identity.ip);
   state.set_hostname(identity.hostname);
   state.set_raylet_endpoint(identity.endpoint);
+  state.set_tcp_endpoint(identity.tcp_endpoint);
   state.set_session_dir(identity.session_dir);
   *state.mutable_total() = options_.resources->total().ToWire();
   *state.mutable_available() = Available().ToWire();

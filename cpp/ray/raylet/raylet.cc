@@ -29,13 +29,6 @@ scheduling::LeaseQueue::Options LeaseOptions(const base::Config& config) {
                                     : absl::InfiniteDuration()};
 }
 
-net::Connection::Options ConnectionOptions(const base::Config& config) {
-  return {.frame_max_bytes = static_cast<uint64_t>(config.wire_frame_max_bytes),
-          .coalesce_max_bytes = static_cast<uint64_t>(config.wire_coalesce_max_bytes),
-          .coalesce_max_delay = absl::Microseconds(config.wire_coalesce_max_us),
-          .outbuffer_max_bytes = static_cast<uint64_t>(config.wire_outbuffer_max_bytes)};
-}
-
 // The GCS will not have this node, however often it asks.
 bool IsFinal(const absl::Status& why) {
   return absl::IsUnauthenticated(why) || absl::IsFailedPrecondition(why) ||
@@ -49,7 +42,8 @@ absl::StatusOr<std::unique_ptr<Raylet>> Raylet::Create(net::EventLoop* loop,
                                                        Events events) {
   std::unique_ptr<Raylet> raylet(new Raylet(loop, clock, std::move(options.config),
                                             std::move(options.identity),
-                                            std::move(options.accelerators), std::move(events)));
+                                            std::move(options.accelerators),
+                                            std::move(options.gcs_token), std::move(events)));
   MANTA_RETURN_IF_ERROR(raylet->OpenStore(options.object_store_bytes));
   raylet->MakeServices(std::move(options));
   MANTA_RETURN_IF_ERROR(raylet->Listen());
@@ -57,12 +51,14 @@ absl::StatusOr<std::unique_ptr<Raylet>> Raylet::Create(net::EventLoop* loop,
 }
 
 Raylet::Raylet(net::EventLoop* loop, const base::Clock* clock, base::Config config,
-               NodeIdentity identity, accelerators::NodeAccelerators accelerators, Events events)
+               NodeIdentity identity, accelerators::NodeAccelerators accelerators,
+               std::string token, Events events)
     : loop_(loop),
       clock_(clock),
       config_(std::move(config)),
       identity_(std::move(identity)),
       accelerators_(std::move(accelerators)),
+      token_(std::move(token)),
       events_(std::move(events)) {
   identity_.config = config_.NonDefault();
   identity_.labels.emplace(scheduling::kNodeIdLabel, identity_.id.Hex());
@@ -83,9 +79,9 @@ absl::Status Raylet::OpenStore(uint64_t capacity_bytes) {
 }
 
 void Raylet::MakeServices(Options options) {
-  gcs_ = std::make_unique<gcs::GcsClient>(loop_, GcsOptions(std::move(options.gcs_token)),
-                                          GcsEvents());
+  gcs_ = std::make_unique<gcs::GcsClient>(loop_, GcsOptions(), GcsEvents());
   clients_ = std::make_unique<ClientRegistry>(loop_, &router_, RegistryOptions(), RegistryEvents());
+  peers_ = std::make_unique<NodePeers>(loop_, &identity_, ConnectionOptions(), PeerEvents());
   const auto num_cpus = static_cast<size_t>(options.resources.Get(resources::kCpu).ToDouble());
   workers_ = std::make_unique<WorkerService>(
       loop_, clock_, &router_, clients_.get(),
@@ -121,16 +117,41 @@ void Raylet::MakeServices(Options options) {
 
 absl::Status Raylet::Listen() {
   MANTA_ASSIGN_OR_RETURN(
-      listener_, net::Listener::Create(loop_, identity_.endpoint, ConnectionOptions(config_),
+      listener_, net::Listener::Create(loop_, identity_.endpoint, ConnectionOptions(),
                                        [this](std::shared_ptr<net::Connection> connection) {
                                          clients_->Accept(std::move(connection));
                                        }));
   identity_.endpoint = listener_->endpoint();
+  return identity_.tcp_endpoint.empty() ? absl::OkStatus() : ListenTcp();
+}
+
+absl::Status Raylet::ListenTcp() {
+  MANTA_ASSIGN_OR_RETURN(
+      tcp_listener_,
+      net::Listener::Create(
+          loop_, identity_.tcp_endpoint, ConnectionOptions(),
+          [this](std::shared_ptr<net::Connection> connection) {
+            clients_->Accept(std::move(connection), ClientRegistry::From::kOtherNode);
+          }));
+  identity_.tcp_endpoint = tcp_listener_->endpoint();
+  const size_t host = identity_.tcp_endpoint.find(':') + 1;
+  identity_.listen_host =
+      identity_.tcp_endpoint.substr(host, identity_.tcp_endpoint.rfind(':') - host);
   return absl::OkStatus();
+}
+
+net::Connection::Options Raylet::ConnectionOptions() const {
+  return {.frame_max_bytes = static_cast<uint64_t>(config_.wire_frame_max_bytes),
+          .coalesce_max_bytes = static_cast<uint64_t>(config_.wire_coalesce_max_bytes),
+          .coalesce_max_delay = absl::Microseconds(config_.wire_coalesce_max_us),
+          .outbuffer_max_bytes = static_cast<uint64_t>(config_.wire_outbuffer_max_bytes),
+          .token = token_,
+          .handshake_timeout = absl::Milliseconds(config_.handshake_timeout_ms)};
 }
 
 ClientRegistry::Options Raylet::RegistryOptions() const {
   return {.identity = &identity_,
+          .cluster_token = token_,
           .store_fd = objects_->memory_fd(),
           .store_capacity_bytes = objects_->store().capacity_bytes(),
           .handshake_timeout = absl::Milliseconds(config_.handshake_timeout_ms)};
@@ -147,9 +168,9 @@ WorkerService::Options Raylet::WorkerOptions(std::vector<std::string> zygote_com
           .worker_env = env};
 }
 
-gcs::GcsClient::Options Raylet::GcsOptions(std::string token) const {
+gcs::GcsClient::Options Raylet::GcsOptions() const {
   return {.address = identity_.gcs_address,
-          .token = std::move(token),
+          .token = token_,
           .rpc_timeout = absl::Milliseconds(config_.gcs_rpc_timeout_ms),
           .reconnect_interval = absl::Milliseconds(config_.gcs_reconnect_interval_ms)};
 }
@@ -166,6 +187,17 @@ ClientRegistry::Events Raylet::RegistryEvents() {
       .on_joined = [this](Client& client,
                           const wire::v1::Hello& hello) { OnJoined(client, hello); },
       .on_gone = [this](const Client& client, const absl::Status& why) { OnGone(client, why); },
+  };
+}
+
+NodePeers::Events Raylet::PeerEvents() {
+  return {
+      .on_changed = [](const wire::v1::NodeState&) {},
+      .on_dead = [this](const base::NodeId& node,
+                        const std::string& reason) { OnNodeDead(node, reason); },
+      .on_frame = [this](const base::NodeId& node,
+                         const net::Frame& frame) { OnPeerFrame(node, frame); },
+      .on_lost = [](const base::NodeId&, const absl::Status&) {},
   };
 }
 
@@ -221,6 +253,10 @@ gcs::GcsClient::Events Raylet::GcsEvents() {
           [this](const wire::v1::ActorInfo& info) { actor_relay_->ActorChanged(info); },
       .on_create_actor = [this](const wire::v1::CreateActor& message) { actors_->Create(message); },
       .on_kill_worker = [this](const gcs::v1::KillWorker& message) { actors_->Kill(message); },
+      .on_nodes_changed =
+          [this](const gcs::v1::NodesChanged& message) {
+            for (const wire::v1::NodeState& node : message.nodes()) peers_->Update(node);
+          },
       .on_prepare_bundles =
           [this](const gcs::v1::PrepareBundles& message) { bundles_->Prepare(message); },
       .on_commit_bundles =
@@ -261,6 +297,24 @@ void Raylet::OnDisconnected(const absl::Status& why) {
   if (ready_) MANTA_LOG(kWarning, "the connection to the GCS broke: ", why.message());
 }
 
+void Raylet::OnNodeDead(const base::NodeId& node, const std::string& reason) {
+  wire::v1::NodeGone message;
+  message.set_node_id(node.BinaryString());
+  message.set_reason(reason);
+  clients_->ForEach([&](Client& client) {
+    if (client.worker_id.IsNil()) return;
+    client.connection->Send(wire::v1::NODE_GONE, message);
+  });
+}
+
+void Raylet::OnPeerFrame(const base::NodeId& node, const net::Frame& frame) {
+  switch (frame.type) {
+    default:
+      MANTA_LOG(kWarning, "unknown frame of type ", frame.type, " from node ", node.Hex(),
+                " ignored");
+  }
+}
+
 void Raylet::OnJoined(Client& client, const wire::v1::Hello& hello) {
   MANTA_LOG(kDebug, client.connection->description(), " joined");
   objects_->ClientJoined(client);
@@ -272,9 +326,10 @@ void Raylet::OnJoined(Client& client, const wire::v1::Hello& hello) {
 void Raylet::OnGone(const Client& client, const absl::Status& why) {
   MANTA_LOG(kDebug, client.connection->description(), " left: ", why.message());
   // The pool first: this worker must not be given out any more.
-  workers_->pool().Disconnected(client.worker_id);
+  if (!client.worker_id.IsNil()) workers_->pool().Disconnected(client.worker_id);
   leases_->ClientGone(client);
   objects_->ClientGone(client);
+  if (client.worker_id.IsNil()) return;
   actor_relay_->ClientGone(client);
   logs_->ClientGone(client);
   UnlinkSocketOf(client);
@@ -311,6 +366,7 @@ void Raylet::Start() {
 
 void Raylet::Stop() {
   listener_.reset();
+  tcp_listener_.reset();
   clients_->ForEach([this](Client& client) { UnlinkSocketOf(client); });
   if (workers_ != nullptr) workers_->Stop();
 }

@@ -29,6 +29,7 @@
 #include "ray/raylet/lease_service.h"
 #include "ray/raylet/log_service.h"
 #include "ray/raylet/node_identity.h"
+#include "ray/raylet/node_peers.h"
 #include "ray/raylet/node_service.h"
 #include "ray/raylet/object_service.h"
 #include "ray/raylet/placement_group_relay.h"
@@ -41,7 +42,7 @@ namespace ray::raylet {
 class Raylet {
  public:
   struct Options {
-    NodeIdentity identity;  // endpoint: where to listen
+    NodeIdentity identity;  // endpoint and tcp_endpoint: where to listen
     base::Config config;
     resources::ResourceSet resources;
     accelerators::NodeAccelerators accelerators = {};
@@ -71,19 +72,22 @@ class Raylet {
 
  private:
   Raylet(net::EventLoop* loop, const base::Clock* clock, base::Config config, NodeIdentity identity,
-         accelerators::NodeAccelerators accelerators, Events events);
+         accelerators::NodeAccelerators accelerators, std::string token, Events events);
 
   // Parts.
   absl::Status OpenStore(uint64_t capacity_bytes);
   void MakeServices(Options options);
   absl::Status Listen();
+  absl::Status ListenTcp();
   ClientRegistry::Options RegistryOptions() const;
   WorkerService::Options WorkerOptions(std::vector<std::string> zygote_command,
                                        size_t num_cpus) const;
-  gcs::GcsClient::Options GcsOptions(std::string token) const;
+  gcs::GcsClient::Options GcsOptions() const;
+  net::Connection::Options ConnectionOptions() const;
 
   // Which event is whose business.
   ClientRegistry::Events RegistryEvents();
+  NodePeers::Events PeerEvents();
   WorkerService::Events WorkerEvents();
   LeaseService::Events LeaseEvents();
   ActorHost::Events HostEvents();
@@ -92,6 +96,8 @@ class Raylet {
   gcs::v1::RegisterNode Registration() const;
   void OnRegistered();
   void OnDisconnected(const absl::Status& why);
+  void OnNodeDead(const base::NodeId& node, const std::string& reason);
+  void OnPeerFrame(const base::NodeId& node, const net::Frame& frame);
   void OnJoined(Client& client, const wire::v1::Hello& hello);
   void OnGone(const Client& client, const absl::Status& why);
   void UnlinkSocketOf(const Client& client) const;
@@ -102,6 +108,7 @@ class Raylet {
   const base::Config config_;
   NodeIdentity identity_;
   const accelerators::NodeAccelerators accelerators_;
+  const std::string token_;
   const Events events_;
   bool ready_ = false;
 
@@ -110,6 +117,7 @@ class Raylet {
   std::unique_ptr<ObjectService> objects_;
   std::unique_ptr<gcs::GcsClient> gcs_;
   std::unique_ptr<ClientRegistry> clients_;
+  std::unique_ptr<NodePeers> peers_;
   std::unique_ptr<WorkerService> workers_;
   std::unique_ptr<LeaseService> leases_;
   std::unique_ptr<ActorHost> actors_;
@@ -121,6 +129,7 @@ class Raylet {
   std::unique_ptr<NodeService> node_;
   std::unique_ptr<LogService> logs_;
   std::unique_ptr<net::Listener> listener_;
+  std::unique_ptr<net::Listener> tcp_listener_;
 };
 
 }  // namespace ray::raylet

@@ -30,6 +30,10 @@ ABSL_FLAG(std::string, gcs_address, "",
 ABSL_FLAG(std::string, listen, "",
           "Where to listen for this node's drivers and workers: unix:PATH, in a folder that only "
           "its user may enter. Required.");
+ABSL_FLAG(std::string, listen_tcp, "",
+          "Where to listen for other nodes' raylets: tcp:HOST:PORT, port 0 to have one chosen. Core "
+          "workers listen on the same host. An address that other machines can reach needs a token. "
+          "Empty: this node is alone.");
 ABSL_FLAG(std::string, session_dir, "",
           "Folder of the session; logs go to logs/ in it, spilled objects to spill/. Required.");
 ABSL_FLAG(std::string, node_ip, "127.0.0.1", "Address under which other nodes reach this one.");
@@ -117,6 +121,7 @@ absl::StatusOr<Raylet::Options> ReadOptions() {
                       .ip = absl::GetFlag(FLAGS_node_ip),
                       .hostname = machine.hostname,
                       .endpoint = absl::GetFlag(FLAGS_listen),
+                      .tcp_endpoint = absl::GetFlag(FLAGS_listen_tcp),
                       .session_dir = absl::GetFlag(FLAGS_session_dir),
                       .gcs_address = absl::GetFlag(FLAGS_gcs_address),
                       .is_head = absl::GetFlag(FLAGS_head),
