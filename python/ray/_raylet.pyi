@@ -181,7 +181,9 @@ class Core:
         log_file: str,
     ) -> Core: ...
     @staticmethod
-    def connect_worker(raylet_endpoint: str, *, startup_token: int, log_file: str) -> Core: ...
+    def connect_worker(
+        raylet_endpoint: str, *, startup_token: int, listen_host: str, log_file: str
+    ) -> Core: ...
     @staticmethod
     def connect_setup(raylet_endpoint: str, *, startup_token: int, log_file: str) -> Core:
         """For a forked process that sets its runtime environment up before it becomes a worker:

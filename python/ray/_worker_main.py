@@ -145,6 +145,7 @@ def main(startup_token: int) -> NoReturn:
     core = _raylet.Core.connect_worker(
         os.environ["RAY_RAYLET_ENDPOINT"],
         startup_token=startup_token,
+        listen_host=os.environ["RAY_LISTEN_HOST"],
         log_file=os.path.join(session_dir, "logs", f"core-worker-{os.getpid()}.log"),
     )
     _raylet.set_current_core(core)

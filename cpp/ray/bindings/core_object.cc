@@ -703,10 +703,14 @@ void RegisterCore(py::module_& module) {
           py::arg("log_to_driver"), py::arg("log_file"))
       .def_static(
           "connect_worker",
-          [](const std::string& endpoint, uint64_t startup_token, const std::string& log_file) {
-            return Core::Connect(WorkerOptions(endpoint, startup_token, log_file));
+          [](const std::string& endpoint, uint64_t startup_token, const std::string& listen_host,
+             const std::string& log_file) {
+            CoreWorker::Options options = WorkerOptions(endpoint, startup_token, log_file);
+            options.listen_host = listen_host;
+            return Core::Connect(options);
           },
-          py::arg("raylet_endpoint"), py::kw_only(), py::arg("startup_token"), py::arg("log_file"))
+          py::arg("raylet_endpoint"), py::kw_only(), py::arg("startup_token"),
+          py::arg("listen_host"), py::arg("log_file"))
       .def_static(
           "connect_setup",
           [](const std::string& endpoint, uint64_t startup_token, const std::string& log_file) {

@@ -275,6 +275,7 @@ core::ResultValue Execution::MakeResult(const IncomingCallPtr& call, size_t inde
     result.inline_value = core::Serialize(encoded.parts());
     return result;
   }
+  result.stored_bytes = encoded.size();
   auto id = base::ReturnObjectId(call->task_id, static_cast<uint32_t>(index + 1));
   absl::StatusOr<base::ObjectId> stored = id;
   {

@@ -78,7 +78,9 @@ absl::Status CoreWorker::Start() {
   // The sockets of a session lie beside the raylet's.
   std::string directory = options_.raylet_endpoint.substr(0, options_.raylet_endpoint.rfind('/'));
   MANTA_RETURN_IF_ERROR(
-      peers_->Listen(absl::StrCat(directory, "/w", worker_id.Hex().substr(0, 16)), ""));
+      peers_->Listen(absl::StrCat(directory, "/w", worker_id.Hex().substr(0, 16))));
+  // A worker's address is given out by the raylet, which must know it whole from the start.
+  if (!options_.listen_host.empty()) MANTA_RETURN_IF_ERROR(peers_->BindTcp(options_.listen_host));
   MANTA_ASSIGN_OR_RETURN(net::HandshakeResult result, Handshake(fd.get()));
   MANTA_RETURN_IF_ERROR(UseHelloReply(result));
 
@@ -89,8 +91,9 @@ absl::Status CoreWorker::Start() {
     auto on_release = [weak = weak_from_this()](const base::ObjectId& id) {
       if (auto self = weak.lock()) self->ReleaseLater(ReleaseQueue::Kind::kStorePin, id);
     };
-    store_ = std::make_unique<StoreClient>(raylet_, store_memory_, on_release);
+    store_ = std::make_unique<StoreClient>(raylet_, store_memory_, self_->node_id, on_release);
   }
+  lineage_ = Lineage(static_cast<size_t>(config_.lineage_max_bytes));
   copy_options_ = store::CopyOptions::FromConfig(config_);
   tasks_ = std::make_unique<TaskSubmitter>(SubmitterOptions(config_),
                                            static_cast<TaskSubmitter::Actions*>(this));
@@ -122,6 +125,7 @@ absl::StatusOr<net::HandshakeResult> CoreWorker::Handshake(int fd) {
   hello.set_pid(getpid());
   hello.mutable_address()->set_worker_id(identity_.worker_id.BinaryString());
   hello.mutable_address()->set_endpoint(peers_->endpoint());
+  hello.mutable_address()->set_tcp_endpoint(peers_->tcp_endpoint());
   hello.set_job_namespace(options_.job_namespace);
   hello.set_entrypoint(options_.entrypoint);
   hello.set_startup_token(options_.startup_token);
@@ -160,10 +164,14 @@ absl::Status CoreWorker::UseHelloReply(const net::HandshakeResult& result) {
   put_task_ = options_.is_driver ? base::DriverTaskId(identity_.job_id)
                                  : task_ids_.Next(base::NilActorOf(identity_.job_id));
 
+  if (!reply.listen_host().empty()) {
+    MANTA_RETURN_IF_ERROR(peers_->ListenTcp(reply.listen_host(), reply.cluster_token()));
+  }
   wire::v1::Address address;
   address.set_node_id(identity_.node_id.BinaryString());
   address.set_worker_id(identity_.worker_id.BinaryString());
   address.set_endpoint(peers_->endpoint());
+  address.set_tcp_endpoint(peers_->tcp_endpoint());
   MANTA_ASSIGN_OR_RETURN(self_, WorkerAddress::FromProto(address));
   peers_->SetSelf(self_);
   objects_.set_self(self_->worker_id);
@@ -237,6 +245,8 @@ void CoreWorker::OnRayletFrame(const net::Frame& frame) {
     }
     case wire::v1::CREATE_ACTOR:
       return OnCreateActor(frame);
+    case wire::v1::NODE_GONE:
+      return OnNodeGone(frame);
     case wire::v1::EXIT_WORKER: {
       auto exit = ParseMetadata<wire::v1::ExitWorker>(frame);
       if (exit.ok() && exit->force()) _exit(1);
@@ -312,6 +322,8 @@ void CoreWorker::OnPeerFrame(const PeerPtr& peer, const net::Frame& frame) {
       for (const base::ObjectId& id : references) objects_.Unpin(id);
       return;
     }
+    case wire::v1::OBJECT_COPIED:
+      return OnObjectCopied(peer, frame);
     case wire::v1::PROBE:
       return OnProbe(peer, frame);
     case wire::v1::STREAM_ITEM:
@@ -334,8 +346,12 @@ void CoreWorker::OnPeerLost(const PeerPtr& peer) {
   if (shut_down_.load()) return;
   objects_.BorrowerGone(peer->worker_id);
   TakeBackHandedOver(peer->worker_id);
-  actors_.OnConnectionLost(peer->worker_id);
-  OnTasksLost(peer->worker_id, tasks_->OnWorkerLost(peer->worker_id, base::MonotonicNanos()));
+  LoseWorker(peer->address);
+}
+
+void CoreWorker::LoseWorker(const AddressPtr& worker) {
+  actors_.OnConnectionLost(worker->worker_id);
+  OnTasksLost(worker, tasks_->OnWorkerLost(worker->worker_id, base::MonotonicNanos()));
 }
 
 // References inside replies that the caller did not live to register.

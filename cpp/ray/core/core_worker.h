@@ -32,6 +32,7 @@
 #include "ray/base/config.h"
 #include "ray/base/ids.h"
 #include "ray/core/actor_submitter.h"
+#include "ray/core/lineage.h"
 #include "ray/core/object_table.h"
 #include "ray/core/peers.h"
 #include "ray/core/release_queue.h"
@@ -57,7 +58,8 @@ struct CallArguments {
 
 // A value that was computed here and goes to the caller.
 struct ResultValue {
-  BufferPtr inline_value;  // null: it was written to the store under its return id
+  BufferPtr inline_value;     // null: it was written to the store under its return id
+  uint64_t stored_bytes = 0;  // then
   std::vector<ContainedObject> contained;
 };
 
@@ -73,6 +75,7 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
     std::string entrypoint;      // driver
     bool log_to_driver = false;  // driver
     uint64_t startup_token = 0;  // worker
+    std::string listen_host;     // worker: where it listens for other nodes; "" = it does not
     bool is_setup = false;       // worker, before it is one: for its environment's files
     std::string log_file;
     std::function<void()>
@@ -285,10 +288,11 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   void ReleaseBorrow(const base::ObjectId& id, const AddressPtr& owner,
                      uint32_t registrations) override;
   void FetchFromOwner(const base::ObjectId& id, const AddressPtr& owner) override;
+  void Recover(const base::ObjectId& id) override;
   void FreeStored(const base::ObjectId& id, const base::NodeId& node) override;
   void OwnedObjectGone(const base::ObjectId& id) override;
   // TaskSubmitter::Actions
-  void RequestLease(uint64_t request_id, const TaskTemplate& of, size_t backlog) override;
+  void RequestLease(uint64_t request_id, const Task& example, size_t backlog) override;
   void CancelLease(uint64_t request_id) override;
   void ReturnLease(const base::LeaseId& lease, bool worker_broken) override;
   void PushTask(const AddressPtr& worker, const TaskPtr& task) override;
@@ -306,6 +310,14 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   void OnObjectRequest(const PeerPtr& peer, const net::Frame& frame)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void AnswerObjectRequest(const PeerPtr& peer, uint64_t correlation_id, const base::ObjectId& id)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Where the object may be, if that is not this node.
+  std::vector<base::NodeId> LocationsOf(const StoredObject& object) const;
+  StoredObject InStore(const base::ObjectId& id, const ObjectTable::Entry& entry) const;
+  // It has been fetched: its owner should know of the copy here.
+  void Copied(const base::ObjectId& id, const AddressPtr& owner,
+              const std::vector<base::NodeId>& sources) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void OnObjectCopied(const PeerPtr& peer, const net::Frame& frame)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnObjectReply(const base::ObjectId& id, const absl::StatusOr<net::Frame>& reply)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -328,6 +340,8 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   using GetStatePtr = std::shared_ptr<GetState>;
   bool AdvanceGet(const std::shared_ptr<GetState>& state) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void AskStore(const std::shared_ptr<GetState>& state) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void TakeFetched(const GetStatePtr& state, size_t position, const StoredObject& object,
+                   FetchedObject fetched) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Waits like LoopDriver::WaitUntil, and lets the raylet and the callers know when a running task
   // is blocked.
   net::LoopDriver::Outcome WaitBlocked(absl::FunctionRef<bool()> done, int64_t deadline,
@@ -359,10 +373,13 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ConfirmTaken(const PeerPtr& peer, const base::TaskId& task)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void ChooseNode(Task* task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void EndTask(const TaskPtr& task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void FailWith(const TaskPtr& task, const BufferPtr& error) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void OnTasksLost(const base::WorkerId& worker, const std::vector<TaskPtr>& tasks)
+  void OnTasksLost(const AddressPtr& worker, const std::vector<TaskPtr>& tasks)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Whatever was expected of that worker will not come.
+  void LoseWorker(const AddressPtr& worker) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void CancelChildren(const base::TaskId& parent, bool force) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<wire::v1::LeaseExplanation> ExplainLease(const wire::v1::ExplainLease& request,
                                                           Interrupted interrupted);
@@ -374,10 +391,23 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnLeaseReply(uint64_t request_id, const absl::StatusOr<net::Frame>& reply)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool WaitsForLost(const Task& task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnTasksRecalled(const PeerPtr& peer, const net::Frame& frame)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ScheduleTick() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SendRefsTaken() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  // Recovery.
+  void OnNodeGone(const net::Frame& frame) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void CopiesLost(const base::ObjectId& id, const std::vector<base::NodeId>& nodes,
+                  const std::string& reason) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void ComputeAgain(const base::ObjectId& id, const std::string& reason)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Resubmit(const TaskPtr& task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void PinAll(Task* task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void KeepLineage(const TaskPtr& task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void LetGo(const TaskPtr& task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool IsOwned(const ContainedObject& mentioned) const;
 
   // Deadlocks.
   void ProbeLater(const GetStatePtr& get) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -423,7 +453,15 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void FetchArgument(const IncomingCallPtr& call, const RefArgument& ref, size_t index)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void FetchStored(const IncomingCallPtr& call, const base::ObjectId& id, int index)
+  void FetchByOwner(const IncomingCallPtr& call, const base::ObjectId& id, const AddressPtr& owner,
+                    int index) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void FetchStored(const IncomingCallPtr& call, const StoredObject& object, const AddressPtr& owner,
+                   int index) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // No copy of the argument was found. True: the call was handed back to its owner for that.
+  static ArgumentBytes& ArgumentAt(const IncomingCallPtr& call, int index);
+  bool HandBack(const IncomingCallPtr& call, const StoredObject& argument)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void ReportLost(const PeerPtr& to, const StoredObject& object)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ArgumentArrived(const IncomingCallPtr& call) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void NotifyCalls() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -462,6 +500,9 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
 
   ObjectTable objects_ ABSL_GUARDED_BY(mutex_){this};
   StreamTable streams_ ABSL_GUARDED_BY(mutex_){&objects_};
+  Lineage lineage_ ABSL_GUARDED_BY(mutex_);
+  // Borrowed objects of which no copy was found where their owner said.
+  absl::flat_hash_map<base::ObjectId, std::vector<base::NodeId>> lost_at_ ABSL_GUARDED_BY(mutex_);
   std::unique_ptr<TaskSubmitter> tasks_ ABSL_GUARDED_BY(mutex_);
   ActorSubmitter actors_ ABSL_GUARDED_BY(mutex_){this};
   TaskReceiver receiver_ ABSL_GUARDED_BY(mutex_);

@@ -54,7 +54,9 @@ absl::StatusOr<CoreWorker::ActorHandle> CoreWorker::CreateActor(NewActor actor,
     std::vector<std::string_view> payload;
     PackPushTask(frame, spec->mutable_args_metadata(), &payload);
     for (std::string_view segment : payload) spec->mutable_args_payload()->append(segment);
-    creation_pins_[handle.id].assign(creation.pinned.begin(), creation.pinned.end());
+    for (const ContainedObject& mentioned : creation.mentions) {
+      creation_pins_[handle.id].push_back(mentioned.id);
+    }
 
     if (!spec->detached()) {
       handle.handle_ref = HandleReferenceOf(handle.id);

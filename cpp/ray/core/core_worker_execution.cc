@@ -23,6 +23,11 @@ constexpr int kArgsIndex = -1;
 
 ArgumentBytes CopyInline(std::string_view bytes) { return {Buffer::Copy(bytes), nullptr}; }
 
+AddressPtr CreatorOf(const wire::v1::CreateActor& request) {
+  auto owner = WorkerAddress::FromProto(request.spec().owner());
+  return owner.ok() ? *std::move(owner) : nullptr;
+}
+
 }  // namespace
 
 // ----------------------------------------------------------------------------------------------
@@ -108,7 +113,10 @@ void CoreWorker::AcceptCall(const IncomingCallPtr& call, PushTaskFrame frame) {
   if (frame.args_object.IsNil()) {
     call->args = CopyInline(frame.args);
   } else {
-    FetchStored(call, frame.args_object, kArgsIndex);
+    StoredObject args{frame.args_object, {}};
+    AddressPtr owner = call->caller == nullptr ? CreatorOf(*creation_request_) : call->caller->address;
+    if (owner != nullptr && owner->node_id != self_->node_id) args.sources = {owner->node_id};
+    FetchStored(call, args, owner, kArgsIndex);
   }
   for (size_t i = 0; i < frame.refs.size(); ++i) FetchArgument(call, frame.refs[i], i);
   if (!receiver_.Enqueue(call)) {
@@ -131,41 +139,81 @@ void CoreWorker::FetchArgument(const IncomingCallPtr& call, const RefArgument& r
   IncomingCall::Reference& reference = call->references[index];
   reference.position = ref.position;
   reference.keyword = ref.keyword;
-  switch (ref.kind) {
-    case RefArgument::Kind::kInline:
-      reference.value = CopyInline(ref.value);
-      return;
-    case RefArgument::Kind::kInStore:
-      return FetchStored(call, ref.object_id, static_cast<int>(index));
-    case RefArgument::Kind::kByOwner:
-      break;
+  if (ref.kind == RefArgument::Kind::kInline) {
+    reference.value = CopyInline(ref.value);
+    return;
   }
   auto owner = WorkerAddress::Parse(ref.owner_address);
   if (!owner.ok()) return;  // the value stays empty and is reported when the call starts
+  if (ref.kind == RefArgument::Kind::kByOwner) {
+    return FetchByOwner(call, ref.object_id, *owner, static_cast<int>(index));
+  }
+  StoredObject object{ref.object_id, ref.sources};
+  std::erase(object.sources, self_->node_id);
+  if (object.sources.size() < ref.sources.size()) object.sources.clear();
+  FetchStored(call, object, *owner, static_cast<int>(index));
+}
+
+void CoreWorker::FetchByOwner(const IncomingCallPtr& call, const ObjectId& id,
+                              const AddressPtr& owner, int index) {
   ++call->fetching;
-  objects_.Pin(ref.object_id, *owner);
-  objects_.WhenReady(ref.object_id, [this, call, index, id = ref.object_id] {
+  objects_.Pin(id, owner);
+  objects_.WhenReady(id, [this, call, index, owner, id] {
     mutex_.AssertHeld();
     ObjectTable::Entry* entry = objects_.Find(id);
     if (entry->state == ObjectState::kInline) {
-      call->references[index].value.inline_bytes = entry->value;
+      ArgumentAt(call, index).inline_bytes = entry->value;
     } else {
-      FetchStored(call, id, static_cast<int>(index));
+      FetchStored(call, InStore(id, *entry), owner, index);
     }
     objects_.Unpin(id);
     ArgumentArrived(call);
   });
+  peers_->FlushAll();
 }
 
-void CoreWorker::FetchStored(const IncomingCallPtr& call, const ObjectId& id, int index) {
+void CoreWorker::FetchStored(const IncomingCallPtr& call, const StoredObject& object,
+                             const AddressPtr& owner, int index) {
   ++call->fetching;
-  store_->Fetch({id}, [this, call, id, index](std::vector<FetchedObject> fetched) {
+  store_->Fetch({object}, [this, call, object, owner, index](std::vector<FetchedObject> fetched) {
     mutex_.AssertHeld();
-    ArgumentBytes& to = index == kArgsIndex ? call->args : call->references[index].value;
-    to.stored = std::move(fetched[0].pin);
-    if (to.stored == nullptr) call->argument_error = AbsenceError(id, fetched[0]);
+    const bool lost = fetched[0].pin == nullptr && !fetched[0].no_memory;
+    if (fetched[0].pin != nullptr) {
+      ArgumentAt(call, index).stored = std::move(fetched[0].pin);
+      Copied(object.id, owner, object.sources);
+    } else if (lost && owner != nullptr && index != kArgsIndex) {
+      if (HandBack(call, object)) return;
+      // The call belongs to this process: it waits until its argument is there again.
+      objects_.Pin(object.id, owner);
+      CopiesLost(object.id, LocationsOf(object), fetched[0].reason);
+      FetchByOwner(call, object.id, owner, index);
+      objects_.Unpin(object.id);
+    } else {
+      call->argument_error = AbsenceError(object.id, fetched[0]);
+    }
     ArgumentArrived(call);
   });
+}
+
+ArgumentBytes& CoreWorker::ArgumentAt(const IncomingCallPtr& call, int index) {
+  return index == kArgsIndex ? call->args : call->references[static_cast<size_t>(index)].value;
+}
+
+// A task must not hold a worker while its argument is computed again, which may need that worker.
+bool CoreWorker::HandBack(const IncomingCallPtr& call, const StoredObject& argument) {
+  if (call->caller == nullptr || !call->task_template->actor_id.IsNil()) return false;
+  ReportLost(call->caller, argument);
+  ReturnToOwner(
+      receiver_.Recall([&](const IncomingCall& queued) { return &queued == call.get(); }));
+  return true;
+}
+
+// In front of what says that the task comes back. The answer is of no interest.
+void CoreWorker::ReportLost(const PeerPtr& to, const StoredObject& object) {
+  wire::v1::ObjectRequest request;
+  request.set_object_id(object.id.BinaryString());
+  for (const base::NodeId& node : LocationsOf(object)) request.add_lost_at(node.BinaryString());
+  to->connection->Call(wire::v1::GET_OBJECT, request, [](absl::StatusOr<net::Frame>) {});
 }
 
 void CoreWorker::ArgumentArrived(const IncomingCallPtr& call) {
@@ -284,6 +332,7 @@ ReturnValue CoreWorker::ToReturnValue(const ResultValue& result) const {
     value.value = result.inline_value->view();
   } else {
     value.kind = ReturnValue::Kind::kInStore;
+    value.size_bytes = result.stored_bytes;
   }
   for (const ContainedObject& inner : result.contained) {
     const AddressPtr& owner = inner.owner == nullptr ? self_ : inner.owner;

@@ -139,7 +139,7 @@ absl::StatusOr<ObjectId> CoreWorker::PutInStore(const ValueParts& parts, const O
   if (is_put) {
     objects_.AddOwned(id).local = 1;
     objects_.SetContains(id, std::move(contained), {});
-    objects_.SetInStore(id, self_->node_id);
+    objects_.SetInStore(id, self_->node_id, size);
   }
   return id;
 }
@@ -212,7 +212,7 @@ bool CoreWorker::AdvanceGet(const std::shared_ptr<GetState>& state) {
 }
 
 void CoreWorker::AskStore(const std::shared_ptr<GetState>& state) {
-  std::vector<ObjectId> ids;
+  std::vector<StoredObject> objects;
   std::vector<size_t> positions;
   size_t end = std::min(state->ids.size(), state->next + kStoreLookAhead);
   for (size_t i = state->next; i < end; ++i) {
@@ -220,18 +220,71 @@ void CoreWorker::AskStore(const std::shared_ptr<GetState>& state) {
     ObjectTable::Entry* entry = objects_.Find(state->ids[i]);
     if (entry == nullptr || entry->state != ObjectState::kInStore) continue;
     state->asked[i] = true;
-    ids.push_back(state->ids[i]);
+    objects.push_back(InStore(state->ids[i], *entry));
     positions.push_back(i);
   }
-  if (ids.empty()) return;
-  store_->Fetch(ids, [state, ids, positions](std::vector<FetchedObject> fetched) {
-    if (state->ids.empty()) return;
+  if (objects.empty()) return;
+  store_->Fetch(objects, [this, state, objects, positions](std::vector<FetchedObject> fetched) {
+    mutex_.AssertHeld();
     for (size_t i = 0; i < positions.size(); ++i) {
-      ArgumentBytes& value = state->values[positions[i]];
-      value.stored = std::move(fetched[i].pin);
-      if (value.stored == nullptr) value.inline_bytes = AbsenceError(ids[i], fetched[i]);
+      TakeFetched(state, positions[i], objects[i], std::move(fetched[i]));
     }
   });
+}
+
+void CoreWorker::TakeFetched(const GetStatePtr& state, size_t position, const StoredObject& object,
+                             FetchedObject fetched) {
+  ObjectTable::Entry* entry = objects_.Find(object.id);
+  if (fetched.pin != nullptr && entry != nullptr) Copied(object.id, entry->owner, object.sources);
+  if (state->ids.empty()) return;
+  ArgumentBytes& value = state->values[position];
+  value.stored = std::move(fetched.pin);
+  if (value.stored != nullptr) return;
+  if (fetched.no_memory || entry == nullptr) {
+    value.inline_bytes = AbsenceError(object.id, fetched);
+    return;
+  }
+  // Its owner finds another copy or has it computed again; then it is asked for once more.
+  CopiesLost(object.id, LocationsOf(object),
+             fetched.reason.empty() ? "its copy in the object store is gone" : fetched.reason);
+  state->asked[position] = false;
+  if (entry = objects_.Find(object.id); entry != nullptr) objects_.EnsureFetch(object.id, *entry);
+  peers_->FlushAll();
+}
+
+std::vector<base::NodeId> CoreWorker::LocationsOf(const StoredObject& object) const {
+  return object.sources.empty() ? std::vector<base::NodeId>{self_->node_id} : object.sources;
+}
+
+StoredObject CoreWorker::InStore(const ObjectId& id, const ObjectTable::Entry& entry) const {
+  StoredObject object{id, {}};
+  if (entry.node != self_->node_id) object.sources = entry.Locations();
+  return object;
+}
+
+void CoreWorker::Copied(const ObjectId& id, const AddressPtr& owner,
+                        const std::vector<base::NodeId>& sources) {
+  if (sources.empty() || std::count(sources.begin(), sources.end(), self_->node_id) > 0) return;
+  if (owner == nullptr) return objects_.AddCopy(id, self_->node_id);
+  PeerPtr peer = peers_->FindConnected(owner->worker_id);
+  if (peer == nullptr) return;
+  wire::v1::ObjectCopied message;
+  message.set_object_id(id.BinaryString());
+  message.set_node_id(self_->node_id.BinaryString());
+  peer->connection->Send(wire::v1::OBJECT_COPIED, message, {}, net::Connection::Flush::kCoalesce);
+  peers_->MarkDirty(peer);
+}
+
+void CoreWorker::OnObjectCopied(const PeerPtr& peer, const net::Frame& frame) {
+  auto message = ParseMetadata<wire::v1::ObjectCopied>(frame);
+  auto id = message.ok() ? ObjectId::FromBinary(message->object_id()) : message.status();
+  auto node = message.ok() ? base::NodeId::FromBinary(message->node_id()) : message.status();
+  if (!id.ok() || !node.ok()) {
+    return peer->connection->Close(absl::InvalidArgumentError("malformed OBJECT_COPIED"));
+  }
+  // What is freed here meanwhile must be freed there as well.
+  if (objects_.Find(*id) == nullptr) return FreeStored(*id, *node);
+  objects_.AddCopy(*id, *node);
 }
 
 LoopDriver::Outcome CoreWorker::Wait(absl::Span<const ObjectId> ids, size_t num_ready,
@@ -384,6 +437,9 @@ void CoreWorker::FetchFromOwner(const ObjectId& id, const AddressPtr& owner) {
   }
   wire::v1::ObjectRequest request;
   request.set_object_id(id.BinaryString());
+  if (auto lost = lost_at_.extract(id); !lost.empty()) {
+    for (const base::NodeId& node : lost.mapped()) request.add_lost_at(node.BinaryString());
+  }
   peer->connection->Call(
       wire::v1::GET_OBJECT, request,
       [this, id](absl::StatusOr<net::Frame> reply) {
@@ -398,6 +454,11 @@ void CoreWorker::OnObjectRequest(const PeerPtr& peer, const net::Frame& frame) {
   auto request = ParseMetadata<wire::v1::ObjectRequest>(frame);
   auto id = request.ok() ? ObjectId::FromBinary(request->object_id()) : request.status();
   if (!id.ok()) return peer->connection->Close(id.status());
+  if (request->lost_at_size() > 0) {
+    auto nodes = ParseIds<base::NodeId>(request->lost_at());
+    if (!nodes.ok()) return peer->connection->Close(nodes.status());
+    CopiesLost(*id, *nodes, "its copies were not found where they had been");
+  }
   ObjectTable::Entry* entry = objects_.Find(*id);
   if (entry == nullptr || entry->state != ObjectState::kPending) {
     return AnswerObjectRequest(peer, frame.correlation_id, *id);
@@ -422,11 +483,15 @@ void CoreWorker::AnswerObjectRequest(const PeerPtr& peer, uint64_t correlation_i
   } else {
     reply.set_outcome(wire::v1::ObjectReply::IN_STORE);
     reply.set_node_id(entry->node.BinaryString());
+    if (entry->copies != nullptr) {
+      for (const base::NodeId& node : *entry->copies) reply.add_copies(node.BinaryString());
+    }
   }
   peer->connection->Reply(wire::v1::GET_OBJECT, correlation_id, reply, payload);
 }
 
 void CoreWorker::OnObjectReply(const ObjectId& id, const absl::StatusOr<net::Frame>& reply) {
+  lost_at_.erase(id);
   if (!reply.ok()) {
     return objects_.SetInline(
         id,
@@ -440,7 +505,12 @@ void CoreWorker::OnObjectReply(const ObjectId& id, const absl::StatusOr<net::Fra
       return objects_.SetInline(id, Buffer::Copy(reply->payload));
     case wire::v1::ObjectReply::IN_STORE: {
       auto node = base::NodeId::FromBinary(parsed->node_id());
-      if (node.ok()) return objects_.SetInStore(id, *node);
+      auto copies = ParseIds<base::NodeId>(parsed->copies());
+      if (node.ok() && copies.ok()) {
+        objects_.SetInStore(id, *node, 0);
+        for (const base::NodeId& copy : *copies) objects_.AddCopy(id, copy);
+        return;
+      }
       return objects_.SetInline(id, LostError("OBJECT_LOST", id, "malformed reply"));
     }
     default:
@@ -448,14 +518,17 @@ void CoreWorker::OnObjectReply(const ObjectId& id, const absl::StatusOr<net::Fra
   }
 }
 
-void CoreWorker::FreeStored(const ObjectId& id, const base::NodeId&) {
-  if (store_ != nullptr) {
-    store_->Free(id);
-    ScheduleDrain();
-  }
+void CoreWorker::FreeStored(const ObjectId& id, const base::NodeId& node) {
+  if (store_ == nullptr) return;
+  store_->Free(id, node);
+  ScheduleDrain();
 }
 
 void CoreWorker::OwnedObjectGone(const ObjectId& id) {
+  mutex_.AssertHeld();
+  if (!lineage_.empty()) {
+    if (TaskPtr task = lineage_.ObjectGone(id); task != nullptr) LetGo(task);
+  }
   auto handle = handle_refs_.find(id);
   if (handle == handle_refs_.end()) return;
   wire::v1::ActorOutOfScope message;

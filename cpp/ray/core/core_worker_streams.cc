@@ -38,7 +38,15 @@ void CoreWorker::OnStreamItem(const PeerPtr& peer, const net::Frame& frame) {
   if (!item.ok()) return peer->connection->Close(item.status());
   StreamTable::Arrival arrival = streams_.OnItem(item->task_id, item->index);
   ObjectId id = StreamItemId(item->task_id, item->index);
-  if (arrival.wanted) {
+  auto task = pending_.find(item->task_id);
+  if (task != pending_.end()) {
+    task->second->items = std::max(task->second->items, item->index + 1);
+  }
+  ObjectTable::Entry* entry = objects_.Find(id);
+  // It was there and is lost, and its task runs again.
+  bool lost = !arrival.wanted && entry != nullptr && entry->state == ObjectState::kPending &&
+              arrival.received > item->index;
+  if (arrival.wanted || lost) {
     StoreReturn(peer, id, item->item);
   } else {
     TakeContained(peer, ObjectId::Nil(), item->item);  // gives back at once what came with it
@@ -46,7 +54,6 @@ void CoreWorker::OnStreamItem(const PeerPtr& peer, const net::Frame& frame) {
     if (stored_again && objects_.Find(id) == nullptr) FreeStored(id, peer->address->node_id);
   }
   if (!item->item.contained.empty()) ConfirmTaken(peer, item->task_id);
-  auto task = pending_.find(item->task_id);
   if (task == pending_.end()) return;
   task->second->producer = peer->worker_id;
   // Read before it came: a retry says again what the reader already has.

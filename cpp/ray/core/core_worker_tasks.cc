@@ -1,4 +1,5 @@
 // The submitting side of tasks and actor calls: arguments, leases, frames out, replies in, retries.
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -31,6 +32,11 @@ SystemError DescribeDeath(const absl::StatusOr<net::Frame>& frame) {
   error.code = "WORKER_CRASHED";
   error.message = "the worker process of the task ended unexpectedly";
   auto death = frame.ok() ? ParseMetadata<wire::v1::WorkerDeathReply>(*frame) : frame.status();
+  if (death.ok() && death->node_died()) {
+    error.code = "NODE_DIED";
+    error.message = absl::StrCat("the node on which the task ran is dead: ", death->message());
+    return error;
+  }
   if (!death.ok() || !death->known()) {
     error.message += ". Its last output is in the session's logs folder.";
     return error;
@@ -76,7 +82,7 @@ void CoreWorker::PinArguments(Task* task, const CallArguments& arguments) {
   auto pin = [&](const ObjectId& id, const AddressPtr& owner) {
     mutex_.AssertHeld();
     objects_.Pin(id, owner);
-    task->pinned.push_back(id);
+    task->mentions.push_back({id, owner});
   };
   for (const Task::TopLevelRef& ref : arguments.refs) pin(ref.id, ref.owner);
   for (const ContainedObject& nested : arguments.nested) pin(nested.id, nested.owner);
@@ -120,8 +126,23 @@ void CoreWorker::OnResolved(const TaskPtr& task) {
     return FailWith(task, error);
   }
   if (!task->actor_id.IsNil()) return actors_.OnResolved(task);
+  ChooseNode(task.get());
   tasks_->Submit(task, base::MonotonicNanos());
   ScheduleTick();
+}
+
+// Where most bytes of the arguments lie, if that is another node.
+void CoreWorker::ChooseNode(Task* task) {
+  task->preferred_node = {};
+  absl::flat_hash_map<base::NodeId, uint64_t> bytes;
+  for (const Task::TopLevelRef& ref : task->refs) {
+    ObjectTable::Entry* entry = objects_.Find(ref.id);
+    if (entry->state == ObjectState::kInStore) bytes[entry->node] += entry->size_bytes + 1;
+  }
+  auto most = std::max_element(bytes.begin(), bytes.end(), [](const auto& a, const auto& b) {
+    return a.second < b.second;
+  });
+  if (most != bytes.end() && most->first != self_->node_id) task->preferred_node = most->first;
 }
 
 BufferPtr CoreWorker::ArgumentError(const Task& task) {
@@ -138,8 +159,13 @@ BufferPtr CoreWorker::ArgumentError(const Task& task) {
 // ----------------------------------------------------------------------------------------------
 // leases
 
-void CoreWorker::RequestLease(uint64_t request_id, const TaskTemplate& of, size_t backlog) {
+void CoreWorker::RequestLease(uint64_t request_id, const Task& example, size_t backlog) {
+  const TaskTemplate& of = *example.task_template;
   wire::v1::RequestLease request;
+  if (!example.preferred_node.IsNil()) {
+    request.set_preferred_node(example.preferred_node.BinaryString());
+  }
+  request.set_retriable(of.max_retries != 0);
   request.set_request_id(request_id);
   for (const auto& [name, quantity] : of.resources) {
     (*request.mutable_resources()->mutable_quantities())[name] = quantity;
@@ -227,11 +253,9 @@ void CoreWorker::PushTask(const AddressPtr& worker, const TaskPtr& task) {
   mutex_.AssertHeld();
   PeerPtr peer = peers_->Get(worker);
   if (peer != nullptr) return SendTask(peer, task);
-  loop_.Post([this, id = worker->worker_id] {
+  loop_.Post([this, worker] {
     mutex_.AssertHeld();
-    auto lost = std::make_shared<Peer>();
-    lost->worker_id = id;
-    OnPeerLost(lost);
+    LoseWorker(worker);
   });
 }
 
@@ -271,6 +295,7 @@ void CoreWorker::PackRefs(const Task& task, PushTaskFrame* frame) {
       argument.value = entry->value->view();
     } else {
       argument.kind = RefArgument::Kind::kInStore;
+      argument.sources = entry->Locations();
       argument.owner_address = (entry->owned ? self_ : entry->owner)->serialized;
     }
     frame->refs.push_back(std::move(argument));
@@ -344,7 +369,8 @@ void CoreWorker::StoreReturn(const PeerPtr& peer, const ObjectId& id, const Retu
   if (value.kind == ReturnValue::Kind::kInline) {
     objects_.SetInline(id, Buffer::Copy(value.value));
   } else if (objects_.Find(id) != nullptr) {
-    objects_.SetInStore(id, peer->address->node_id);
+    objects_.SetInStore(id, peer->address->node_id, value.size_bytes);
+    objects_.AddCopy(id, peer->address->node_id);  // of what a retry has made once more
   } else {
     FreeStored(id, peer->address->node_id);  // nobody waits for it any more
   }
@@ -382,8 +408,8 @@ void CoreWorker::SendRefsTaken() {
 
 void CoreWorker::EndTask(const TaskPtr& task) {
   pending_.erase(task->id);
-  for (const ObjectId& id : task->pinned) objects_.Unpin(id);
-  task->pinned.clear();
+  KeepLineage(task);
+  for (const ContainedObject& mentioned : task->mentions) objects_.Unpin(mentioned.id);
 }
 
 void CoreWorker::FailWith(const TaskPtr& task, const BufferPtr& error) {
@@ -405,7 +431,7 @@ void CoreWorker::Fail(const TaskPtr& task, const SystemError& error) {
 
 // Retries at once; the errors of the others say how the worker ended, which the raylet knows once
 // it has reaped it.
-void CoreWorker::OnTasksLost(const base::WorkerId& worker, const std::vector<TaskPtr>& tasks) {
+void CoreWorker::OnTasksLost(const AddressPtr& worker, const std::vector<TaskPtr>& tasks) {
   std::vector<TaskPtr> failed;
   for (const TaskPtr& task : tasks) {
     if (task->cancelled) {
@@ -423,7 +449,8 @@ void CoreWorker::OnTasksLost(const base::WorkerId& worker, const std::vector<Tas
   }
   if (failed.empty()) return;
   wire::v1::WorkerDeathRequest request;
-  request.set_worker_id(worker.BinaryString());
+  request.set_worker_id(worker->worker_id.BinaryString());
+  if (worker->node_id != self_->node_id) request.set_node_id(worker->node_id.BinaryString());
   raylet_->Call(wire::v1::WORKER_DEATH, request,
                 [this, failed = std::move(failed)](const absl::StatusOr<net::Frame>& frame) {
                   mutex_.AssertHeld();
@@ -445,8 +472,25 @@ void CoreWorker::OnTasksRecalled(const PeerPtr& peer, const net::Frame& frame) {
   auto message = ParseMetadata<wire::v1::TaskIds>(frame);
   auto ids = message.ok() ? ParseIds<TaskId>(message->task_ids()) : message.status();
   if (!ids.ok()) return peer->connection->Close(ids.status());
-  tasks_->OnTasksRecalled(peer->worker_id, *ids, base::MonotonicNanos());
+  std::vector<TaskId> again;
+  for (const TaskId& id : *ids) {
+    auto it = pending_.find(id);
+    if (it == pending_.end() || !WaitsForLost(*it->second)) {
+      again.push_back(id);
+    } else if (tasks_->TakeBack(peer->worker_id, id)) {
+      Resolve(it->second);
+    }
+  }
+  tasks_->OnTasksRecalled(peer->worker_id, again, base::MonotonicNanos());
   ScheduleTick();
+}
+
+// Whether an argument is gone that was there when the task was sent.
+bool CoreWorker::WaitsForLost(const Task& task) {
+  return std::any_of(task.refs.begin(), task.refs.end(), [this](const Task::TopLevelRef& ref) {
+    mutex_.AssertHeld();
+    return objects_.Find(ref.id)->state == ObjectState::kPending;
+  });
 }
 
 void CoreWorker::Cancel(const ObjectId& id, bool force, bool recursive) {

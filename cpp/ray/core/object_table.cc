@@ -1,6 +1,7 @@
 #include "ray/core/object_table.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "ray/base/check.h"
 
@@ -9,6 +10,12 @@ namespace ray::core {
 using base::NodeId;
 using base::ObjectId;
 using base::WorkerId;
+
+std::vector<NodeId> ObjectTable::Entry::Locations() const {
+  std::vector<NodeId> locations{node};
+  if (copies != nullptr) locations.insert(locations.end(), copies->begin(), copies->end());
+  return locations;
+}
 
 ObjectTable::Entry& ObjectTable::AddOwned(const ObjectId& id) {
   auto [it, inserted] = entries_.try_emplace(id, std::make_unique<Entry>());
@@ -119,12 +126,65 @@ void ObjectTable::SetInline(const ObjectId& id, BufferPtr value) {
   RunWaiters(*entry);
 }
 
-void ObjectTable::SetInStore(const ObjectId& id, const NodeId& node) {
+void ObjectTable::SetInStore(const ObjectId& id, const NodeId& node, uint64_t size_bytes) {
   Entry* entry = Find(id);
   if (entry == nullptr || entry->state != ObjectState::kPending) return;
   entry->node = node;
+  entry->size_bytes = size_bytes;
   entry->state = ObjectState::kInStore;
   RunWaiters(*entry);
+}
+
+void ObjectTable::AddCopy(const ObjectId& id, const NodeId& node) {
+  Entry* entry = Find(id);
+  if (entry == nullptr || entry->state != ObjectState::kInStore || entry->node == node) return;
+  if (entry->copies == nullptr) entry->copies = std::make_unique<std::vector<NodeId>>();
+  std::vector<NodeId>& copies = *entry->copies;
+  if (std::find(copies.begin(), copies.end(), node) == copies.end()) copies.push_back(node);
+}
+
+bool ObjectTable::DropCopies(const ObjectId& id, const std::vector<NodeId>& nodes) {
+  Entry* entry = Find(id);
+  if (entry == nullptr || entry->state != ObjectState::kInStore) return true;
+  std::vector<NodeId> left = entry->Locations();
+  std::erase_if(left, [&](const NodeId& node) {
+    return std::find(nodes.begin(), nodes.end(), node) != nodes.end();
+  });
+  entry->copies = nullptr;
+  if (left.empty()) {
+    entry->state = ObjectState::kPending;
+    entry->fetching = false;
+    return false;
+  }
+  entry->node = left.front();
+  left.erase(left.begin());
+  if (!left.empty()) entry->copies = std::make_unique<std::vector<NodeId>>(std::move(left));
+  return true;
+}
+
+std::vector<ObjectId> ObjectTable::NodeGone(const NodeId& node) {
+  std::vector<ObjectId> touched;
+  for (const auto& [id, entry] : entries_) {
+    if (entry->owned && entry->state == ObjectState::kInStore &&
+        (entry->node == node || entry->copies != nullptr)) {
+      touched.push_back(id);
+    }
+  }
+  std::erase_if(touched, [&](const ObjectId& id) { return DropCopies(id, {node}); });
+  return touched;
+}
+
+void ObjectTable::PinLineage(const ObjectId& id) {
+  Entry* entry = Find(id);
+  MANTA_CHECK(entry != nullptr && entry->owned);
+  ++entry->lineage;
+}
+
+void ObjectTable::UnpinLineage(const ObjectId& id) {
+  Entry* entry = Find(id);
+  if (entry == nullptr) return;
+  MANTA_CHECK(entry->lineage > 0);
+  if (--entry->lineage == 0) MaybeRemove(id);
 }
 
 void ObjectTable::RunWaiters(Entry& entry) {
@@ -143,8 +203,12 @@ void ObjectTable::WhenReady(const ObjectId& id, absl::AnyInvocable<void()> ready
 }
 
 void ObjectTable::EnsureFetch(const ObjectId& id, Entry& entry) {
-  if (entry.owned || entry.fetching || entry.state != ObjectState::kPending) return;
-  entry.fetching = true;
+  if (entry.state != ObjectState::kPending) return;
+  if (entry.owned) {
+    if (std::exchange(entry.released, false)) actions_->Recover(id);
+    return;
+  }
+  if (std::exchange(entry.fetching, true)) return;
   actions_->FetchFromOwner(id, entry.owner);
 }
 
@@ -178,6 +242,33 @@ void ObjectTable::FlushReleases() {
   }
 }
 
+void ObjectTable::FreeCopies(const ObjectId& id, const Entry& entry) {
+  if (entry.state != ObjectState::kInStore) return;
+  for (const NodeId& node : entry.Locations()) actions_->FreeStored(id, node);
+}
+
+void ObjectTable::ReleaseContained(const std::vector<ContainedObject>& contains,
+                                   std::vector<ObjectId>* candidates) {
+  for (const ContainedObject& inner : contains) {
+    Entry* reference = Find(inner.id);
+    if (reference == nullptr) continue;
+    MANTA_CHECK(reference->containers > 0);
+    if (--reference->containers == 0) candidates->push_back(inner.id);
+  }
+}
+
+// Only the lineage holds the object: its bytes in the store go, and with them what they contain. A
+// small value stays: it costs less than its task.
+void ObjectTable::ReleaseValue(const ObjectId& id, Entry& entry,
+                               std::vector<ObjectId>* candidates) {
+  if (entry.state != ObjectState::kInStore) return;
+  FreeCopies(id, entry);
+  entry.state = ObjectState::kPending;
+  entry.copies = nullptr;
+  entry.released = true;
+  ReleaseContained(std::exchange(entry.contains, {}), candidates);
+}
+
 // Removing an object releases what it contains, which may remove more: iterative, since chains can
 // be long.
 void ObjectTable::MaybeRemove(const ObjectId& first) {
@@ -190,17 +281,16 @@ void ObjectTable::MaybeRemove(const ObjectId& first) {
     Entry& entry = *it->second;
     if (entry.local + entry.pins + entry.containers + entry.registering > 0) continue;
     if (entry.borrowers != nullptr && !entry.borrowers->empty()) continue;
+    if (entry.lineage > 0) {
+      ReleaseValue(id, entry, &candidates);
+      continue;
+    }
 
     std::unique_ptr<Entry> gone = std::move(it->second);
     entries_.erase(it);
-    for (const ContainedObject& inner : gone->contains) {
-      Entry* reference = Find(inner.id);
-      if (reference == nullptr) continue;
-      MANTA_CHECK(reference->containers > 0);
-      if (--reference->containers == 0) candidates.push_back(inner.id);
-    }
+    ReleaseContained(gone->contains, &candidates);
     if (gone->owned) {
-      if (gone->state == ObjectState::kInStore) actions_->FreeStored(id, gone->node);
+      FreeCopies(id, *gone);
       actions_->OwnedObjectGone(id);
       continue;
     }
@@ -229,7 +319,7 @@ void ObjectTable::CheckInvariants() const {
   for (const auto& [id, entry] : entries_) {
     bool borrowed_by_others = entry->borrowers != nullptr && !entry->borrowers->empty();
     MANTA_CHECK(entry->local + entry->pins + entry->containers + entry->registering > 0 ||
-                borrowed_by_others);
+                entry->lineage > 0 || borrowed_by_others);
     MANTA_CHECK(entry->owned == (entry->owner == nullptr));
     MANTA_CHECK(!unregistered_.contains(id) ||
                 (!entry->owned && entry->registrations + entry->registering == 0));

@@ -7,7 +7,12 @@
 //
 // Counts of an entry, all in this process: `local` handles; `pins` of tasks in flight that carry it
 // as (or inside) an argument, and of replies under way; `containers`, objects known here whose
-// value contains it. The owner adds `registrations` by borrower. When all are zero the entry goes.
+// value contains it. The owner adds `registrations` by borrower. When all are zero the entry goes,
+// unless `lineage` says that a task which can be run again would need it: then only its value in
+// the store goes, and is computed again when somebody asks (Actions::Recover).
+//
+// A value in the store lies on a node, its primary copy, and perhaps on others. A copy that turns
+// out to be gone is struck out; without any the value is pending again, and is recovered.
 //
 // How a borrow never loses its object:
 //   REF-1  A reference that arrives is protected by whoever sent it: by the caller's pins until the
@@ -61,18 +66,26 @@ class ObjectTable {
     ObjectState state = ObjectState::kPending;
     bool owned = true;
     bool fetching = false;  // borrowed and pending: the owner has been asked
+    bool released = false;  // owned and pending: the value was let go, and can be computed again
     uint32_t local = 0;
     uint32_t pins = 0;
     uint32_t containers = 0;
     uint32_t registrations = 0;  // borrowed: how often the owner counts this process
     uint32_t registering = 0;    // borrowed: RegisterBorrow under way
+    uint32_t lineage = 0;        // owned: tasks kept in the lineage that have it as an argument
     BufferPtr value;
-    base::NodeId node;
+    uint64_t size_bytes = 0;  // kInStore, owned
+    base::NodeId node;        // kInStore: of the primary copy
+    // kInStore: further nodes that may have it. Allocated on the first.
+    std::unique_ptr<std::vector<base::NodeId>> copies;
     AddressPtr owner;  // null: this process
     std::vector<ContainedObject> contains;
     std::vector<absl::AnyInvocable<void()>> waiters;
     // Owned: registrations by borrower. Allocated on the first.
     std::unique_ptr<absl::flat_hash_map<base::WorkerId, uint32_t>> borrowers;
+
+    // kInStore: where it may be, the primary copy first.
+    std::vector<base::NodeId> Locations() const;
   };
 
   class Actions {
@@ -84,6 +97,8 @@ class ObjectTable {
                                uint32_t registrations) = 0;
     // Ask the owner for value or location; answer with SetInline or SetInStore.
     virtual void FetchFromOwner(const base::ObjectId& id, const AddressPtr& owner) = 0;
+    // Compute an owned value again that was released; answer as the task does, later.
+    virtual void Recover(const base::ObjectId& id) = 0;
     // The owner's copy in the store is not needed any more.
     virtual void FreeStored(const base::ObjectId& id, const base::NodeId& node) = 0;
     // An owned object is gone for good (its task's lineage, an actor's last handle).
@@ -116,10 +131,22 @@ class ObjectTable {
 
   // First value wins: a second one (a retried task's) is ignored.
   void SetInline(const base::ObjectId& id, BufferPtr value);
-  void SetInStore(const base::ObjectId& id, const base::NodeId& node);
+  void SetInStore(const base::ObjectId& id, const base::NodeId& node, uint64_t size_bytes);
+
+  // -- copies in the store
+  // One more node has it. Harmless for what is not in the store.
+  void AddCopy(const base::ObjectId& id, const base::NodeId& node);
+  // Strikes nodes out. False: none is left, and the object is pending again.
+  bool DropCopies(const base::ObjectId& id, const std::vector<base::NodeId>& nodes);
+  // Strikes a dead node out everywhere. Returns the owned objects that have no copy left and are
+  // pending again.
+  std::vector<base::ObjectId> NodeGone(const base::NodeId& node);
+  // A task in the lineage needs it, or does not any more. Only of owned objects.
+  void PinLineage(const base::ObjectId& id);
+  void UnpinLineage(const base::ObjectId& id);
 
   // Runs `ready` when the object has a value (at once if it has one). Starts a fetch for a borrowed
-  // one.
+  // one, and the recovery of a released one.
   void WhenReady(const base::ObjectId& id, absl::AnyInvocable<void()> ready);
   void EnsureFetch(const base::ObjectId& id, Entry& entry);
 
@@ -141,6 +168,11 @@ class ObjectTable {
  private:
   void MaybeRemove(const base::ObjectId& id);
   void RunWaiters(Entry& entry);
+  void FreeCopies(const base::ObjectId& id, const Entry& entry);
+  void ReleaseValue(const base::ObjectId& id, Entry& entry,
+                    std::vector<base::ObjectId>* candidates);
+  void ReleaseContained(const std::vector<ContainedObject>& contains,
+                        std::vector<base::ObjectId>* candidates);
   void FlushReleases();
 
   Actions* const actions_;

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "ray/base/logging.h"
@@ -28,8 +29,7 @@ Peers::Peers(net::EventLoop* loop, const net::Connection::Options& options, Even
 
 Peers::~Peers() { CloseAll(); }
 
-absl::Status Peers::Listen(std::string_view endpoint, std::string_view token) {
-  token_ = std::string(token);
+absl::Status Peers::Listen(std::string_view endpoint) {
   MANTA_ASSIGN_OR_RETURN(listener_,
                          net::Listener::Create(loop_, endpoint, options_, [this](auto connection) {
                            OnAccept(std::move(connection));
@@ -38,22 +38,49 @@ absl::Status Peers::Listen(std::string_view endpoint, std::string_view token) {
   return absl::OkStatus();
 }
 
+absl::Status Peers::BindTcp(std::string_view host) {
+  MANTA_ASSIGN_OR_RETURN(
+      bound_, net::Listen(absl::StrCat("tcp:", absl::string_view(host.data(), host.size()), ":0")));
+  tcp_endpoint_ = bound_.endpoint;
+  return absl::OkStatus();
+}
+
+absl::Status Peers::ListenTcp(std::string_view host, std::string_view token) {
+  if (!bound_.fd.valid()) MANTA_RETURN_IF_ERROR(BindTcp(host));
+  options_.token = std::string(token);
+  tcp_listener_ =
+      net::Listener::CreateOn(loop_, std::move(bound_), options_,
+                              [this](auto connection) { OnAccept(std::move(connection)); });
+  return absl::OkStatus();
+}
+
 PeerPtr Peers::FindConnected(const base::WorkerId& worker) const {
   auto it = by_worker_.find(worker);
   return it == by_worker_.end() ? nullptr : it->second;
 }
 
+absl::StatusOr<std::shared_ptr<net::Connection>> Peers::Connect(const WorkerAddress& address) {
+  if (address.node_id == self_->node_id) {
+    MANTA_ASSIGN_OR_RETURN(net::UniqueFd fd, net::Connect(address.endpoint, kConnectTimeout));
+    return net::Connection::Create(loop_, std::move(fd), options_);
+  }
+  if (dead_nodes_.contains(address.node_id)) return absl::UnavailableError("its node is dead");
+  MANTA_ASSIGN_OR_RETURN(net::UniqueFd fd, net::StartConnect(address.tcp_endpoint));
+  return net::Connection::Create(loop_, std::move(fd), options_, net::Connection::Role::kConnector);
+}
+
 PeerPtr Peers::Get(const AddressPtr& address) {
   if (PeerPtr peer = FindConnected(address->worker_id); peer != nullptr) return peer;
-  absl::StatusOr<net::UniqueFd> fd = net::Connect(address->endpoint, kConnectTimeout);
-  if (!fd.ok()) {
-    MANTA_LOG(kInfo, "worker ", address->worker_id.Hex(), " is gone: ", fd.status().message());
+  absl::StatusOr<std::shared_ptr<net::Connection>> connection = Connect(*address);
+  if (!connection.ok()) {
+    MANTA_LOG(kInfo, "worker ", address->worker_id.Hex(),
+              " is gone: ", connection.status().message());
     return nullptr;
   }
   auto peer = std::make_shared<Peer>();
   peer->worker_id = address->worker_id;
   peer->address = address;
-  Attach(peer, net::Connection::Create(loop_, *std::move(fd), options_));
+  Attach(peer, *connection);
   peer->connection->Start(HandlersOf(peer));
   wire::v1::Hello hello;
   hello.set_protocol_version(net::kProtocolVersion);
@@ -137,8 +164,20 @@ void Peers::FlushAll() {
   for (const PeerPtr& peer : std::exchange(dirty_, {})) peer->connection->FlushNow();
 }
 
+void Peers::NodeGone(const base::NodeId& node) {
+  dead_nodes_.insert(node);
+  std::vector<PeerPtr> there;
+  for (const PeerPtr& peer : connected_) {
+    if (peer->address->node_id == node) there.push_back(peer);
+  }
+  for (const PeerPtr& peer : there) {
+    peer->connection->Close(absl::UnavailableError("its node is dead"));
+  }
+}
+
 void Peers::CloseAll() {
   listener_.reset();
+  tcp_listener_.reset();
   for (const PeerPtr& peer : std::exchange(connected_, {})) {
     peer->connection->FlushNow();
     peer->connection->Close(absl::CancelledError("this process ends its session"));

@@ -1,7 +1,8 @@
 // The connections of this core worker to others: made on demand, accepted, greeted, and found by
-// worker id. A process talks to a given peer over one connection, so that what it says arrives in
+// worker id; over Unix sockets on this node, over TCP to others. A process talks to a given peer over one connection, so that what it says arrives in
 // order. Threads: thread-compatible; the core worker's mutex, which is the loop's dispatch mutex.
-// Errors: Get returns null when nobody listens at the address (the peer is gone). A peer that
+// Errors: Get returns null when nobody listens at the address (the peer is gone); to another node a
+// connection may still be under way, and if it fails it is lost like any other. A peer that
 // misbehaves is closed with a logged reason; nothing else is affected.
 #pragma once
 
@@ -27,19 +28,29 @@ class Peers {
   Peers(net::EventLoop* loop, const net::Connection::Options& options, Events events);
   ~Peers();
 
-  // Begins to listen; `self` is what Hello says of this process.
-  absl::Status Listen(std::string_view endpoint, std::string_view token);
+  // Begins to listen for processes of this node.
+  absl::Status Listen(std::string_view endpoint);
+  // Takes a TCP port, and accepts nobody yet.
+  absl::Status BindTcp(std::string_view host);
+  // Begins to listen for processes of other nodes, which must prove the token; on the port that was
+  // taken before, if one was.
+  absl::Status ListenTcp(std::string_view host, std::string_view token);
+  // What Hello says of this process.
   void SetSelf(AddressPtr self) { self_ = std::move(self); }
   const std::string& endpoint() const { return endpoint_; }
+  const std::string& tcp_endpoint() const { return tcp_endpoint_; }
 
   PeerPtr Get(const AddressPtr& address);
   PeerPtr FindConnected(const base::WorkerId& worker) const;
   // Frames that were held back leave; call before waiting for an answer.
   void FlushAll();
   void MarkDirty(const PeerPtr& peer);
+  // Closes the connections to a dead node; no new ones are made.
+  void NodeGone(const base::NodeId& node);
   void CloseAll();
 
  private:
+  absl::StatusOr<std::shared_ptr<net::Connection>> Connect(const WorkerAddress& address);
   void OnAccept(std::shared_ptr<net::Connection> connection);
   absl::Status OnHello(const std::shared_ptr<net::Connection>& connection, const net::Frame& frame);
   void Attach(const PeerPtr& peer, const std::shared_ptr<net::Connection>& connection);
@@ -47,12 +58,15 @@ class Peers {
   void OnClose(const PeerPtr& peer, const absl::Status& why);
 
   net::EventLoop* const loop_;
-  const net::Connection::Options options_;
+  net::Connection::Options options_;
   const Events events_;
   AddressPtr self_;
-  std::string token_;
   std::string endpoint_;
+  std::string tcp_endpoint_;
+  net::Listening bound_;  // until ListenTcp
   std::unique_ptr<net::Listener> listener_;
+  std::unique_ptr<net::Listener> tcp_listener_;
+  absl::flat_hash_set<base::NodeId> dead_nodes_;
   absl::flat_hash_map<base::WorkerId, PeerPtr> by_worker_;  // the connection this process sends on
   absl::flat_hash_set<PeerPtr> connected_;                  // every greeted connection
   absl::flat_hash_set<PeerPtr> dirty_;                      // may have frames held back

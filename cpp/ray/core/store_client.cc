@@ -9,9 +9,9 @@ namespace ray::core {
 using base::ObjectId;
 
 StoreClient::StoreClient(std::shared_ptr<net::Connection> raylet,
-                         std::shared_ptr<store::SharedMemory> memory,
+                         std::shared_ptr<store::SharedMemory> memory, const base::NodeId& node,
                          PinnedObject::OnRelease on_release)
-    : raylet_(std::move(raylet)), memory_(std::move(memory)), on_release_(std::move(on_release)) {}
+    : raylet_(std::move(raylet)), memory_(std::move(memory)), node_(node), on_release_(std::move(on_release)) {}
 
 PinnedObjectPtr StoreClient::Held(const ObjectId& id) {
   auto it = held_.find(id);
@@ -26,21 +26,31 @@ PinnedObjectPtr StoreClient::MakePin(const ObjectId& id, uint64_t offset, uint64
   return pin;
 }
 
-void StoreClient::Fetch(const std::vector<ObjectId>& ids, OnFetched done) {
+void StoreClient::Fetch(const std::vector<StoredObject>& objects, OnFetched done) {
   std::vector<FetchedObject> fetched;
   std::vector<size_t> missing;
   wire::v1::StoreGet request;
   request.set_timeout_ms(-1);
-  for (const ObjectId& id : ids) {
-    fetched.push_back({Held(id), false, {}});
+  std::vector<ObjectId> ids;
+  bool elsewhere = false;
+  for (const StoredObject& object : objects) {
+    ids.push_back(object.id);
+    fetched.push_back({Held(object.id), false, {}});
     if (fetched.back().pin != nullptr) continue;
     missing.push_back(fetched.size() - 1);
-    request.add_object_ids(id.BinaryString());
+    request.add_object_ids(object.id.BinaryString());
+    elsewhere = elsewhere || !object.sources.empty();
+  }
+  for (size_t i = 0; elsewhere && i < missing.size(); ++i) {
+    wire::v1::ObjectSource& source = *request.add_sources();
+    for (const base::NodeId& node : objects[missing[i]].sources) {
+      source.add_node_ids(node.BinaryString());
+    }
   }
   if (missing.empty()) return done(std::move(fetched));
   raylet_->Call(
       wire::v1::STORE_GET, request,
-      [this, ids, fetched = std::move(fetched), missing = std::move(missing),
+      [this, ids = std::move(ids), fetched = std::move(fetched), missing = std::move(missing),
        done = std::move(done)](absl::StatusOr<net::Frame> reply) mutable {
         wire::v1::StoreGetReply parsed;
         if (reply.ok()) {
@@ -105,7 +115,9 @@ void StoreClient::Abort(const ObjectId& id) {
   raylet_->Send(wire::v1::STORE_ABORT, message);
 }
 
-void StoreClient::Free(const ObjectId& id) { to_free_.push_back(id); }
+void StoreClient::Free(const ObjectId& id, const base::NodeId& node) {
+  to_free_[node].push_back(id);
+}
 
 void StoreClient::Release(const ObjectId& id) {
   to_release_.push_back(id);
@@ -115,15 +127,17 @@ void StoreClient::Release(const ObjectId& id) {
 }
 
 void StoreClient::Flush() {
-  auto send = [this](wire::v1::FrameType type, std::vector<ObjectId>* ids) {
-    if (ids->empty()) return;
+  auto send = [this](wire::v1::FrameType type, const std::vector<ObjectId>& ids,
+                     const base::NodeId& node) {
     wire::v1::StoreIds message;
-    for (const ObjectId& id : *ids) message.add_object_ids(id.BinaryString());
-    ids->clear();
+    for (const ObjectId& id : ids) message.add_object_ids(id.BinaryString());
+    if (node != node_) message.set_node_id(node.BinaryString());
     raylet_->Send(type, message);
   };
-  send(wire::v1::STORE_RELEASE, &to_release_);
-  send(wire::v1::STORE_FREE, &to_free_);
+  if (!to_release_.empty()) send(wire::v1::STORE_RELEASE, std::exchange(to_release_, {}), node_);
+  for (const auto& [node, ids] : std::exchange(to_free_, {})) {
+    send(wire::v1::STORE_FREE, ids, node);
+  }
 }
 
 }  // namespace ray::core

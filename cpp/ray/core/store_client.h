@@ -44,11 +44,18 @@ class PinnedObject {
 };
 using PinnedObjectPtr = std::shared_ptr<const PinnedObject>;
 
+// An object in a store.
+struct StoredObject {
+  base::ObjectId id;
+  std::vector<base::NodeId> sources;  // where it may be; none: on this node
+};
+
 // An object that was asked for: its pin, or why there is none.
 struct FetchedObject {
   PinnedObjectPtr pin;
-  bool no_memory =
-      false;  // it is spilled, and the store stayed too full to restore it; else it is gone
+  // It is on disk or on another node, and the store stayed too full to bring it here; else it is
+  // gone.
+  bool no_memory = false;
   std::string reason;
 };
 
@@ -61,16 +68,16 @@ class StoreClient {
 
   // `on_release` must be callable from any thread, at any time.
   StoreClient(std::shared_ptr<net::Connection> raylet, std::shared_ptr<store::SharedMemory> memory,
-              PinnedObject::OnRelease on_release);
+              const base::NodeId& node, PinnedObject::OnRelease on_release);
 
   // What this process already holds is answered at once, without asking the raylet.
-  void Fetch(const std::vector<base::ObjectId>& ids, OnFetched done);
+  void Fetch(const std::vector<StoredObject>& objects, OnFetched done);
   void Create(const base::ObjectId& id, uint64_t size_bytes, const WorkerAddress& owner,
               std::string_view note, OnCreated done);
   // Publishes what was written and gives the creator's pin up.
   void Seal(const base::ObjectId& id);
   void Abort(const base::ObjectId& id);
-  void Free(const base::ObjectId& id);
+  void Free(const base::ObjectId& id, const base::NodeId& node);
   void Release(const base::ObjectId& id);  // one pin
   // Sends what Free and Release gathered.
   void Flush();
@@ -83,10 +90,11 @@ class StoreClient {
 
   const std::shared_ptr<net::Connection> raylet_;
   const std::shared_ptr<store::SharedMemory> memory_;
+  const base::NodeId node_;  // this one
   const PinnedObject::OnRelease on_release_;
   absl::flat_hash_map<base::ObjectId, std::weak_ptr<const PinnedObject>>
       held_;  // pinned by this process
-  std::vector<base::ObjectId> to_free_;
+  absl::flat_hash_map<base::NodeId, std::vector<base::ObjectId>> to_free_;
   std::vector<base::ObjectId> to_release_;
 };
 

@@ -33,11 +33,11 @@ void StreamTable::Open(const TaskId& task, bool has_reader) {
 
 StreamTable::Arrival StreamTable::OnItem(const TaskId& task, uint64_t index) {
   auto it = streams_.find(task);
-  if (it == streams_.end()) return {false, kEverything};
+  if (it == streams_.end()) return {false, kEverything, kEverything};
   Stream& stream = it->second;
   bool wanted = index == stream.received && !stream.ended;
   if (wanted) Arrive(task, &stream);
-  return {wanted, ConsumedOf(task)};
+  return {wanted, ConsumedOf(task), stream.received};
 }
 
 void StreamTable::Arrive(const TaskId& task, Stream* stream) {

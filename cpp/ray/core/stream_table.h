@@ -37,6 +37,7 @@ class StreamTable {
   struct Arrival {
     bool wanted = false;    // a new item that somebody may read: it now waits for its value
     uint64_t consumed = 0;  // as ConsumedOf
+    uint64_t received = 0;  // items that have come
   };
   Arrival OnItem(const base::TaskId& task, uint64_t index);
   // The task ended; `error` is null or the value that it failed with.

@@ -59,12 +59,15 @@ struct Task {
   BufferPtr args;              // null when args_object is set
   base::ObjectId args_object;  // nil when args is set
   std::vector<TopLevelRef> refs;
-  absl::InlinedVector<base::ObjectId, 2> pinned;  // unpinned when the task ends
-  uint32_t unresolved = 0;                        // refs without a value yet
+  // Everything that the arguments and the function mention: pinned until the task ends.
+  absl::InlinedVector<ContainedObject, 1> mentions;
+  uint32_t unresolved = 0;  // refs without a value yet
   uint32_t attempt = 0;
   int retries_left = 0;  // or kUnlimited
   bool cancelled = false;
-  base::WorkerId producer;  // streaming: who sent the latest item
+  base::WorkerId producer;      // streaming: who sent the latest item
+  uint64_t items = 0;           // streaming: how many have come
+  base::NodeId preferred_node;  // where most of its arguments lie; nil: here or nowhere
 
   bool TakeRetry() {
     if (retries_left == 0 || cancelled) return false;

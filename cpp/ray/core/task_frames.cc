@@ -1,5 +1,7 @@
 #include "ray/core/task_frames.h"
 
+#include <algorithm>
+
 #include "ray/core/packing.h"
 
 namespace ray::core {
@@ -7,6 +9,7 @@ namespace {
 
 constexpr uint8_t kArgsInStore = 1;
 constexpr uint8_t kLeaving = 0x80;  // beside the status
+constexpr size_t kSourcesMax = 16;  // of one reference; more would not help
 
 absl::Status Malformed(const char* what) {
   return absl::InvalidArgumentError(std::string("malformed ") + what + " frame");
@@ -28,6 +31,10 @@ void PutRefArgument(const RefArgument& ref, PackWriter* writer) {
   } else {
     writer->PutSized(ref.owner_address);
   }
+  if (ref.kind != RefArgument::Kind::kInStore) return;
+  const size_t n = std::min(ref.sources.size(), kSourcesMax);
+  writer->Put(static_cast<uint8_t>(n));
+  for (size_t i = 0; i < n; ++i) writer->PutBytes(ref.sources[i].Binary());
 }
 
 // `payload` is consumed from its front.
@@ -43,6 +50,12 @@ bool GetRefArgument(PackReader* reader, PackReader* payload, RefArgument* ref) {
   } else {
     return false;
   }
+  if (ref->kind == RefArgument::Kind::kInStore) {
+    const auto n = reader->Get<uint8_t>();
+    for (uint8_t i = 0; i < n && reader->ok(); ++i) {
+      ref->sources.push_back(GetId<base::NodeId>(reader));
+    }
+  }
   return reader->ok() && payload->ok();
 }
 
@@ -50,6 +63,7 @@ void PutReturn(const ReturnValue& value, PackWriter* writer,
                std::vector<std::string_view>* payload) {
   writer->Put(value.kind);
   writer->Put(static_cast<uint32_t>(value.value.size()));
+  if (value.kind == ReturnValue::Kind::kInStore) writer->Put(value.size_bytes);
   writer->Put(static_cast<uint32_t>(value.contained.size()));
   for (const ContainedReference& reference : value.contained) {
     writer->PutBytes(reference.object_id.Binary());
@@ -66,6 +80,7 @@ bool GetReturn(PackReader* reader, PackReader* payload, ReturnValue* value) {
   } else if (value->kind != ReturnValue::Kind::kInStore || size != 0) {
     return false;
   }
+  if (value->kind == ReturnValue::Kind::kInStore) value->size_bytes = reader->Get<uint64_t>();
   auto contained = reader->Get<uint32_t>();
   for (uint32_t i = 0; i < contained && reader->ok(); ++i) {
     ContainedReference reference;

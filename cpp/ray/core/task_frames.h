@@ -25,7 +25,8 @@ struct RefArgument {
   std::string keyword;
   base::ObjectId object_id;
   std::string owner_address;  // serialized wire::v1::Address; not with kInline
-  std::string_view value;     // kInline: in the payload
+  std::vector<base::NodeId> sources;  // kInStore: where it may be, the primary copy first
+  std::string_view value;             // kInline: in the payload
 };
 
 struct PushTaskFrame {
@@ -51,7 +52,8 @@ struct ContainedReference {
 struct ReturnValue {
   enum class Kind : uint8_t { kInline = 1, kInStore = 2 };
   Kind kind = Kind::kInline;
-  std::string_view value;  // kInline
+  std::string_view value;   // kInline
+  uint64_t size_bytes = 0;  // kInStore
   std::vector<ContainedReference> contained;
 };
 

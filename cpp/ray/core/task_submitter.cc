@@ -19,10 +19,21 @@ constexpr double kNewestWeight = 0.2;
 
 }  // namespace
 
+std::string TaskSubmitter::KeyOf(const Task& task) {
+  const std::string& of_template = task.task_template->scheduling_class;
+  if (task.preferred_node.IsNil()) return of_template;
+  return of_template + task.preferred_node.BinaryString();
+}
+
 TaskSubmitter::Class& TaskSubmitter::ClassOf(const TaskPtr& task) {
-  auto& slot = classes_[task->task_template->scheduling_class];
+  auto& slot = task->preferred_node.IsNil() ? classes_[task->task_template->scheduling_class]
+                                            : classes_[KeyOf(*task)];
   if (slot == nullptr) slot = std::make_unique<Class>();
-  slot->example = task->task_template;
+  if (slot->example == nullptr || slot->example->task_template != task->task_template) {
+    slot->example = std::make_shared<Task>();
+    slot->example->task_template = task->task_template;
+    slot->example->preferred_node = task->preferred_node;
+  }
   return *slot;
 }
 
@@ -190,6 +201,18 @@ void TaskSubmitter::OnTasksRecalled(const WorkerId& worker_id, const std::vector
   ReturnIfUnwanted(worker, now);
 }
 
+bool TaskSubmitter::TakeBack(const WorkerId& worker_id, const TaskId& task) {
+  auto it = workers_.find(worker_id);
+  if (it == workers_.end()) return false;
+  auto& in_flight = it->second->in_flight;
+  auto position = std::find_if(in_flight.begin(), in_flight.end(),
+                               [&](const TaskPtr& running) { return running->id == task; });
+  if (position == in_flight.end()) return false;
+  in_flight.erase(position);
+  running_.erase(task);
+  return true;
+}
+
 std::vector<TaskPtr> TaskSubmitter::OnWorkerLost(const WorkerId& worker_id, int64_t now) {
   auto it = workers_.find(worker_id);
   if (it == workers_.end()) return {};
@@ -245,6 +268,14 @@ void TaskSubmitter::Tick(int64_t now) {
   }
 }
 
+std::vector<AddressPtr> TaskSubmitter::WorkersOn(const base::NodeId& node) const {
+  std::vector<AddressPtr> found;
+  for (const auto& [id, worker] : workers_) {
+    if (worker->address->node_id == node) found.push_back(worker->address);
+  }
+  return found;
+}
+
 std::optional<AddressPtr> TaskSubmitter::WorkerRunning(const TaskId& task) const {
   auto it = running_.find(task);
   if (it == running_.end()) return std::nullopt;
@@ -252,7 +283,7 @@ std::optional<AddressPtr> TaskSubmitter::WorkerRunning(const TaskId& task) const
 }
 
 std::optional<uint64_t> TaskSubmitter::RequestFor(const Task& task) const {
-  auto it = classes_.find(task.task_template->scheduling_class);
+  auto it = classes_.find(KeyOf(task));
   if (it == classes_.end() || it->second->requests.empty()) return std::nullopt;
   return it->second->requests.front().id;
 }

@@ -1,6 +1,7 @@
 // Runs tasks on leased workers. Sans-I/O: events and the time come in, actions go out.
 //
-// Tasks whose leases are interchangeable form a class. A class asks for leases as long as tasks
+// Tasks whose leases are interchangeable, and that would rather run on the same node, form a class.
+// A class asks for leases as long as tasks
 // wait that its workers cannot take at once; each worker gets one task, or several in flight once
 // the class has proved short: as many as fill `pipeline_target` at the measured run time. What
 // waits behind a task that turns out long is taken back (TASKS_RECALLED when the worker blocks,
@@ -41,7 +42,8 @@ class TaskSubmitter {
   class Actions {
    public:
     virtual ~Actions() = default;
-    virtual void RequestLease(uint64_t request_id, const TaskTemplate& of, size_t backlog) = 0;
+    // `example`: a task of the class.
+    virtual void RequestLease(uint64_t request_id, const Task& example, size_t backlog) = 0;
     virtual void CancelLease(uint64_t request_id) = 0;
     virtual void ReturnLease(const base::LeaseId& lease, bool worker_broken) = 0;
     virtual void PushTask(const AddressPtr& worker, const TaskPtr& task) = 0;
@@ -66,6 +68,8 @@ class TaskSubmitter {
   // The worker handed these back before it started them: its running task waits or is long.
   void OnTasksRecalled(const base::WorkerId& worker, const std::vector<base::TaskId>& tasks,
                        int64_t now);
+  // One of them is the caller's again. False: the worker does not have it.
+  bool TakeBack(const base::WorkerId& worker, const base::TaskId& task);
   // The connection to a worker broke. Returns its tasks in flight, oldest first, for the caller to
   // retry or fail.
   std::vector<TaskPtr> OnWorkerLost(const base::WorkerId& worker, int64_t now);
@@ -75,6 +79,9 @@ class TaskSubmitter {
   void Tick(int64_t now);
   bool active() const { return !workers_.empty(); }
   int64_t tick_nanos() const { return options_.stall_nanos; }
+
+  // Workers on lease there.
+  std::vector<AddressPtr> WorkersOn(const base::NodeId& node) const;
 
   std::optional<AddressPtr> WorkerRunning(const base::TaskId& task) const;
   // A lease request that the task waits for; nullopt if none is open for it.
@@ -101,13 +108,14 @@ class TaskSubmitter {
     bool cancelled;
   };
   struct Class {
-    TemplatePtr example;
+    TaskPtr example;
     std::deque<TaskPtr> queue;
     std::vector<Worker*> workers;
     std::vector<Request> requests;  // under way; bounded by lease_requests_max
     double run_nanos = -1;          // moving average; < 0: not known
   };
 
+  static std::string KeyOf(const Task& task);
   Class& ClassOf(const TaskPtr& task);
   Class* TakeRequest(uint64_t request_id);
   size_t Depth(const Class& of) const;

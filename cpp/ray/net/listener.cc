@@ -21,6 +21,12 @@ absl::StatusOr<std::unique_ptr<Listener>> Listener::Create(EventLoop* loop,
                                                            const Connection::Options& options,
                                                            OnAccept on_accept) {
   MANTA_ASSIGN_OR_RETURN(Listening listening, Listen(endpoint));
+  return CreateOn(loop, std::move(listening), options, std::move(on_accept));
+}
+
+std::unique_ptr<Listener> Listener::CreateOn(EventLoop* loop, Listening listening,
+                                             const Connection::Options& options,
+                                             OnAccept on_accept) {
   return std::unique_ptr<Listener>(
       new Listener(loop, std::move(listening), options, std::move(on_accept)));
 }

@@ -19,6 +19,10 @@ class Listener {
                                                           std::string_view endpoint,
                                                           const Connection::Options& options,
                                                           OnAccept on_accept);
+  // On a socket that Listen has bound.
+  static std::unique_ptr<Listener> CreateOn(EventLoop* loop, Listening listening,
+                                            const Connection::Options& options,
+                                            OnAccept on_accept);
   ~Listener();
   // With the port that was chosen for "tcp:HOST:0".
   const std::string& endpoint() const { return endpoint_; }

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "ray/base/status_macros.h"
 
 namespace ray::raylet {
@@ -17,8 +18,8 @@ constexpr absl::Duration kPatience = absl::Seconds(1);
 }  // namespace
 
 DeathRecords::DeathRecords(net::EventLoop* loop, FrameRouter* router, const WorkerPool* pool,
-                           size_t limit)
-    : loop_(loop), pool_(pool), limit_(limit) {
+                           NodePeers* peers, size_t limit)
+    : loop_(loop), pool_(pool), peers_(peers), limit_(limit) {
   router->On<wire::v1::WorkerDeathRequest>(
       wire::v1::WORKER_DEATH, [this](Client&, const auto& message, const Responder& responder) {
         return OnQuestion(message, responder);
@@ -27,6 +28,7 @@ DeathRecords::DeathRecords(net::EventLoop* loop, FrameRouter* router, const Work
 
 absl::Status DeathRecords::OnQuestion(const wire::v1::WorkerDeathRequest& message,
                                       const Responder& responder) {
+  if (!message.node_id().empty()) return PassOn(message, responder);
   MANTA_ASSIGN_OR_RETURN(const WorkerId worker, WorkerId::FromBinary(message.worker_id()));
   if (auto it = known_.find(worker); it != known_.end()) {
     responder.Send(it->second);
@@ -44,6 +46,35 @@ absl::Status DeathRecords::OnQuestion(const wire::v1::WorkerDeathRequest& messag
     }
   });
   questions_[worker].push_back({responder, timer});
+  return absl::OkStatus();
+}
+
+absl::Status DeathRecords::PassOn(const wire::v1::WorkerDeathRequest& message,
+                                  const Responder& responder) {
+  MANTA_ASSIGN_OR_RETURN(const base::NodeId node, base::NodeId::FromBinary(message.node_id()));
+  const auto node_died = [responder, node](const std::string& why) {
+    WorkerDeathReply reply;
+    reply.set_node_died(true);
+    reply.set_message(absl::StrCat("node ", node.Hex(), ": ", why));
+    responder.Send(reply);
+  };
+  net::Connection* raylet = peers_->Get(node);
+  if (raylet == nullptr) {
+    node_died("it has left the cluster");
+    return absl::OkStatus();
+  }
+  wire::v1::WorkerDeathRequest there;
+  there.set_worker_id(message.worker_id());
+  raylet->Call(wire::v1::WORKER_DEATH, there,
+               [responder, node_died](const absl::StatusOr<net::Frame>& frame) {
+                 WorkerDeathReply reply;
+                 if (!frame.ok()) return node_died(std::string(frame.status().message()));
+                 if (!reply.ParseFromArray(frame->metadata.data(),
+                                           static_cast<int>(frame->metadata.size()))) {
+                   return node_died("its raylet's answer does not parse");
+                 }
+                 responder.Send(reply);
+               });
   return absl::OkStatus();
 }
 

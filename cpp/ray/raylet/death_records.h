@@ -1,5 +1,6 @@
 // How the workers of this node ended, for the owners of what they ran. An owner sees its connection
-// break a moment before the process is reaped, so its question waits for that.
+// break a moment before the process is reaped, so its question waits for that. A question about a
+// worker of another node is passed on to that node's raylet.
 //
 // Owner: Raylet.   Threads: loop-bound.   Frames: WORKER_DEATH.
 #pragma once
@@ -12,6 +13,7 @@
 #include "ray/base/ids.h"
 #include "ray/net/event_loop.h"
 #include "ray/raylet/frame_router.h"
+#include "ray/raylet/node_peers.h"
 #include "ray/raylet/worker_pool.h"
 
 namespace ray::raylet {
@@ -19,7 +21,8 @@ namespace ray::raylet {
 class DeathRecords {
  public:
   // Remembers the latest `limit` deaths. All pointers outlive the object.
-  DeathRecords(net::EventLoop* loop, FrameRouter* router, const WorkerPool* pool, size_t limit);
+  DeathRecords(net::EventLoop* loop, FrameRouter* router, const WorkerPool* pool, NodePeers* peers,
+               size_t limit);
 
   void WorkerDied(const WorkerDeath& death, const std::string& explanation);
 
@@ -28,10 +31,12 @@ class DeathRecords {
     Responder responder;
     net::EventLoop::TimerId timer;
   };
+  absl::Status PassOn(const wire::v1::WorkerDeathRequest& message, const Responder& responder);
   absl::Status OnQuestion(const wire::v1::WorkerDeathRequest& message, const Responder& responder);
 
   net::EventLoop* const loop_;
   const WorkerPool* const pool_;
+  NodePeers* const peers_;
   const size_t limit_;
   absl::flat_hash_map<base::WorkerId, wire::v1::WorkerDeathReply> known_;
   std::deque<base::WorkerId> order_;                                      // of known_, oldest first

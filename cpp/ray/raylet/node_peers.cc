@@ -33,7 +33,9 @@ void NodePeers::Update(const NodeState& state) {
   absl::StatusOr<NodeId> node = NodeId::FromBinary(state.node_id());
   if (!node.ok() || *node == identity_->id || dead_.contains(*node)) return;
   if (state.alive()) {
-    peers_[*node].state = state;
+    auto [peer, inserted] = peers_.try_emplace(*node);
+    peer->second.state = state;
+    if (inserted) events_.on_joined(*node);
     events_.on_changed(state);
     return;
   }

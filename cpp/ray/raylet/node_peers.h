@@ -27,7 +27,9 @@ namespace ray::raylet {
 class NodePeers {
  public:
   struct Events {
-    // A node that was not there, or is different now; never this one, never a dead one.
+    // A node that was not there before; on_changed follows. Neither is of this node or a dead one.
+    std::function<void(const base::NodeId&)> on_joined;
+    // What the GCS says of a node, new or not.
     std::function<void(const wire::v1::NodeState&)> on_changed;
     // The GCS has declared it dead.
     std::function<void(const base::NodeId&, const std::string& reason)> on_dead;

@@ -29,6 +29,16 @@ scheduling::LeaseQueue::Options LeaseOptions(const base::Config& config) {
                                     : absl::InfiniteDuration()};
 }
 
+// Before a raylet whose connection broke is asked again.
+constexpr absl::Duration kPeerRetry = absl::Milliseconds(500);
+
+// Of "tcp:HOST:PORT"; "" of "".
+std::string HostOf(const std::string& tcp_endpoint) {
+  if (tcp_endpoint.empty()) return "";
+  const size_t host = tcp_endpoint.find(':') + 1;
+  return tcp_endpoint.substr(host, tcp_endpoint.rfind(':') - host);
+}
+
 // The GCS will not have this node, however often it asks.
 bool IsFinal(const absl::Status& why) {
   return absl::IsUnauthenticated(why) || absl::IsFailedPrecondition(why) ||
@@ -61,6 +71,7 @@ Raylet::Raylet(net::EventLoop* loop, const base::Clock* clock, base::Config conf
       token_(std::move(token)),
       events_(std::move(events)) {
   identity_.config = config_.NonDefault();
+  identity_.listen_host = HostOf(identity_.tcp_endpoint);
   identity_.labels.emplace(scheduling::kNodeIdLabel, identity_.id.Hex());
 }
 
@@ -101,7 +112,7 @@ void Raylet::MakeServices(Options options) {
   group_relay_ = std::make_unique<PlacementGroupRelay>(
       loop_, clock_, &router_, clients_.get(), gcs_.get(), bundles_.get(),
       [this](const auto& group) { leases_->GroupRemoved(group); });
-  deaths_ = std::make_unique<DeathRecords>(loop_, &router_, &workers_->pool(),
+  deaths_ = std::make_unique<DeathRecords>(loop_, &router_, &workers_->pool(), peers_.get(),
                                            static_cast<size_t>(config_.worker_deaths_max));
   task_events_ =
       std::make_unique<TaskEventLog>(&router_, static_cast<size_t>(config_.task_events_kept_max));
@@ -112,7 +123,8 @@ void Raylet::MakeServices(Options options) {
                            .store = &objects_->store(),
                            .report_interval = absl::Milliseconds(config_.node_report_interval_ms)});
   logs_ =
-      std::make_unique<LogService>(loop_, &router_, clients_.get(), &workers_->pool(), &identity_);
+      std::make_unique<LogService>(loop_, &router_, clients_.get(), &workers_->pool(),
+                                   peers_.get(), &identity_);
 }
 
 absl::Status Raylet::Listen() {
@@ -134,9 +146,6 @@ absl::Status Raylet::ListenTcp() {
             clients_->Accept(std::move(connection), ClientRegistry::From::kOtherNode);
           }));
   identity_.tcp_endpoint = tcp_listener_->endpoint();
-  const size_t host = identity_.tcp_endpoint.find(':') + 1;
-  identity_.listen_host =
-      identity_.tcp_endpoint.substr(host, identity_.tcp_endpoint.rfind(':') - host);
   return absl::OkStatus();
 }
 
@@ -160,7 +169,8 @@ ClientRegistry::Options Raylet::RegistryOptions() const {
 WorkerService::Options Raylet::WorkerOptions(std::vector<std::string> zygote_command,
                                              size_t num_cpus) const {
   const std::map<std::string, std::string> env = {{"RAY_RAYLET_ENDPOINT", identity_.endpoint},
-                                                  {"RAY_SESSION_DIR", identity_.session_dir}};
+                                                  {"RAY_SESSION_DIR", identity_.session_dir},
+                                                  {"RAY_LISTEN_HOST", identity_.listen_host}};
   return {.pool = WorkerPool::Options::FromConfig(config_, num_cpus),
           .zygote = {.command = std::move(zygote_command),
                      .env = env,
@@ -192,12 +202,14 @@ ClientRegistry::Events Raylet::RegistryEvents() {
 
 NodePeers::Events Raylet::PeerEvents() {
   return {
+      .on_joined = [this](const base::NodeId& node) { logs_->PeerThere(node); },
       .on_changed = [](const wire::v1::NodeState&) {},
       .on_dead = [this](const base::NodeId& node,
                         const std::string& reason) { OnNodeDead(node, reason); },
       .on_frame = [this](const base::NodeId& node,
                          const net::Frame& frame) { OnPeerFrame(node, frame); },
-      .on_lost = [](const base::NodeId&, const absl::Status&) {},
+      .on_lost = [this](const base::NodeId& node,
+                        const absl::Status& why) { OnPeerLost(node, why); },
   };
 }
 
@@ -307,8 +319,21 @@ void Raylet::OnNodeDead(const base::NodeId& node, const std::string& reason) {
   });
 }
 
+// What the other raylet had been asked to send is forgotten there.
+void Raylet::OnPeerLost(const base::NodeId& node, const absl::Status& why) {
+  MANTA_LOG(kInfo, "the connection to node ", node.Hex(), " is lost: ", why.message());
+  if (peers_->Find(node) == nullptr) return;
+  loop_->RunAfter(kPeerRetry, [this, node] { logs_->PeerThere(node); });
+}
+
 void Raylet::OnPeerFrame(const base::NodeId& node, const net::Frame& frame) {
   switch (frame.type) {
+    case wire::v1::LOG_LINES: {
+      wire::v1::LogLines message;
+      const auto size = static_cast<int>(frame.metadata.size());
+      if (message.ParseFromArray(frame.metadata.data(), size)) logs_->PeerLines(message);
+      return;
+    }
     default:
       MANTA_LOG(kWarning, "unknown frame of type ", frame.type, " from node ", node.Hex(),
                 " ignored");
@@ -318,6 +343,7 @@ void Raylet::OnPeerFrame(const base::NodeId& node, const net::Frame& frame) {
 void Raylet::OnJoined(Client& client, const wire::v1::Hello& hello) {
   MANTA_LOG(kDebug, client.connection->description(), " joined");
   objects_->ClientJoined(client);
+  logs_->ClientJoined(client);
   if (client.kind == wire::v1::WORKER) {
     workers_->pool().Register(hello.startup_token(), client.worker_id, client.pid);
   }
@@ -329,9 +355,9 @@ void Raylet::OnGone(const Client& client, const absl::Status& why) {
   if (!client.worker_id.IsNil()) workers_->pool().Disconnected(client.worker_id);
   leases_->ClientGone(client);
   objects_->ClientGone(client);
+  logs_->ClientGone(client);
   if (client.worker_id.IsNil()) return;
   actor_relay_->ClientGone(client);
-  logs_->ClientGone(client);
   UnlinkSocketOf(client);
   if (!client.IsDriver()) return;
   workers_->pool().JobFinished(client.job);

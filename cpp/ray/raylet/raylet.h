@@ -97,6 +97,7 @@ class Raylet {
   void OnRegistered();
   void OnDisconnected(const absl::Status& why);
   void OnNodeDead(const base::NodeId& node, const std::string& reason);
+  void OnPeerLost(const base::NodeId& node, const absl::Status& why);
   void OnPeerFrame(const base::NodeId& node, const net::Frame& frame);
   void OnJoined(Client& client, const wire::v1::Hello& hello);
   void OnGone(const Client& client, const absl::Status& why);

@@ -28,12 +28,14 @@ class RecordedActions : public ObjectTable::Actions {
   std::vector<ObjectId> fetched;
   std::vector<ObjectId> freed;
   std::vector<ObjectId> gone;
+  std::vector<ObjectId> recovered;
 
   void RegisterBorrow(const ObjectId& id, const AddressPtr&) override { registering.push_back(id); }
   void ReleaseBorrow(const ObjectId& id, const AddressPtr&, uint32_t registrations) override {
     released.emplace_back(id, registrations);
   }
   void FetchFromOwner(const ObjectId& id, const AddressPtr&) override { fetched.push_back(id); }
+  void Recover(const ObjectId& id) override { recovered.push_back(id); }
   void FreeStored(const ObjectId& id, const NodeId&) override { freed.push_back(id); }
   void OwnedObjectGone(const ObjectId& id) override { gone.push_back(id); }
 };
@@ -83,9 +85,91 @@ TEST_F(ObjectTableTest, OwnedObjectGoesWithItsLastCount) {
 
 TEST_F(ObjectTableTest, StoredCopyIsFreedWithTheObject) {
   ObjectId id = Own();
-  table_.SetInStore(id, NodeId::Random());
+  table_.SetInStore(id, NodeId::Random(), 0);
   table_.RemoveLocal(id);
   EXPECT_THAT(actions_.freed, ElementsAre(id));
+}
+
+TEST_F(ObjectTableTest, EveryCopyIsFreedWithTheObject) {
+  ObjectId id = Own();
+  table_.SetInStore(id, NodeId::Random(), 8);
+  NodeId copy = NodeId::Random();
+  table_.AddCopy(id, copy);
+  table_.AddCopy(id, copy);
+  EXPECT_EQ(table_.Find(id)->Locations().size(), 2u);
+  table_.RemoveLocal(id);
+  EXPECT_THAT(actions_.freed, ElementsAre(id, id));
+}
+
+TEST_F(ObjectTableTest, AnotherCopyTakesThePlaceOfALostPrimary) {
+  ObjectId id = Own();
+  NodeId primary = NodeId::Random();
+  NodeId copy = NodeId::Random();
+  table_.SetInStore(id, primary, 8);
+  table_.AddCopy(id, copy);
+  EXPECT_THAT(table_.NodeGone(primary), IsEmpty());
+  EXPECT_EQ(table_.Find(id)->node, copy);
+  EXPECT_EQ(table_.Find(id)->state, ObjectState::kInStore);
+}
+
+TEST_F(ObjectTableTest, WithoutACopyTheValueIsPendingAgain) {
+  ObjectId lost = Own();
+  ObjectId elsewhere = Own();
+  NodeId node = NodeId::Random();
+  table_.SetInStore(lost, node, 8);
+  table_.SetInStore(elsewhere, NodeId::Random(), 8);
+  EXPECT_THAT(table_.NodeGone(node), ElementsAre(lost));
+  int ready = 0;
+  table_.WhenReady(lost, [&] { ++ready; });
+  EXPECT_EQ(ready, 0);
+  table_.SetInStore(lost, NodeId::Random(), 8);
+  EXPECT_EQ(ready, 1);
+}
+
+TEST_F(ObjectTableTest, LineageKeepsTheEntryButNotItsBytes) {
+  ObjectId id = Own();
+  NodeId node = NodeId::Random();
+  table_.SetInStore(id, node, 8);
+  table_.PinLineage(id);
+  table_.RemoveLocal(id);
+  EXPECT_THAT(actions_.freed, ElementsAre(id));
+  EXPECT_THAT(actions_.gone, IsEmpty());
+  // A task that runs again asks for it: it is computed again, once.
+  table_.Pin(id, nullptr);
+  int ready = 0;
+  table_.WhenReady(id, [&] { ++ready; });
+  table_.WhenReady(id, [&] { ++ready; });
+  EXPECT_THAT(actions_.recovered, ElementsAre(id));
+  table_.SetInStore(id, node, 8);
+  EXPECT_EQ(ready, 2);
+  table_.Unpin(id);
+  EXPECT_THAT(actions_.freed, ElementsAre(id, id));
+  table_.UnpinLineage(id);
+  EXPECT_THAT(actions_.gone, ElementsAre(id));
+  EXPECT_FALSE(Has(id));
+}
+
+TEST_F(ObjectTableTest, LineageKeepsASmallValue) {
+  ObjectId id = Own();
+  table_.SetInline(id, Buffer::Copy("small"));
+  table_.PinLineage(id);
+  table_.RemoveLocal(id);
+  EXPECT_EQ(table_.Find(id)->state, ObjectState::kInline);
+  table_.UnpinLineage(id);
+  EXPECT_FALSE(Has(id));
+}
+
+TEST_F(ObjectTableTest, BytesThatOnlyTheLineageHoldsLetGoOfWhatTheyContain) {
+  ObjectId inner = Own();
+  ObjectId outer = Own();
+  table_.SetContains(outer, {{inner, nullptr}}, {});
+  table_.SetInStore(outer, NodeId::Random(), 8);
+  table_.RemoveLocal(inner);
+  table_.PinLineage(outer);
+  table_.RemoveLocal(outer);
+  EXPECT_FALSE(Has(inner));
+  EXPECT_TRUE(Has(outer));
+  table_.UnpinLineage(outer);
 }
 
 TEST_F(ObjectTableTest, ReferenceOwnedByThisProcessComesHomeAsOwned) {
@@ -101,7 +185,7 @@ TEST_F(ObjectTableTest, FirstValueWins) {
   BufferPtr value = Buffer::Copy("first");
   table_.SetInline(id, value);
   table_.SetInline(id, Buffer::Copy("second"));
-  table_.SetInStore(id, NodeId::Random());
+  table_.SetInStore(id, NodeId::Random(), 0);
   EXPECT_EQ(table_.Find(id)->value, value);
   EXPECT_EQ(table_.Find(id)->state, ObjectState::kInline);
   EXPECT_EQ(table_.ready_count(), 1u);
@@ -133,7 +217,7 @@ TEST_F(ObjectTableTest, BorrowedValueIsFetchedOnce) {
   table_.WhenReady(id, [&] { ++ran; });
   table_.WhenReady(id, [&] { ++ran; });
   EXPECT_THAT(actions_.fetched, ElementsAre(id));
-  table_.SetInStore(id, NodeId::Random());
+  table_.SetInStore(id, NodeId::Random(), 0);
   EXPECT_EQ(ran, 2);
   table_.RemoveLocal(id);
   EXPECT_THAT(actions_.freed, IsEmpty());  // the copy is its owner's to free
@@ -377,6 +461,7 @@ class Wire : public ObjectTable::Actions {
     to_owner.push_back({false, id, registrations});
   }
   void FetchFromOwner(const ObjectId&, const AddressPtr&) override {}
+  void Recover(const ObjectId&) override {}
   void FreeStored(const ObjectId&, const NodeId&) override {}
   void OwnedObjectGone(const ObjectId&) override {}
 };

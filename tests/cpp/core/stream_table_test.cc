@@ -20,6 +20,7 @@ class NoActions : public ObjectTable::Actions {
   void RegisterBorrow(const ObjectId&, const AddressPtr&) override {}
   void ReleaseBorrow(const ObjectId&, const AddressPtr&, uint32_t) override {}
   void FetchFromOwner(const ObjectId&, const AddressPtr&) override {}
+  void Recover(const ObjectId&) override {}
   void FreeStored(const ObjectId&, const NodeId&) override {}
   void OwnedObjectGone(const ObjectId&) override {}
 };

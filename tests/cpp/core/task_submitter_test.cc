@@ -36,7 +36,7 @@ class RecordedActions : public TaskSubmitter::Actions {
   absl::flat_hash_map<WorkerId, std::vector<TaskPtr>> pushed;
   absl::flat_hash_map<WorkerId, std::vector<TaskId>> recalled;
 
-  void RequestLease(uint64_t id, const TaskTemplate&, size_t) override { requested.push_back(id); }
+  void RequestLease(uint64_t id, const Task&, size_t) override { requested.push_back(id); }
   void CancelLease(uint64_t id) override { cancelled.push_back(id); }
   void ReturnLease(const LeaseId& lease, bool broken) override {
     returned.push_back({lease, broken});
@@ -423,7 +423,7 @@ class RandomCluster : public TaskSubmitter::Actions {
     EXPECT_TRUE(workers_.empty());
   }
 
-  void RequestLease(uint64_t id, const TaskTemplate&, size_t) override { requests_[id] = false; }
+  void RequestLease(uint64_t id, const Task&, size_t) override { requests_[id] = false; }
   void CancelLease(uint64_t id) override { requests_.at(id) = true; }
   void ReturnLease(const LeaseId& lease, bool broken) override {
     auto it = workers_.find(by_lease_.at(lease));
