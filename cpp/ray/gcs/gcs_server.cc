@@ -21,6 +21,7 @@
 #include "ray/gcs/id_field.h"
 #include "ray/gcs/node_stream.h"
 #include "ray/gcs/v1/gcs.grpc.pb.h"
+#include "ray/net/endpoint.h"
 
 namespace ray::gcs {
 namespace {
@@ -45,14 +46,6 @@ bool EqualInConstantTime(std::string_view given, std::string_view expected) {
 }
 
 bool IsTcp(const std::string& endpoint) { return endpoint.starts_with("tcp:"); }
-
-bool IsReachableFromOutside(const std::string& endpoint) {
-  if (!IsTcp(endpoint)) return false;
-  for (std::string_view local : {"tcp:127.", "tcp:localhost:", "tcp:[::1]:"}) {
-    if (endpoint.starts_with(local)) return false;
-  }
-  return true;
-}
 
 // Answers a channel that is not let in.
 class RefusedStream final : public grpc::ServerBidiReactor<v1::NodeMessage, v1::GcsMessage> {
@@ -85,7 +78,7 @@ class GcsServer::Impl final : public v1::GcsService::CallbackService,
 
   absl::Status Start() {
     for (const std::string& endpoint : options_.listen) {
-      if (options_.token.empty() && IsReachableFromOutside(endpoint)) {
+      if (options_.token.empty() && net::IsReachableFromOutside(endpoint)) {
         return absl::InvalidArgumentError(
             absl::StrCat("listening on ", endpoint, " needs a token: other machines can reach it"));
       }
