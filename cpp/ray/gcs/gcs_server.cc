@@ -87,9 +87,7 @@ class GcsServer::Impl final : public v1::GcsService::CallbackService,
     StartGrpc();
     for (const std::string& endpoint : options_.listen) {
       MANTA_ASSIGN_OR_RETURN(std::unique_ptr<Acceptor> acceptor,
-                             Acceptor::Create(loop_, endpoint, [this](net::UniqueFd fd) {
-                               grpc::AddInsecureChannelFromFd(server_.get(), fd.Release());
-                             }));
+                             Acceptor::Create(loop_, endpoint, AcceptorFor(endpoint)));
       endpoints_.push_back(acceptor->endpoint());
       acceptors_.push_back(std::move(acceptor));
     }
@@ -233,6 +231,30 @@ class GcsServer::Impl final : public v1::GcsService::CallbackService,
   }
 
  private:
+  using TlsAcceptor = grpc::experimental::ExternalConnectionAcceptor;
+
+  // Unix sockets need no TLS: only the session's user can reach them.
+  Acceptor::OnAccept AcceptorFor(const std::string& endpoint) {
+    if (tls_acceptor_ == nullptr || !IsTcp(endpoint)) {
+      return
+          [this](net::UniqueFd fd) { grpc::AddInsecureChannelFromFd(server_.get(), fd.Release()); };
+    }
+    return [this](net::UniqueFd fd) {
+      TlsAcceptor::NewConnectionParameters connection;
+      connection.fd = fd.Release();
+      tls_acceptor_->HandleNewConnection(&connection);
+    };
+  }
+
+  // Mutual: a caller without a certificate of the authority does not get as far as the token.
+  std::shared_ptr<grpc::ServerCredentials> TlsServerCredentials() const {
+    grpc::SslServerCredentialsOptions options(
+        GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
+    options.pem_root_certs = options_.tls.authority;
+    options.pem_key_cert_pairs.push_back({options_.tls.key, options_.tls.certificate});
+    return grpc::SslServerCredentials(options);
+  }
+
   void StartGrpc() {
     grpc::EnableDefaultHealthCheckService(false);
     grpc::ServerBuilder builder;
@@ -241,6 +263,11 @@ class GcsServer::Impl final : public v1::GcsService::CallbackService,
         options_.config.kv_value_max_bytes + kMessageSlackBytes, std::numeric_limits<int>::max())));
     builder.SetMaxSendMessageSize(-1);
     if (std::any_of(options_.listen.begin(), options_.listen.end(), IsTcp)) ProbePeers(&builder);
+    if (options_.tls.enabled()) {
+      using Type = grpc::ServerBuilder::experimental_type::ExternalConnectionType;
+      tls_acceptor_ = builder.experimental().AddExternalConnectionAcceptor(Type::FROM_FD,
+                                                                           TlsServerCredentials());
+    }
     server_ = builder.BuildAndStart();
   }
 
@@ -251,6 +278,13 @@ class GcsServer::Impl final : public v1::GcsService::CallbackService,
     builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, half);
     builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, half);
     builder->AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+    // Strangers do not stay: neither those who say nothing nor those who ask for nothing. A node's
+    // channel always has a stream open.
+    constexpr int kIdleMillis = 60'000;
+    builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+    builder->AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, kIdleMillis);
+    builder->AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS,
+                                static_cast<int>(options_.config.handshake_timeout_ms));
   }
 
   bool IsAuthorized(const grpc::CallbackServerContext& context) const {
@@ -343,6 +377,7 @@ class GcsServer::Impl final : public v1::GcsService::CallbackService,
   net::EventLoop::TimerId deadline_timer_ = 0;
   std::vector<std::string> endpoints_;
   std::unique_ptr<grpc::Server> server_;
+  std::unique_ptr<TlsAcceptor> tls_acceptor_;  // null: no TLS
   std::vector<std::unique_ptr<Acceptor>> acceptors_;
 };
 
