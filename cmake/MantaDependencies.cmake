@@ -6,6 +6,7 @@ find_package(spdlog CONFIG REQUIRED)
 find_package(Protobuf REQUIRED)
 find_package(gRPC CONFIG REQUIRED)
 find_package(SQLite3 REQUIRED)
+find_package(OpenSSL REQUIRED)
 
 if(MANTA_BUILD_TESTS)
   find_package(GTest CONFIG REQUIRED)

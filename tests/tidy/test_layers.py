@@ -27,6 +27,7 @@ ONLY_IN = {
     "grpcpp/": {"gcs", "raylet"},
     "grpc/": {"gcs", "raylet"},
     "sqlite3.h": {"gcs"},
+    "openssl/": {"net"},
     "numpy/": {"bindings"},
 }
 

@@ -36,8 +36,19 @@ bool IsFinal(const absl::Status& status) {
          absl::IsInvalidArgument(status);
 }
 
-std::shared_ptr<grpc::Channel> OpenChannel(const std::string& target,
-                                           absl::Duration reconnect_interval) {
+// Unix sockets need no TLS: only the session's user can reach them.
+std::shared_ptr<grpc::ChannelCredentials> Credentials(const GcsClient::Options& options) {
+  if (!options.tls.enabled() || !options.address.starts_with("tcp:")) {
+    return grpc::InsecureChannelCredentials();
+  }
+  return grpc::SslCredentials({.pem_root_certs = options.tls.authority,
+                               .pem_private_key = options.tls.key,
+                               .pem_cert_chain = options.tls.certificate});
+}
+
+std::shared_ptr<grpc::Channel> OpenChannel(
+    const std::string& target, absl::Duration reconnect_interval,
+    const std::shared_ptr<grpc::ChannelCredentials>& credentials) {
   const int interval_ms = static_cast<int>(absl::ToInt64Milliseconds(reconnect_interval));
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(-1);
@@ -48,7 +59,7 @@ std::shared_ptr<grpc::Channel> OpenChannel(const std::string& target,
   // The GCS is inside the cluster; a proxy of the user's environment is not on the way.
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   arguments.SetInt(GRPC_ARG_SERVICE_CONFIG_DISABLE_RESOLUTION, 1);
-  return grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(), arguments);
+  return grpc::CreateCustomChannel(target, credentials, arguments);
 }
 
 // Counts what gRPC's threads still hold, so that the client can wait for them. Thread-safe.
@@ -222,7 +233,8 @@ class GcsClient::Impl {
     address_status_ = target.status();
     if (!target.ok()) return;
     target_ = *std::move(target);
-    stub_ = GcsService::NewStub(OpenChannel(target_.name, options_.reconnect_interval));
+    stub_ = GcsService::NewStub(
+        OpenChannel(target_.name, options_.reconnect_interval, Credentials(options_)));
   }
 
   ~Impl() {

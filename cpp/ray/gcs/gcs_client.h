@@ -29,6 +29,7 @@
 #include "absl/time/time.h"
 #include "ray/gcs/v1/gcs.pb.h"
 #include "ray/net/event_loop.h"
+#include "ray/net/tls_credentials.h"
 #include "ray/wire/v1/wire.pb.h"
 
 namespace ray::gcs {
@@ -36,8 +37,9 @@ namespace ray::gcs {
 class GcsClient {
  public:
   struct Options {
-    std::string address;  // "unix:PATH" or "tcp:HOST:PORT"
-    std::string token;    // "" = the GCS has none
+    std::string address;      // "unix:PATH" or "tcp:HOST:PORT"
+    std::string token;        // "" = the GCS has none
+    net::TlsCredentials tls;  // for an address of TCP
     absl::Duration rpc_timeout = absl::Seconds(30);
     absl::Duration reconnect_interval = absl::Milliseconds(200);
   };

@@ -21,6 +21,7 @@
 #include "ray/gcs/id_field.h"
 #include "ray/gcs/node_stream.h"
 #include "ray/gcs/v1/gcs.grpc.pb.h"
+#include "ray/net/endpoint.h"
 
 namespace ray::gcs {
 namespace {
@@ -45,14 +46,6 @@ bool EqualInConstantTime(std::string_view given, std::string_view expected) {
 }
 
 bool IsTcp(const std::string& endpoint) { return endpoint.starts_with("tcp:"); }
-
-bool IsReachableFromOutside(const std::string& endpoint) {
-  if (!IsTcp(endpoint)) return false;
-  for (std::string_view local : {"tcp:127.", "tcp:localhost:", "tcp:[::1]:"}) {
-    if (endpoint.starts_with(local)) return false;
-  }
-  return true;
-}
 
 // Answers a channel that is not let in.
 class RefusedStream final : public grpc::ServerBidiReactor<v1::NodeMessage, v1::GcsMessage> {
@@ -85,7 +78,7 @@ class GcsServer::Impl final : public v1::GcsService::CallbackService,
 
   absl::Status Start() {
     for (const std::string& endpoint : options_.listen) {
-      if (options_.token.empty() && IsReachableFromOutside(endpoint)) {
+      if (options_.token.empty() && net::IsReachableFromOutside(endpoint)) {
         return absl::InvalidArgumentError(
             absl::StrCat("listening on ", endpoint, " needs a token: other machines can reach it"));
       }
@@ -94,9 +87,7 @@ class GcsServer::Impl final : public v1::GcsService::CallbackService,
     StartGrpc();
     for (const std::string& endpoint : options_.listen) {
       MANTA_ASSIGN_OR_RETURN(std::unique_ptr<Acceptor> acceptor,
-                             Acceptor::Create(loop_, endpoint, [this](net::UniqueFd fd) {
-                               grpc::AddInsecureChannelFromFd(server_.get(), fd.Release());
-                             }));
+                             Acceptor::Create(loop_, endpoint, AcceptorFor(endpoint)));
       endpoints_.push_back(acceptor->endpoint());
       acceptors_.push_back(std::move(acceptor));
     }
@@ -240,6 +231,30 @@ class GcsServer::Impl final : public v1::GcsService::CallbackService,
   }
 
  private:
+  using TlsAcceptor = grpc::experimental::ExternalConnectionAcceptor;
+
+  // Unix sockets need no TLS: only the session's user can reach them.
+  Acceptor::OnAccept AcceptorFor(const std::string& endpoint) {
+    if (tls_acceptor_ == nullptr || !IsTcp(endpoint)) {
+      return
+          [this](net::UniqueFd fd) { grpc::AddInsecureChannelFromFd(server_.get(), fd.Release()); };
+    }
+    return [this](net::UniqueFd fd) {
+      TlsAcceptor::NewConnectionParameters connection;
+      connection.fd = fd.Release();
+      tls_acceptor_->HandleNewConnection(&connection);
+    };
+  }
+
+  // Mutual: a caller without a certificate of the authority does not get as far as the token.
+  std::shared_ptr<grpc::ServerCredentials> TlsServerCredentials() const {
+    grpc::SslServerCredentialsOptions options(
+        GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
+    options.pem_root_certs = options_.tls.authority;
+    options.pem_key_cert_pairs.push_back({options_.tls.key, options_.tls.certificate});
+    return grpc::SslServerCredentials(options);
+  }
+
   void StartGrpc() {
     grpc::EnableDefaultHealthCheckService(false);
     grpc::ServerBuilder builder;
@@ -248,6 +263,11 @@ class GcsServer::Impl final : public v1::GcsService::CallbackService,
         options_.config.kv_value_max_bytes + kMessageSlackBytes, std::numeric_limits<int>::max())));
     builder.SetMaxSendMessageSize(-1);
     if (std::any_of(options_.listen.begin(), options_.listen.end(), IsTcp)) ProbePeers(&builder);
+    if (options_.tls.enabled()) {
+      using Type = grpc::ServerBuilder::experimental_type::ExternalConnectionType;
+      tls_acceptor_ = builder.experimental().AddExternalConnectionAcceptor(Type::FROM_FD,
+                                                                           TlsServerCredentials());
+    }
     server_ = builder.BuildAndStart();
   }
 
@@ -258,6 +278,13 @@ class GcsServer::Impl final : public v1::GcsService::CallbackService,
     builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, half);
     builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, half);
     builder->AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+    // Strangers do not stay: neither those who say nothing nor those who ask for nothing. A node's
+    // channel always has a stream open.
+    constexpr int kIdleMillis = 60'000;
+    builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+    builder->AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, kIdleMillis);
+    builder->AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS,
+                                static_cast<int>(options_.config.handshake_timeout_ms));
   }
 
   bool IsAuthorized(const grpc::CallbackServerContext& context) const {
@@ -350,6 +377,7 @@ class GcsServer::Impl final : public v1::GcsService::CallbackService,
   net::EventLoop::TimerId deadline_timer_ = 0;
   std::vector<std::string> endpoints_;
   std::unique_ptr<grpc::Server> server_;
+  std::unique_ptr<TlsAcceptor> tls_acceptor_;  // null: no TLS
   std::vector<std::unique_ptr<Acceptor>> acceptors_;
 };
 

@@ -21,6 +21,7 @@
 #include "ray/base/config.h"
 #include "ray/gcs/storage.h"
 #include "ray/net/event_loop.h"
+#include "ray/net/tls_credentials.h"
 
 namespace ray::gcs {
 
@@ -29,6 +30,7 @@ class GcsServer {
   struct Options {
     std::vector<std::string> listen;  // "unix:PATH", "tcp:HOST:PORT" (port 0: any)
     std::string token;                // "" = none
+    net::TlsCredentials tls;          // for the endpoints of TCP
     base::Config config;
   };
 

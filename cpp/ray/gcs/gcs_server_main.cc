@@ -13,6 +13,7 @@
 #include "ray/gcs/storage.h"
 #include "ray/net/daemon_process.h"
 #include "ray/net/event_loop.h"
+#include "ray/net/tls_credentials.h"
 
 ABSL_FLAG(std::string, listen, "tcp:127.0.0.1:6379",
           "Where to listen: unix:PATH or tcp:HOST:PORT (port 0: any free one); several, separated "
@@ -22,6 +23,13 @@ ABSL_FLAG(std::string, storage, "memory",
           "continues from it).");
 ABSL_FLAG(std::string, token_file, "",
           "File with the cluster's token, which every caller must send. Empty: none is asked for.");
+ABSL_FLAG(std::string, tls_cert_file, "",
+          "File (PEM) with this node's certificate, for TLS of the TCP endpoints. With "
+          "--tls_key_file and --tls_ca_file; none of them: RAY_TLS_SERVER_CERT, RAY_TLS_SERVER_KEY "
+          "and RAY_TLS_CA_CERT if RAY_USE_TLS is 1, else no TLS.");
+ABSL_FLAG(std::string, tls_key_file, "", "File (PEM) with the key of that certificate.");
+ABSL_FLAG(std::string, tls_ca_file, "",
+          "File (PEM) with the certificate of the authority that has signed those of all nodes.");
 ABSL_FLAG(std::string, log_file, "", "File to log to; it is rotated. Empty: standard error.");
 ABSL_FLAG(std::string, log_level, "",
           "debug, info, warning or error. Empty: the log_level of the configuration.");
@@ -57,6 +65,10 @@ absl::StatusOr<std::unique_ptr<GcsServer>> StartServer(net::EventLoop* loop) {
   StartLogging(options.config);
   options.listen = absl::StrSplit(absl::GetFlag(FLAGS_listen), ',', absl::SkipWhitespace());
   MANTA_ASSIGN_OR_RETURN(options.token, net::ReadToken(absl::GetFlag(FLAGS_token_file)));
+  MANTA_ASSIGN_OR_RETURN(options.tls,
+                         net::ReadTlsCredentials({.certificate = absl::GetFlag(FLAGS_tls_cert_file),
+                                                  .key = absl::GetFlag(FLAGS_tls_key_file),
+                                                  .authority = absl::GetFlag(FLAGS_tls_ca_file)}));
   MANTA_ASSIGN_OR_RETURN(std::unique_ptr<Storage> storage,
                          OpenStorage(absl::GetFlag(FLAGS_storage)));
   return GcsServer::Start(loop, std::move(options), std::move(storage));

@@ -15,6 +15,8 @@
 #include "ray/base/check.h"
 #include "ray/base/clock.h"
 #include "ray/base/logging.h"
+#include "ray/net/authentication.h"
+#include "ray/wire/v1/wire.pb.h"
 
 namespace ray::net {
 namespace {
@@ -23,10 +25,13 @@ constexpr size_t kReadChunkBytes = 64 << 10;
 constexpr size_t kKeepBufferBytes = 1 << 20;
 // One turn of the loop reads at most this much from one peer, so that no peer starves the others.
 constexpr size_t kReadPerTurnBytes = 4 << 20;
+// What a peer that has not proved itself may have buffered here.
+constexpr size_t kHandshakeReadBytes = 256;
 
-absl::Status PeerError(const std::string& description, std::string_view what) {
-  return absl::UnavailableError(
-      absl::StrCat(absl::string_view(what.data(), what.size()), " (", description, ")"));
+absl::Status PeerError(const std::string& description, std::string_view what,
+                       absl::StatusCode code = absl::StatusCode::kUnavailable) {
+  return absl::Status(
+      code, absl::StrCat(absl::string_view(what.data(), what.size()), " (", description, ")"));
 }
 
 void PutHeader(std::string* out, uint16_t type, uint16_t flags, uint64_t correlation_id,
@@ -42,27 +47,168 @@ void PutHeader(std::string* out, uint16_t type, uint16_t flags, uint64_t correla
 
 }  // namespace
 
-std::shared_ptr<Connection> Connection::Create(EventLoop* loop, UniqueFd fd,
-                                               const Options& options, Role role) {
-  return std::shared_ptr<Connection>(new Connection(loop, std::move(fd), options, role));
+// The state of a connection whose peer has not proved itself yet.
+struct Connection::Handshake {
+  Authentication authentication;
+  ProofCallback on_proof;
+  EventLoop::TimerId timer = 0;
+  std::string out;  // not yet accepted by the kernel
+};
+
+std::shared_ptr<Connection> Connection::Create(EventLoop* loop, UniqueFd fd, const Options& options,
+                                               Role role, ProofCallback on_proof) {
+  return std::shared_ptr<Connection>(
+      new Connection(loop, std::move(fd), options, role, std::move(on_proof)));
 }
 
-Connection::Connection(EventLoop* loop, UniqueFd fd, const Options& options, Role role)
-    : loop_(loop), options_(options), role_(role), fd_(std::move(fd)) {}
+Connection::Connection(EventLoop* loop, UniqueFd fd, const Options& options, Role role,
+                       ProofCallback on_proof)
+    : loop_(loop), options_(options), role_(role), fd_(std::move(fd)) {
+  if (role == Role::kTrusted) return;
+  using Side = Authentication::Side;
+  const Side side = role == Role::kConnector ? Side::kConnector : Side::kAcceptor;
+  handshake_ =
+      std::make_unique<Handshake>(Authentication(side, options.token), std::move(on_proof));
+  held_back_ = true;
+  SetTcpOptions(fd_.get(), options.peer_timeout);
+}
 
 Connection::~Connection() {
-  if (!closed_ && fd_.valid()) loop_->Unwatch(fd_.get());
+  if (closed_) return;
+  EndHandshake(absl::CancelledError("nobody wants the connection any more"));
+  loop_->Cancel(peer_timer_);
+  if (fd_.valid()) loop_->Unwatch(fd_.get());
 }
 
 void Connection::Start(Handlers handlers, std::string already_read) {
   handlers_ = std::move(handlers);
+  if (handshake_ != nullptr) {
+    MANTA_CHECK(already_read.empty());
+    return StartHandshake();
+  }
   in_ = std::move(already_read);
   in_filled_ = in_.size();
-  loop_->Watch(fd_.get(), EPOLLIN | (want_write_ ? EPOLLOUT : 0u),
-               [self = shared_from_this()](uint32_t events) { self->OnEvents(events); });
+  WatchFrames();
   if (in_filled_ > 0) {
     loop_->Post([self = shared_from_this()] { self->ParseAvailable(); });
   }
+}
+
+void Connection::StartHandshake() {
+  handshake_->timer = loop_->RunAfter(options_.handshake_timeout, [weak = weak_from_this()] {
+    if (auto self = weak.lock()) {
+      const std::string why = absl::StrCat("the peer did not prove the cluster's token within ",
+                                           absl::FormatDuration(self->options_.handshake_timeout));
+      self->Close(PeerError(self->description_, why, absl::StatusCode::kDeadlineExceeded));
+    }
+  });
+  if (role_ == Role::kConnector) {
+    const std::string hello = handshake_->authentication.Hello();
+    PutHeader(&handshake_->out, wire::v1::AUTHENTICATE, 0, 0, hello.size(), 0);
+    handshake_->out += hello;
+  }
+  // A connector writes once it is connected.
+  loop_->Watch(fd_.get(), EPOLLIN | (handshake_->out.empty() ? 0u : EPOLLOUT),
+               [self = shared_from_this()](uint32_t) { self->OnHandshakeEvents(); });
+}
+
+void Connection::OnHandshakeEvents() {
+  WriteHandshake();
+  if (!closed_) ReadHandshake();
+  if (closed_ || !handshake_->authentication.proved() || !handshake_->out.empty()) return;
+  FinishHandshake();
+}
+
+void Connection::WriteHandshake() {
+  std::string& out = handshake_->out;
+  while (!out.empty()) {
+    const ssize_t n = send(fd_.get(), out.data(), out.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n >= 0) {
+      out.erase(0, static_cast<size_t>(n));
+    } else if (errno == EAGAIN) {
+      break;
+    } else if (errno != EINTR) {
+      return Close(PeerError(description_, std::strerror(errno)));
+    }
+  }
+  loop_->Modify(fd_.get(), EPOLLIN | (out.empty() ? 0u : EPOLLOUT));
+}
+
+void Connection::ReadHandshake() {
+  while (!closed_ && !handshake_->authentication.proved()) {
+    in_.resize(in_filled_ + kHandshakeReadBytes);
+    const ssize_t n = recv(fd_.get(), in_.data() + in_filled_, kHandshakeReadBytes, MSG_DONTWAIT);
+    if (n > 0) {
+      in_filled_ += static_cast<size_t>(n);
+      ParseHandshake();
+    } else if (n == 0) {
+      return Close(PeerError(description_, "the peer closed the connection before its proof"));
+    } else if (errno == EAGAIN) {
+      return;
+    } else if (errno != EINTR) {
+      return Close(PeerError(description_, std::strerror(errno)));
+    }
+  }
+}
+
+void Connection::ParseHandshake() {
+  while (!handshake_->authentication.proved()) {
+    const std::string_view rest(in_.data() + in_begin_, in_filled_ - in_begin_);
+    absl::StatusOr<FrameParse> parse = ParseFrame(rest, kAuthenticationMaxBytes);
+    if (!parse.ok()) return Close(parse.status());
+    if (!parse->complete) return;
+    in_begin_ += parse->total_size;
+    const Frame& frame = parse->frame;
+    if (frame.type != wire::v1::AUTHENTICATE || frame.is_reply || !frame.payload.empty()) {
+      const std::string why =
+          absl::StrCat("a frame of type ", frame.type, " before the proof of the cluster's token");
+      return Close(PeerError(description_, why, absl::StatusCode::kInvalidArgument));
+    }
+    std::string answer;
+    const absl::Status status = handshake_->authentication.Receive(frame.metadata, &answer);
+    if (!answer.empty()) {
+      PutHeader(&handshake_->out, wire::v1::AUTHENTICATE, 0, 0, answer.size(), 0);
+      handshake_->out += answer;
+      WriteHandshake();
+      if (closed_) return;
+    }
+    if (!status.ok()) {
+      const absl::string_view why = status.message();
+      return Close(PeerError(description_, {why.data(), why.size()}, status.code()));
+    }
+  }
+}
+
+void Connection::FinishHandshake() {
+  EndHandshake(absl::OkStatus());
+  held_back_ = false;
+  WatchFrames();
+  CheckPeerLater();
+  WriteBuffered();
+  ParseAvailable();
+}
+
+void Connection::EndHandshake(const absl::Status& result) {
+  const std::unique_ptr<Handshake> ended = std::move(handshake_);
+  if (ended == nullptr) return;
+  loop_->Cancel(ended->timer);
+  if (ended->on_proof) ended->on_proof(result);
+}
+
+void Connection::CheckPeerLater() {
+  peer_timer_ = loop_->RunAfter(options_.peer_timeout / 2, [weak = weak_from_this()] {
+    auto self = weak.lock();
+    if (self == nullptr || self->closed_) return;
+    if (IsUnanswered(self->fd_.get(), self->options_.peer_timeout)) {
+      return self->Close(PeerError(self->description_, "the peer's machine does not answer"));
+    }
+    self->CheckPeerLater();
+  });
+}
+
+void Connection::WatchFrames() {
+  loop_->Watch(fd_.get(), EPOLLIN | (held_back_ ? EPOLLOUT : 0u),
+               [self = shared_from_this()](uint32_t events) { self->OnEvents(events); });
 }
 
 void Connection::OnEvents(uint32_t events) {
@@ -211,7 +357,7 @@ void Connection::AfterAppend(Flush flush) {
     return Close(absl::ResourceExhaustedError(
         absl::StrCat("the peer does not read: ", buffered, " bytes wait (", description_, ")")));
   }
-  if (want_write_) return;  // the kernel is full; EPOLLOUT continues
+  if (held_back_) return;  // the kernel is full; EPOLLOUT continues
   bool quiet = pending_replies_.size() <= 1;
   if (flush == Flush::kNow || (flush == Flush::kCoalesce && quiet) ||
       buffered >= options_.coalesce_max_bytes) {
@@ -228,7 +374,7 @@ void Connection::AfterAppend(Flush flush) {
 }
 
 void Connection::FlushNow() {
-  if (!closed_ && !want_write_ && has_buffered()) WriteBuffered();
+  if (!closed_ && !held_back_ && has_buffered()) WriteBuffered();
 }
 
 void Connection::WriteBuffered() {
@@ -248,26 +394,45 @@ void Connection::WriteBuffered() {
     out_.clear();
     if (out_.capacity() > kKeepBufferBytes) out_.shrink_to_fit();
   }
-  if (has_buffered() == want_write_) return;
-  want_write_ = has_buffered();
-  if (handlers_.on_frame) loop_->Modify(fd_.get(), EPOLLIN | (want_write_ ? EPOLLOUT : 0u));
+  if (has_buffered() == held_back_) return;
+  held_back_ = has_buffered();
+  if (handlers_.on_frame) loop_->Modify(fd_.get(), EPOLLIN | (held_back_ ? EPOLLOUT : 0u));
 }
 
 void Connection::Close(absl::Status why) {
   if (closed_) return;
-  // A peer that leaves is no news; one that is cut off for what it did is.
-  bool left = absl::IsUnavailable(why) || absl::IsCancelled(why);
-  if (!left) MANTA_LOG(kWarning, "closing the connection of ", description_, ": ", why.message());
-  if (has_buffered() && !want_write_) {
+  // A peer that leaves is no news; one that is cut off for what it did is. What strangers do is for
+  // the one who let them in to tell.
+  const bool left = absl::IsUnavailable(why) || absl::IsCancelled(why);
+  const bool stranger = handshake_ != nullptr && handshake_->on_proof;
+  if (!left && !stranger)
+    MANTA_LOG(kWarning, "closing the connection of ", description_, ": ", why.message());
+  if (has_buffered() && !held_back_) {
     ssize_t n = send(fd_.get(), out_.data() + out_begin_, out_.size() - out_begin_,
                      MSG_NOSIGNAL | MSG_DONTWAIT);
     static_cast<void>(n);  // a last word, best effort: the connection ends either way
   }
   closed_ = true;
+  EndHandshake(why);
+  loop_->Cancel(peer_timer_);
   close_reason_ = std::move(why);
   loop_->Unwatch(fd_.get());
   fd_.Reset(-1);
   loop_->Post([self = shared_from_this()] { self->FinishClose(); });
+}
+
+absl::StatusOr<Connection::Detached> Connection::Detach() {
+  if (closed_ || handshake_ != nullptr || has_buffered() || !pending_replies_.empty()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("the connection is closed, or has something under way (", description_, ")"));
+  }
+  closed_ = true;
+  close_reason_ = absl::CancelledError("the connection was handed over");
+  loop_->Cancel(peer_timer_);
+  loop_->Unwatch(fd_.get());
+  // Perhaps one of them is running.
+  loop_->Post([self = shared_from_this()] { self->handlers_ = Handlers{}; });
+  return Detached{std::move(fd_), in_.substr(in_begin_, in_filled_ - in_begin_)};
 }
 
 void Connection::FinishClose() {

@@ -4,6 +4,9 @@
 // requests are outstanding, frames gather until a size is reached, a reply comes in, the flush
 // timer fires, or Flush() is called.
 //
+// Over TCP both sides first prove the cluster's token to each other (authentication.h). What is
+// sent meanwhile is held back, and nothing but that exchange is parsed.
+//
 // Owner: shared_ptr; the loop's watch holds one while the connection is open.
 // Threads: loop-bound in the sense of event_loop.h: every method runs in a handler or under the
 // dispatch mutex. User threads of the core worker therefore may Send() under the mutex while
@@ -13,6 +16,8 @@
 //   CONN-1  on_close runs exactly once, after which no other callback runs. It never runs inside
 //   Send(). CONN-2  every reply callback runs exactly once: with the reply, or with the reason of
 //   the close. CONN-3  frames are delivered in the order they were sent.
+//   CONN-4  between kConnector and kAcceptor no frame of the owner leaves, and none is delivered,
+//   before the peer has proved the token; a close before that drops what was held back.
 #pragma once
 
 #include <sys/uio.h>
@@ -47,10 +52,16 @@ class Connection : public std::enable_shared_from_this<Connection> {
     absl::Duration coalesce_max_delay = absl::Microseconds(500);
     uint64_t outbuffer_max_bytes = 1 << 30;
     std::string token;  // what TCP peers prove to each other
+    // From Start() to the end of that, the time to connect included.
     absl::Duration handshake_timeout = absl::Seconds(5);
+    // A TCP peer whose machine does not answer for this long is gone. A process that does not read,
+    // on a machine that does answer, is not.
+    absl::Duration peer_timeout = absl::Seconds(5);
+    // Of one Listener: connections accepted over TCP that have not proved the token yet.
+    size_t unproven_connections_max = 256;
   };
   // kTrusted: a Unix socket, which only the session's user can reach. The other two prove the token
-  // to each other first (authentication.h); what is sent meanwhile is held back.
+  // to each other first.
   enum class Role { kTrusted, kConnector, kAcceptor };
   struct Handlers {
     // A request or one-way frame.
@@ -59,6 +70,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   };
   // `reply` is not-ok when the connection closed first. The frame's views die with the call.
   using ReplyCallback = absl::AnyInvocable<void(absl::StatusOr<Frame> reply)>;
+  // Runs once for a connection that has a proof to wait for: ok when the peer has given it, else
+  // with the reason why the connection ended before. Must not call the connection.
+  using ProofCallback = absl::AnyInvocable<void(const absl::Status&)>;
 
   // When a frame leaves: kNow sends at once (and all that waits before it), kCoalesce by the rule
   // above, kDefer only by size, timer or FlushNow(): for a server that knows it will soon have more
@@ -66,10 +80,12 @@ class Connection : public std::enable_shared_from_this<Connection> {
   enum class Flush { kNow, kCoalesce, kDefer };
 
   static std::shared_ptr<Connection> Create(EventLoop* loop, UniqueFd fd, const Options& options,
-                                            Role role = Role::kTrusted);
+                                            Role role = Role::kTrusted,
+                                            ProofCallback on_proof = nullptr);
   ~Connection();
 
-  // Begins reading. Bytes that a handshake already read may be handed over in `already_read`.
+  // Begins reading. Bytes that a handshake already read may be handed over in `already_read`
+  // (kTrusted only).
   void Start(Handlers handlers, std::string already_read = {});
 
   void Send(uint16_t type, const google::protobuf::MessageLite& metadata,
@@ -98,6 +114,15 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void Close(absl::Status why);
   bool closed() const { return closed_; }
 
+  // Takes the socket (non-blocking) out of the connection, which then is as closed, but runs no
+  // callback any more. May be called in on_frame; `already_read` is what came after that frame.
+  // kFailedPrecondition, and nothing has changed, while output or replies are outstanding.
+  struct Detached {
+    UniqueFd fd;
+    std::string already_read;
+  };
+  absl::StatusOr<Detached> Detach();
+
   // Free for the owner of the connection: the peer's role and id once it said HELLO.
   void set_peer(std::shared_ptr<void> peer) { peer_ = std::move(peer); }
   template <typename T>
@@ -108,7 +133,19 @@ class Connection : public std::enable_shared_from_this<Connection> {
   const std::string& description() const { return description_; }
 
  private:
-  Connection(EventLoop* loop, UniqueFd fd, const Options& options, Role role);
+  struct Handshake;
+
+  Connection(EventLoop* loop, UniqueFd fd, const Options& options, Role role,
+             ProofCallback on_proof);
+  void StartHandshake();
+  void OnHandshakeEvents();
+  void WriteHandshake();
+  void ReadHandshake();
+  void ParseHandshake();
+  void FinishHandshake();
+  void EndHandshake(const absl::Status& result);
+  void CheckPeerLater();
+  void WatchFrames();
   void OnEvents(uint32_t events);
   void ReadAvailable();
   void ParseAvailable();
@@ -133,9 +170,12 @@ class Connection : public std::enable_shared_from_this<Connection> {
   size_t in_filled_ = 0;
   std::string out_;  // not yet accepted by the kernel: [out_begin_, out_.size())
   size_t out_begin_ = 0;
-  bool want_write_ = false;
+  bool held_back_ = false;  // output waits for EPOLLOUT, or for the end of the handshake
   bool flush_timer_set_ = false;
   bool got_reply_ = false;  // since the last flush: the peer is ready for more
+
+  std::unique_ptr<Handshake> handshake_;  // null: there is none, or it is over
+  EventLoop::TimerId peer_timer_ = 0;     // 0: nobody looks whether the peer's machine answers
 
   uint64_t next_correlation_id_ = 1;
   absl::flat_hash_map<uint64_t, ReplyCallback>

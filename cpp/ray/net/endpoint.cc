@@ -11,6 +11,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
 
@@ -215,6 +216,37 @@ absl::StatusOr<Listening> Listen(std::string_view endpoint) {
   if (absl::ConsumePrefix(&rest, "tcp:")) return ListenTcp({rest.data(), rest.size()}, endpoint);
   return absl::InvalidArgumentError(
       absl::StrCat("'", View(endpoint), "' is neither unix:PATH nor tcp:HOST:PORT"));
+}
+
+bool IsReachableFromOutside(std::string_view endpoint) {
+  const absl::string_view text = View(endpoint);
+  if (!absl::StartsWith(text, "tcp:")) return false;
+  for (absl::string_view local : {"tcp:127.", "tcp:localhost:", "tcp:[::1]:"}) {
+    if (absl::StartsWith(text, local)) return false;
+  }
+  return true;
+}
+
+void SetTcpOptions(int fd, absl::Duration peer_timeout) {
+  const int kProbes = 3;
+  const int seconds = static_cast<int>(absl::ToInt64Seconds(peer_timeout));
+  const int on = 1;
+  const int quiet_s = std::max(1, seconds / 2);
+  const int interval_s = std::max(1, (seconds - quiet_s) / kProbes);
+  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+  setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &quiet_s, sizeof quiet_s);
+  setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof interval_s);
+  setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &kProbes, sizeof kProbes);
+}
+
+bool IsUnanswered(int fd, absl::Duration limit) {
+  tcp_info info{};
+  socklen_t size = sizeof info;
+  if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return false;
+  // A peer that is there acknowledges whatever is sent again, and answers probes of its window.
+  const bool repeats = (info.tcpi_unacked > 0 && info.tcpi_retransmits > 0) || info.tcpi_probes > 1;
+  return repeats && absl::Milliseconds(info.tcpi_last_ack_recv) >= limit;
 }
 
 }  // namespace ray::net

@@ -1,7 +1,13 @@
-// Accepts connections on an endpoint and hands each over as a Connection that has not started: as one
-// to be trusted from a Unix socket, as one that must prove the token from TCP.
-// Threads: loop-bound.   Errors: Create reports what Listen reports; a failed accept is logged and
-// retried.
+// Accepts connections on an endpoint and hands each over as a Connection that has not started: as
+// one to be trusted from a Unix socket, as one that must prove the token from TCP.
+//
+// Strangers cost little: no more of them are accepted than unproven_connections_max at a time (the
+// next ones wait in the kernel's queue, which has a limit too, until one has proved itself or its
+// time is up), a few a turn of the loop, and what they do is logged once a second at most.
+// Threads: loop-bound.   Errors: Create reports what Listen reports, and kInvalidArgument for an
+// endpoint that others than this machine can reach without a token. When no descriptor is left,
+// accepting pauses and is tried again.
+//   LISTEN-1  the connections of strangers never are more than unproven_connections_max.
 #pragma once
 
 #include <functional>
@@ -9,6 +15,7 @@
 #include <string>
 
 #include "ray/net/connection.h"
+#include "ray/net/log_throttle.h"
 
 namespace ray::net {
 
@@ -30,7 +37,13 @@ class Listener {
  private:
   Listener(EventLoop* loop, Listening listening, const Connection::Options& options,
            OnAccept on_accept);
+  void Resume();
+  void Pause();
   void AcceptAvailable();
+  bool AcceptOne();
+  std::shared_ptr<Connection> MakeStranger(UniqueFd fd, const std::string& address);
+  void OnProof(const std::string& address, const absl::Status& proof);
+  void LogSometimes(std::string_view what);
 
   EventLoop* const loop_;
   UniqueFd fd_;
@@ -38,6 +51,12 @@ class Listener {
   const bool is_tcp_;
   const Connection::Options options_;
   const OnAccept on_accept_;
+  // Strangers may outlive the listener: they see that it expired.
+  const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+  size_t strangers_ = 0;  // accepted over TCP, not proved yet
+  bool paused_ = true;
+  EventLoop::TimerId resume_timer_ = 0;
+  LogThrottle log_throttle_{absl::Seconds(1)};
 };
 
 }  // namespace ray::net

@@ -90,7 +90,8 @@ absl::Status Raylet::OpenStore(uint64_t capacity_bytes) {
 }
 
 void Raylet::MakeServices(Options options) {
-  gcs_ = std::make_unique<gcs::GcsClient>(loop_, GcsOptions(), GcsEvents());
+  gcs_ = std::make_unique<gcs::GcsClient>(loop_, GcsOptions(std::move(options.gcs_tls)),
+                                          GcsEvents());
   clients_ = std::make_unique<ClientRegistry>(loop_, &router_, RegistryOptions(), RegistryEvents());
   peers_ = std::make_unique<NodePeers>(loop_, &identity_, ConnectionOptions(), PeerEvents());
   const auto num_cpus = static_cast<size_t>(options.resources.Get(resources::kCpu).ToDouble());
@@ -155,7 +156,9 @@ net::Connection::Options Raylet::ConnectionOptions() const {
           .coalesce_max_delay = absl::Microseconds(config_.wire_coalesce_max_us),
           .outbuffer_max_bytes = static_cast<uint64_t>(config_.wire_outbuffer_max_bytes),
           .token = token_,
-          .handshake_timeout = absl::Milliseconds(config_.handshake_timeout_ms)};
+          .handshake_timeout = absl::Milliseconds(config_.handshake_timeout_ms),
+          .peer_timeout = absl::Milliseconds(config_.node_dead_timeout_ms),
+          .unproven_connections_max = static_cast<size_t>(config_.unproven_connections_max)};
 }
 
 ClientRegistry::Options Raylet::RegistryOptions() const {
@@ -178,9 +181,10 @@ WorkerService::Options Raylet::WorkerOptions(std::vector<std::string> zygote_com
           .worker_env = env};
 }
 
-gcs::GcsClient::Options Raylet::GcsOptions() const {
+gcs::GcsClient::Options Raylet::GcsOptions(net::TlsCredentials tls) const {
   return {.address = identity_.gcs_address,
           .token = token_,
+          .tls = std::move(tls),
           .rpc_timeout = absl::Milliseconds(config_.gcs_rpc_timeout_ms),
           .reconnect_interval = absl::Milliseconds(config_.gcs_reconnect_interval_ms)};
 }

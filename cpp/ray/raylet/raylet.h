@@ -49,6 +49,7 @@ class Raylet {
     uint64_t object_store_bytes = 0;
     std::vector<std::string> zygote_command;
     std::string gcs_token;
+    net::TlsCredentials gcs_tls = {};
   };
   struct Events {
     std::function<void()> on_ready;  // once: registered with the GCS and listening
@@ -82,7 +83,7 @@ class Raylet {
   ClientRegistry::Options RegistryOptions() const;
   WorkerService::Options WorkerOptions(std::vector<std::string> zygote_command,
                                        size_t num_cpus) const;
-  gcs::GcsClient::Options GcsOptions() const;
+  gcs::GcsClient::Options GcsOptions(net::TlsCredentials tls) const;
   net::Connection::Options ConnectionOptions() const;
 
   // Which event is whose business.

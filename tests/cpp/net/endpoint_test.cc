@@ -45,7 +45,12 @@ class EndpointTest : public ::testing::Test {
     ASSERT_TRUE(listener.ok()) << listener.status();
     auto fd = Connect((*listener)->endpoint(), kPatience);
     ASSERT_TRUE(fd.ok()) << fd.status();
-    auto client = Connection::Create(&loop_, *std::move(fd), {});
+    const bool is_tcp = endpoint.starts_with("tcp:");
+    auto client =
+        Connection::Create(&loop_, *std::move(fd), {},
+                           is_tcp ? Connection::Role::kConnector : Connection::Role::kTrusted);
+    client->Start({.on_frame = [](const auto&, const Frame&) {},
+                   .on_close = [](const auto&, const absl::Status&) {}});
     client->Send(wire::v1::ERROR, TextMessage("hi"));
     EXPECT_TRUE(PollUntil(&loop_, [&] { return received == "hi"; }));
   }
