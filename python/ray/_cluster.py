@@ -13,11 +13,12 @@ from ray._runtime import RUNTIME
 from ray.exceptions import RaySystemError
 
 
-def _state() -> list[dict[str, Any]]:
+def _nodes() -> list[dict[str, Any]]:
     RUNTIME.refuse_after_fork()
     if RUNTIME.core is None:
         raise RaySystemError("Ray has not been started yet: call ray.init() first.")
-    return RUNTIME.core.cluster_state()
+    nodes: list[dict[str, Any]] = RUNTIME.core.cluster_state()["nodes"]
+    return nodes
 
 
 def nodes() -> list[dict[str, Any]]:
@@ -48,7 +49,7 @@ def nodes() -> list[dict[str, Any]]:
             "Resources": dict(node["total"]) if node["alive"] else {},
             "Labels": {"ray.io/node-id": node["node_id"], **node["labels"]},
         }
-        for node in _state()
+        for node in _nodes()
     ]
 
 
@@ -86,7 +87,7 @@ def available_resources() -> dict[str, float]:
 
 def _sum_of(which: str) -> dict[str, float]:
     sums: dict[str, float] = defaultdict(float)
-    for node in _state():
+    for node in _nodes():
         if node["alive"]:
             for name, quantity in node[which].items():
                 sums[name] += quantity

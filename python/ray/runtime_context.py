@@ -143,7 +143,9 @@ class RuntimeContext:
     def get_node_labels(self) -> dict[str, str]:
         """Labels of this node. Blocks for one request to the raylet."""
         node_id = self.get_node_id()
-        labels = next(n["labels"] for n in self.worker.cluster_state() if n["node_id"] == node_id)
+        labels = next(
+            n["labels"] for n in self.worker.cluster_state()["nodes"] if n["node_id"] == node_id
+        )
         return {"ray.io/node-id": node_id, **labels}
 
     def get_assigned_resources(self) -> dict[str, float]:
