@@ -29,8 +29,10 @@ def nodes() -> list[dict[str, Any]]:
     [True]
 
     Returns:
-        One dict a node: NodeID (hex), Alive, NodeManagerAddress, NodeManagerHostname, NodeName,
-        RayletSocketName, Resources (its totals; memory in bytes) and Labels.
+        One dict a node: NodeID (hex), Alive, DeathReasonMessage, NodeManagerAddress,
+        NodeManagerHostname, NodeManagerPort and ObjectManagerPort (where its raylet listens for
+        other nodes), NodeName, RayletSocketName, ObjectStoreSocketName (the same), Resources (its
+        totals; memory in bytes) and Labels.
 
     Raises:
         RaySystemError: there is no session.
@@ -42,15 +44,24 @@ def nodes() -> list[dict[str, Any]]:
             "NodeID": node["node_id"],
             "Alive": node["alive"],
             "alive": node["alive"],
+            "DeathReasonMessage": node["death_reason"],
             "NodeManagerAddress": node["ip"],
             "NodeManagerHostname": node["hostname"],
+            "NodeManagerPort": _port(node["tcp_endpoint"]),
+            "ObjectManagerPort": _port(node["tcp_endpoint"]),
             "NodeName": node["ip"],
+            "ObjectStoreSocketName": node["endpoint"].removeprefix("unix:"),
             "RayletSocketName": node["endpoint"].removeprefix("unix:"),
             "Resources": dict(node["total"]) if node["alive"] else {},
             "Labels": {"ray.io/node-id": node["node_id"], **node["labels"]},
         }
         for node in _nodes()
     ]
+
+
+def _port(endpoint: str) -> int:
+    """The port of "tcp:HOST:PORT"; -1 without one."""
+    return int(endpoint.rpartition(":")[2] or -1)
 
 
 def cluster_resources() -> dict[str, float]:

@@ -91,6 +91,12 @@ def write(record: NodeRecord) -> None:
     os.symlink(record.session_dir, os.path.join(folder, os.path.basename(record.session_dir)))
 
 
+def cluster_address(session_dir: str) -> str | None:
+    """HOST:PORT of the cluster that the node with this folder belongs to; None without a record."""
+    record = _read(os.path.join(session_dir, _FILE))
+    return None if record is None else record.gcs_address
+
+
 def remove(session_dir: str) -> None:
     """Forgets a node that has ended. Idempotent."""
     for path in (

@@ -392,7 +392,10 @@ def _running_context(ignore_reinit_error: bool) -> RayContext:
     if RUNTIME.session is not None:
         return RUNTIME.session.context
     assert RUNTIME.core is not None
-    return RayContext(_address_info(RUNTIME.core, RUNTIME.core.gcs_address))
+    from ray.runtime_context import RuntimeContext
+
+    address = RuntimeContext(RUNTIME.core).gcs_address
+    return RayContext(_address_info(RUNTIME.core, address))
 
 
 def _address_info(core: _raylet.Core, gcs_address: str) -> dict[str, Any]:

@@ -175,6 +175,7 @@ class Cluster:
         self.worker_nodes: set[ClusterNode] = set()
         self.connected = False
         self._head: Node | None = None
+        self._pid = os.getpid()
         if connect and not initialize_head:
             raise RuntimeError("A cluster without a head cannot be connected to.")
         if initialize_head:
@@ -182,7 +183,7 @@ class Cluster:
             if connect:
                 self.connect()
         if shutdown_at_exit:
-            atexit.register(self.shutdown)
+            atexit.register(self._shutdown_at_exit)
 
     @property
     def address(self) -> str | None:
@@ -303,7 +304,11 @@ class Cluster:
         if self.head_node is not None:
             self.remove_node(self.head_node)
         self.connected = False
-        atexit.unregister(self.shutdown)
+        atexit.unregister(self._shutdown_at_exit)
+
+    def _shutdown_at_exit(self) -> None:
+        if os.getpid() == self._pid:  # The cluster is not a forked child's to end.
+            self.shutdown()
 
 
 def _options(node_args: dict[str, Any]) -> Any:

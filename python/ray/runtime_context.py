@@ -169,8 +169,10 @@ class RuntimeContext:
 
     @property
     def gcs_address(self) -> str:
-        """Address of the cluster's control plane."""
-        return self.worker.gcs_address
+        """Address of the cluster's control plane, for ``ray.init`` and ``ray start``: HOST:PORT."""
+        from ray._node_records import cluster_address  # Rarely needed.
+
+        return cluster_address(self.worker.session_dir) or self.worker.gcs_address
 
     @property
     def current_actor(self) -> ActorHandle[Any]:

@@ -87,6 +87,19 @@ def test_cluster_outlives_its_drivers(make_cluster):
     assert cluster.remaining_processes_alive()
 
 
+def test_workers_know_the_address(make_cluster):
+    cluster = make_cluster(initialize_head=True, head_node_args=SMALL)
+    ray.init(cluster.address, log_to_driver=False)
+
+    @ray.remote
+    def addresses():
+        context = ray.init(ignore_reinit_error=True)
+        return context.address_info["address"], ray.get_runtime_context().gcs_address
+
+    assert ray.get(addresses.remote()) == (cluster.address, cluster.address)
+    assert ray.get_runtime_context().gcs_address == cluster.address
+
+
 @pytest.mark.ours_only
 @pytest.mark.parametrize("graceful", [True, False])
 def test_removed_node_is_gone(make_cluster, graceful):

@@ -66,6 +66,13 @@ def test_head_lives_on_until_stop(ray_command):
     assert "No node" in ray_command.run("stop")
 
 
+def test_tools_are_no_jobs(ray_command):
+    ray_command.start_head(LOOPBACK)
+    first = join(ray_command)["job"]
+    ray_command.run("status")
+    assert int(join(ray_command)["job"], 16) == int(first, 16) + 1
+
+
 def test_every_way_to_name_the_cluster(ray_command):
     address = ray_command.start_head(LOOPBACK)
     port = address.rpartition(":")[2]
@@ -105,6 +112,7 @@ def test_second_node_joins_by_the_address(ray_command):
     nodes = join(ray_command)["nodes"]
     (added,) = [node for node in nodes if node["Resources"]["CPU"] == 3]
     assert len(nodes) == 2 and all(node["Alive"] for node in nodes)
+    assert len({node["NodeManagerPort"] for node in nodes}) == 2
     assert added["Resources"]["disk"] == 2 and added["Resources"]["GPU"] == 1
     assert added["Labels"]["zone"] == "a" and added["Labels"]["rack"] == "r1"
     status = ray_command.run("status")
@@ -140,6 +148,7 @@ def test_given_token_is_the_clusters(ray_command, tmp_path):
     (record,) = records(ray_command)
     copy = pathlib.Path(record["token_file"])
     assert copy.read_text() == "0123456789abcdef"
+    assert ray_command.run("get-auth-token") == "0123456789abcdef\n"
     assert copy.stat().st_mode & 0o777 == 0o600
 
 
@@ -302,7 +311,7 @@ except ValueError:
 
 
 def test_each_command_has_help():
-    assert {"start", "stop", "status", "drain-node"} <= set(main.commands)
+    assert {"start", "stop", "status", "drain-node", "get-auth-token"} <= set(main.commands)
     for name in main.commands:
         result = CliRunner().invoke(main, [name, "--help"])
         assert result.exit_code == 0 and f"Usage: main {name} " in result.output
