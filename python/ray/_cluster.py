@@ -13,11 +13,12 @@ from ray._runtime import RUNTIME
 from ray.exceptions import RaySystemError
 
 
-def _state() -> list[dict[str, Any]]:
+def _nodes() -> list[dict[str, Any]]:
     RUNTIME.refuse_after_fork()
     if RUNTIME.core is None:
         raise RaySystemError("Ray has not been started yet: call ray.init() first.")
-    return RUNTIME.core.cluster_state()
+    nodes: list[dict[str, Any]] = RUNTIME.core.cluster_state()["nodes"]
+    return nodes
 
 
 def nodes() -> list[dict[str, Any]]:
@@ -28,8 +29,10 @@ def nodes() -> list[dict[str, Any]]:
     [True]
 
     Returns:
-        One dict a node: NodeID (hex), Alive, NodeManagerAddress, NodeManagerHostname, NodeName,
-        RayletSocketName, Resources (its totals; memory in bytes) and Labels.
+        One dict a node: NodeID (hex), Alive, DeathReasonMessage, NodeManagerAddress,
+        NodeManagerHostname, NodeManagerPort and ObjectManagerPort (where its raylet listens for
+        other nodes), NodeName, RayletSocketName, ObjectStoreSocketName (the same), Resources (its
+        totals; memory in bytes) and Labels.
 
     Raises:
         RaySystemError: there is no session.
@@ -41,15 +44,24 @@ def nodes() -> list[dict[str, Any]]:
             "NodeID": node["node_id"],
             "Alive": node["alive"],
             "alive": node["alive"],
+            "DeathReasonMessage": node["death_reason"],
             "NodeManagerAddress": node["ip"],
             "NodeManagerHostname": node["hostname"],
+            "NodeManagerPort": _port(node["tcp_endpoint"]),
+            "ObjectManagerPort": _port(node["tcp_endpoint"]),
             "NodeName": node["ip"],
+            "ObjectStoreSocketName": node["endpoint"].removeprefix("unix:"),
             "RayletSocketName": node["endpoint"].removeprefix("unix:"),
             "Resources": dict(node["total"]) if node["alive"] else {},
             "Labels": {"ray.io/node-id": node["node_id"], **node["labels"]},
         }
-        for node in _state()
+        for node in _nodes()
     ]
+
+
+def _port(endpoint: str) -> int:
+    """The port of "tcp:HOST:PORT"; -1 without one."""
+    return int(endpoint.rpartition(":")[2] or -1)
 
 
 def cluster_resources() -> dict[str, float]:
@@ -86,7 +98,7 @@ def available_resources() -> dict[str, float]:
 
 def _sum_of(which: str) -> dict[str, float]:
     sums: dict[str, float] = defaultdict(float)
-    for node in _state():
+    for node in _nodes():
         if node["alive"]:
             for name, quantity in node[which].items():
                 sums[name] += quantity

@@ -1,7 +1,9 @@
-"""The processes of a local node: starts gcs_server and raylet for a driver, and stops them.
+"""A node of this machine: starts its daemons and stops them.
 
-Both start at the same time and die with the driver: each holds the read end of a pipe (the
-lifeline) whose write end only the driver has, so that even SIGKILL on the driver ends them.
+A node is a folder, a raylet, and on the head of a cluster also gcs_server. Both daemons start at
+the same time. Unless the node is to live on, they die with the process that started it: each holds
+the read end of a pipe (the lifeline) whose write end only that process has, so that even SIGKILL
+ends them.
 """
 
 from __future__ import annotations
@@ -11,7 +13,6 @@ import json
 import os
 import select
 import shlex
-import shutil
 import site
 import socket
 import subprocess
@@ -20,7 +21,12 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from ray import _node_records
+from ray._node_records import NodeRecord, ProcessId
+from ray._session_folder import empty_session_folder, make_session_folder, token_file
 from ray.exceptions import RaySystemError
+
+LOOPBACK = "127.0.0.1"
 
 _START_TIMEOUT_S = 30.0
 # How long a daemon gets to end by itself: the raylet first ends its workers.
@@ -31,7 +37,7 @@ _BINARY_FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "bin")
 
 
 class NodeOptions(NamedTuple):
-    """What the node offers. None: let the raylet find out."""
+    """What the node offers, and where. None: let the raylet find out."""
 
     num_cpus: float
     num_gpus: float | None  # None: those found
@@ -41,65 +47,118 @@ class NodeOptions(NamedTuple):
     labels: Mapping[str, str]
     config: Mapping[str, Any]  # flags of cpp/ray/base/config_flags.inc
     temp_folder: str
+    node_ip: str = LOOPBACK  # where other nodes reach this one; loopback: those of this machine
+    port: int = 0  # of the raylet, for other nodes; 0: any
+    env_vars: Mapping[
+        str, str
+    ] = {}  # of the daemons and their workers, beyond those of this process
 
 
-class LocalNode:
-    """The head node of a session that this process started. Threads: the caller locks."""
+class NewCluster(NamedTuple):
+    """The node is the head of a new cluster."""
 
-    def __init__(self, options: NodeOptions) -> None:
-        """Starts the node and blocks until it is ready, typically well under 0.2 s.
+    port: int = 0  # where the GCS listens on the node's address; 0: any
+    token: str | None = None  # None: a new one
+    storage: str = "memory"  # of the GCS: memory, sqlite (in the session folder), sqlite:PATH
+
+
+class ExistingCluster(NamedTuple):
+    """The node joins a cluster."""
+
+    gcs_address: str  # HOST:PORT
+    token: str
+
+
+class Node:
+    """A node that this process has started. Threads: the caller locks.
+
+    Attributes:
+        node_id: hex.
+        gcs_address: HOST:PORT, for those who join.
+        node_ip: the address of the node.
+        session_dir: its folder.
+        raylet_endpoint: where drivers connect: unix:PATH.
+        is_head: whether the cluster's control plane runs here.
+    """
+
+    def __init__(
+        self,
+        options: NodeOptions,
+        cluster: NewCluster | ExistingCluster,
+        *,
+        started_by: str,
+        lives_on: bool = False,
+    ) -> None:
+        """Starts the node and blocks until it has joined, typically well under 0.2 s.
+
+        Args:
+            options: what it offers.
+            cluster: what it belongs to.
+            started_by: for the record of the node.
+            lives_on: whether the node outlives this process.
 
         Raises:
             RaySystemError: a daemon did not start; the message has the end of its log. Nothing is
                 left running.
         """
-        self.node_ip = _own_ip()
-        self.session_dir = _make_session_folder(options.temp_folder)
+        self.node_ip = options.node_ip
+        self.is_head = isinstance(cluster, NewCluster)
+        self.session_dir = make_session_folder(options.temp_folder, cluster.token)
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
-        self._lifeline_read, self._lifeline_write = os.pipe()
+        self._lifeline_read, self._lifeline_write = (-1, -1) if lives_on else os.pipe()
         try:
-            self._start(options)
+            self._start(options, cluster)
+            _node_records.write(self._record(started_by))
         except BaseException:
             self.stop()
             raise
 
-    def _start(self, options: NodeOptions) -> None:
-        gcs_endpoint = f"unix:{self.session_dir}/sockets/gcs"
+    def _start(self, options: NodeOptions, cluster: NewCluster | ExistingCluster) -> None:
         common = self._common_flags(options.config)
+        environment = {**_daemon_environment(), **options.env_vars}
         with contextlib.ExitStack() as stack:
-            gcs = stack.enter_context(
-                self._spawn(
-                    "gcs_server",
-                    [f"--listen={gcs_endpoint},tcp:127.0.0.1:0", "--storage=memory", *common],
-                )
-            )
-            raylet = stack.enter_context(
-                self._spawn(
-                    "raylet",
-                    [f"--gcs_address={gcs_endpoint}", *self._raylet_flags(options), *common],
-                )
-            )
+            if isinstance(cluster, NewCluster):
+                gcs_endpoint = f"unix:{self.session_dir}/sockets/gcs"
+                flags = [
+                    f"--listen={gcs_endpoint},tcp:{options.node_ip}:{cluster.port}",
+                    f"--storage={self._storage(cluster.storage)}",
+                ]
+                gcs = stack.enter_context(self._spawn("gcs_server", [*flags, *common], environment))
+            else:
+                gcs_endpoint = f"tcp:{cluster.gcs_address}"
+                self.gcs_address = cluster.gcs_address
+            flags = [f"--gcs_address={gcs_endpoint}", *self._raylet_flags(options)]
+            raylet = stack.enter_context(self._spawn("raylet", [*flags, *common], environment))
             deadline = time.monotonic() + _START_TIMEOUT_S
-            gcs_ready = self._await_ready("gcs_server", gcs, deadline)
-            raylet_ready = self._await_ready("raylet", raylet, deadline)
-        tcp = [e.removeprefix("tcp:") for e in gcs_ready["endpoints"] if e.startswith("tcp:")]
-        self.gcs_address: str = tcp[0] if tcp else gcs_endpoint
-        self.raylet_endpoint: str = raylet_ready["endpoint"]
-        self.node_id: str = raylet_ready["node_id"]
+            if self.is_head:
+                endpoints = self._await_ready("gcs_server", gcs, deadline)["endpoints"]
+                self.gcs_address = next(e[4:] for e in endpoints if e.startswith("tcp:"))
+            ready = self._await_ready("raylet", raylet, deadline)
+        self.raylet_endpoint: str = ready["endpoint"]
+        self.node_id: str = ready["node_id"]
 
     def _common_flags(self, config: Mapping[str, Any]) -> list[str]:
-        return [
-            f"--token_file={self.session_dir}/token",
-            f"--lifeline_fd={self._lifeline_read}",
+        flags = [
+            f"--token_file={token_file(self.session_dir)}",
             f"--config={format_config(config)}",
         ]
+        if self._lifeline_read >= 0:
+            flags.append(f"--lifeline_fd={self._lifeline_read}")
+        return flags
+
+    def _storage(self, storage: str) -> str:
+        if storage != "sqlite":
+            return storage
+        os.mkdir(f"{self.session_dir}/state", mode=0o700)
+        return f"sqlite:{self.session_dir}/state/gcs.sqlite"
 
     def _raylet_flags(self, options: NodeOptions) -> list[str]:
         flags = [
-            "--head=true",
+            f"--head={'true' if self.is_head else 'false'}",
             f"--listen=unix:{self.session_dir}/sockets/raylet",
+            f"--listen_tcp=tcp:{options.node_ip}:{options.port}",
             f"--session_dir={self.session_dir}",
-            f"--node_ip={self.node_ip}",
+            f"--node_ip={options.node_ip}",
             f"--num_cpus={options.num_cpus:g}",
             f"--resources={json.dumps(dict(options.resources))}",
             f"--labels={json.dumps(dict(options.labels))}",
@@ -114,7 +173,7 @@ class LocalNode:
         return flags
 
     @contextlib.contextmanager
-    def _spawn(self, name: str, flags: list[str]) -> Iterator[int]:
+    def _spawn(self, name: str, flags: list[str], environment: dict[str, str]) -> Iterator[int]:
         """Starts a daemon; gives the descriptor on which it says that it is ready."""
         ready_read, ready_write = os.pipe()
         log = os.path.join(self.session_dir, "logs", name)
@@ -130,8 +189,8 @@ class LocalNode:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
-                    pass_fds=(ready_write, self._lifeline_read),
-                    env=_daemon_environment(),
+                    pass_fds=[fd for fd in (ready_write, self._lifeline_read) if fd >= 0],
+                    env=environment,
                     # Out of the terminal's process group: Ctrl-C is the driver's alone.
                     start_new_session=True,
                 )
@@ -148,7 +207,8 @@ class LocalNode:
     def _await_ready(self, name: str, descriptor: int, deadline: float) -> dict[str, Any]:
         line = b""
         while not line.endswith(b"\n"):
-            readable, _, _ = select.select([descriptor], [], [], deadline - time.monotonic())
+            remaining = max(0.0, deadline - time.monotonic())
+            readable, _, _ = select.select([descriptor], [], [], remaining)
             chunk = os.read(descriptor, 4096) if readable else b""
             if not chunk:
                 why = "ended" if readable else f"was not ready after {_START_TIMEOUT_S:.0f} s"
@@ -158,6 +218,22 @@ class LocalNode:
         if "error" in ready:
             raise RaySystemError(f"{name} cannot start: {ready['error']}")
         return ready
+
+    def _record(self, started_by: str) -> NodeRecord:
+        names = [name for name in ("raylet", "gcs_server") if name in self._daemons]
+        return NodeRecord(
+            session_dir=self.session_dir,
+            gcs_address=self.gcs_address,
+            raylet_endpoint=self.raylet_endpoint,
+            node_id=self.node_id,
+            node_ip=self.node_ip,
+            token_file=token_file(self.session_dir),
+            is_head=self.is_head,
+            started_by=started_by,
+            start_time=time.time(),
+            machine=_node_records.this_machine(),
+            processes={name: ProcessId.of(self._daemons[name].pid) for name in names},
+        )
 
     def _log_tail(self, name: str) -> str:
         texts = []
@@ -169,8 +245,27 @@ class LocalNode:
                 texts.append(f"--- {path}\n{file.read().decode(errors='replace')}")
         return "\n".join(texts)
 
+    def token(self) -> str:
+        """The token of the cluster."""
+        with open(token_file(self.session_dir)) as file:
+            return file.read()
+
+    def living_daemons(self) -> dict[str, subprocess.Popen[bytes]]:
+        """The daemons that run, by name."""
+        return {name: daemon for name, daemon in self._daemons.items() if daemon.poll() is None}
+
+    def has_all_daemons(self) -> bool:
+        """Whether all of them run, save those that ``kill_daemon`` has ended."""
+        return all(daemon.poll() is None for daemon in self._daemons.values())
+
+    def kill_daemon(self, name: str) -> None:
+        """Ends one daemon with SIGKILL and blocks until it is gone; nothing if it is not there."""
+        if daemon := self._daemons.pop(name, None):
+            daemon.kill()
+            daemon.wait()
+
     def stop(self) -> None:
-        """Ends both daemons, and with the raylet all workers. Blocks until they are gone.
+        """Ends the daemons, and with the raylet all workers. Blocks until they are gone.
         Idempotent.
 
         The folder of logs stays, as does nothing else.
@@ -183,10 +278,8 @@ class LocalNode:
             if descriptor >= 0:
                 os.close(descriptor)
         self._lifeline_read = self._lifeline_write = -1
-        for folder in ("sockets", "spill", "runtime_env"):
-            shutil.rmtree(os.path.join(self.session_dir, folder), ignore_errors=True)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(self.session_dir, "token"))
+        _node_records.remove(self.session_dir)
+        empty_session_folder(self.session_dir)
 
 
 def format_config(config: Mapping[str, Any]) -> str:
@@ -202,6 +295,21 @@ def format_config(config: Mapping[str, Any]) -> str:
             raise ValueError(f"_system_config: the value of {name} has a comma: {text!r}")
         texts.append(f"{name}={text}")
     return ",".join(texts)
+
+
+def own_ip(peer: str = "192.0.2.1") -> str:
+    """The address of this machine that a peer sees; 127.0.0.1 without a way to it. Sends nothing.
+
+    Args:
+        peer: a host; by default any on another network.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((peer, 9))  # Only the route counts.
+        except OSError:
+            return LOOPBACK
+        address: str = probe.getsockname()[0]
+        return address
 
 
 def _end(daemon: subprocess.Popen[bytes]) -> None:
@@ -228,55 +336,3 @@ def _daemon_environment() -> dict[str, str]:
         paths = environment.get("PYTHONPATH", "").split(os.pathsep)
         environment["PYTHONPATH"] = os.pathsep.join([folder, *(p for p in paths if p)])
     return environment
-
-
-def _make_session_folder(temp_folder: str) -> str:
-    """A new folder for sockets (mode 0700: whoever can enter it may use the node), logs and the
-    token."""
-    _make_shared_folder(temp_folder)
-    now = time.time()
-    stamp = time.strftime("%Y-%m-%d_%H-%M-%S", time.localtime(now))
-    micros = int(now % 1 * 1_000_000)
-    folder = os.path.join(temp_folder, f"session_{stamp}_{micros:06}_{os.getpid()}")
-    os.mkdir(folder, mode=0o700)
-    for name in ("logs", "sockets"):
-        os.mkdir(os.path.join(folder, name), mode=0o700)
-    token = os.open(os.path.join(folder, "token"), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(token, "w") as file:
-        file.write(os.urandom(32).hex())
-    _point_latest_to(folder)
-    return folder
-
-
-def _make_shared_folder(path: str) -> None:
-    """The parent of all sessions, which other users of the machine may use as well."""
-    try:
-        os.makedirs(path)
-    except FileExistsError:
-        return
-    os.chmod(path, 0o1777)
-
-
-def _point_latest_to(folder: str) -> None:
-    link = os.path.join(os.path.dirname(folder), "session_latest")
-    staged = f"{link}_{os.getpid()}"
-    # The link of another user cannot be replaced; it is a convenience only.
-    with contextlib.suppress(OSError):
-        os.symlink(os.path.basename(folder), staged)
-        try:
-            os.replace(staged, link)
-        except OSError:
-            os.unlink(staged)
-            raise
-
-
-def _own_ip() -> str:
-    """The address other machines would reach this one at; 127.0.0.1 without a network. Sends
-    nothing."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # A documentation address: only the route to it counts.
-        except OSError:
-            return "127.0.0.1"
-        address: str = probe.getsockname()[0]
-        return address

@@ -188,6 +188,10 @@ class Core:
     def connect_setup(raylet_endpoint: str, *, startup_token: int, log_file: str) -> Core:
         """For a forked process that sets its runtime environment up before it becomes a worker:
         only kv_get and report_environment_error are of use. Shut it down before connect_worker."""
+    @staticmethod
+    def connect_tool(raylet_endpoint: str) -> Core:
+        """For a process without a job: only cluster_state, drain_node and the kv calls are of
+        use."""
     def report_environment_error(self, message: str) -> None:
         """Whoever waits for a worker with this environment gets RuntimeEnvSetupError with this
         message. The process should end then."""
@@ -287,9 +291,16 @@ class Core:
         name, or all. SystemError NOT_FOUND."""
 
     # -- cluster
-    def cluster_state(self) -> list[dict[str, Any]]:
-        """One dict a node: node_id(hex) alive ip hostname endpoint session_dir total available
-        labels is_head pid store_used_bytes; total and available are dict[str, float]."""
+    def cluster_state(self) -> dict[str, list[dict[str, Any]]]:
+        """nodes: one dict a node: node_id(hex) alive draining death_reason ip hostname endpoint
+        tcp_endpoint session_dir total available labels is_head pid store_used_bytes spilled_bytes
+        demands; total and available are dict[str, float]; demands are dicts of resources count
+        infeasible reason.
+        pending_actors: actor_id(hex) class_name name state pending_reason.
+        pending_groups: rows as of list_placement_groups."""
+    def drain_node(self, node_id: bytes, *, reason: str, deadline_ms: int) -> None:
+        """Nothing new is placed on the node, and it leaves once it is idle. deadline_ms: unix time
+        after which it may be cut off; 0: none."""
     def kv_get(self, key: bytes, namespace: str) -> bytes | None: ...
     def kv_put(self, key: bytes, value: bytes, overwrite: bool, namespace: str) -> bool:
         """True if the key existed before."""

@@ -29,9 +29,9 @@ from ray._version import RAY_VERSION
 from ray.job_config import JobConfig
 
 if TYPE_CHECKING:
-    from ray._node import LocalNode, NodeOptions
+    from ray._node import Node, NodeOptions
+    from ray._node_records import NodeRecord
 
-_TEMP_FOLDER = "/tmp/ray"
 _OBJECT_STORE_MEMORY_MIN = 75 * 1024 * 1024
 
 # Lines that workers have printed reach the driver before it leaves, unless that takes longer.
@@ -92,25 +92,32 @@ class RayContext(Mapping[str, Any]):
 
 
 class Session:
-    """What a driver has to end: its node and its threads. Threads: the caller holds
-    RUNTIME.lock."""
+    """What a driver has to end: its threads, and its node if it has started one. Threads: the
+    caller holds RUNTIME.lock."""
 
     def __init__(
-        self, node: LocalNode, core: _raylet.Core, log_to_driver: bool, structured_logs: bool
+        self,
+        core: _raylet.Core,
+        gcs_address: str,
+        node: Node | None,
+        log_to_driver: bool,
+        structured_logs: bool,
     ) -> None:
-        self.context = RayContext(_address_info(core, node))
+        self.context = RayContext(_address_info(core, gcs_address))
         self._node = node
         self._core = core
-        self._printer = LogPrinter(core, node.node_ip, structured_logs) if log_to_driver else None
+        self._printer = LogPrinter(core, core.node_ip, structured_logs) if log_to_driver else None
 
     def end(self) -> None:
-        """Blocks until no process, socket or thread of the session is left."""
+        """Blocks until no process, socket or thread of the session is left. A cluster that was
+        joined goes on."""
         if self._printer is not None:
             self._core.flush_logs(_FLUSH_TIMEOUT_S)
         self._core.shutdown()
         if self._printer is not None:
             self._printer.join()
-        self._node.stop()
+        if self._node is not None:
+            self._node.stop()
 
 
 def init(
@@ -141,10 +148,11 @@ def init(
     proxy_server_url: str | None = None,
     **kwargs: Any,
 ) -> RayContext:
-    """Starts a session on this machine: a node of its own, with this process as its driver.
+    """Makes this process a driver: of the cluster that runs on this machine, or of a new local one.
 
-    Blocks until the node is ready (well under a second). The session ends with ``ray.shutdown``, at
-    the exit of the process, or with its death.
+    A new one is a node of its own, ready in well under a second, that only this machine can reach.
+    It ends with the session: with ``ray.shutdown``, at the exit of the process, or with its death.
+    A cluster that was joined goes on without the driver, and so do its detached actors.
 
     >>> import ray
     >>> context = ray.init(num_cpus=2, ignore_reinit_error=True)
@@ -152,8 +160,10 @@ def init(
     56
 
     Args:
-        address: None or "local": a new node. The environment variable RAY_ADDRESS says it if this
-            is None.
+        address: "local": a new cluster. "auto": the latest one that runs on this machine, made by
+            ``ray start`` or by another program. HOST:PORT: the cluster whose head listens there; a
+            node of it must run on this machine. None: what the environment variable RAY_ADDRESS
+            says, else the cluster that ``ray start`` has made on this machine, else a new one.
         num_cpus: CPUs the node offers; the machine's by default.
         num_gpus: GPUs the node offers; by default those found.
         resources: further resources the node offers, by name.
@@ -185,15 +195,17 @@ def init(
         system_reserved_memory: as cgroup_path.
         proxy_server_url: accepted, as include_dashboard.
         **kwargs: ``_system_config`` (flags of the runtime, by name), ``_temp_dir`` (where the
-            session's folder is made), ``_memory`` (bytes for tasks and actors to demand).
+            session's folder is made, or that of the cluster to join lies), ``_memory`` (bytes for
+            tasks and actors to demand).
 
     Returns:
         The session's addresses.
 
     Raises:
         RuntimeError: there is a session already, an unknown keyword, or called in a forked process.
-        ConnectionError: ``address`` names a cluster to join, which cannot be done yet.
-        ValueError: a value out of range.
+        ConnectionError: no node of the cluster at ``address`` runs on this machine.
+        ValueError: a value out of range, or one of what a new node offers (num_cpus to
+            object_store_memory) for a cluster that runs already.
         TypeError: a value of a wrong type.
         RaySystemError: the node could not be started; the message has the end of its logs.
 
@@ -228,11 +240,21 @@ def init(
         RUNTIME.refuse_after_fork()
         if RUNTIME.core is not None:
             return _running_context(ignore_reinit_error)
-        _check_address(address)
         if namespace is None:
             namespace = job_config.ray_namespace
         check_namespace(namespace)
-        options = node_options(
+        node = _existing_node(
+            address,
+            kwargs.get("_temp_dir"),
+            {
+                "num_cpus": num_cpus,
+                "num_gpus": num_gpus,
+                "resources": resources,
+                "labels": labels,
+                "object_store_memory": object_store_memory,
+                "_system_config": kwargs.get("_system_config"),
+            },
+        ) or _new_node(
             num_cpus=num_cpus,
             num_gpus=num_gpus,
             memory=kwargs.get("_memory"),
@@ -242,19 +264,51 @@ def init(
             config=kwargs.get("_system_config"),
             temp_folder=kwargs.get("_temp_dir"),
         )
-        return _start(options, namespace or "", log_to_driver is not False, job_config, environment)
+        return _enter(node, namespace or "", log_to_driver is not False, job_config, environment)
 
 
-def _start(
-    options: NodeOptions,
+def _existing_node(
+    address: str | None, temp_folder: str | None, arguments: dict[str, Any]
+) -> NodeRecord | None:
+    """The running node to connect to, if there is one; such a node cannot be told what it offers.
+
+    Raises:
+        ConnectionError: no node of the cluster at this address runs on this machine.
+        ValueError: one of the arguments, which are for a new node, is given.
+    """
+    from ray._joining import node_for_driver  # Workers never need it, nor what follows.
+
+    record = node_for_driver(address, temp_folder)
+    given = [name for name, value in arguments.items() if value is not None]
+    if record is not None and given:
+        # These two are named together.
+        names = "num_cpus and num_gpus" if given[0] in ("num_cpus", "num_gpus") else given[0]
+        raise ValueError(
+            f"When connecting to an existing cluster, {names} must not be provided. Leave"
+            f" {'them' if ' ' in names else 'it'} out to use the cluster at {record.gcs_address},"
+            " or pass address='local' to start a new one."
+        )
+    return record
+
+
+def _new_node(**offer: Any) -> Node:
+    from ray._node import NewCluster, Node
+    from ray._node_records import RAY_INIT
+
+    return Node(node_options(**offer), NewCluster(), started_by=RAY_INIT)
+
+
+def _enter(
+    node: Node | NodeRecord,
     namespace: str,
     log_to_driver: bool,
     job_config: JobConfig,
     environment: Mapping[str, Any],
 ) -> RayContext:
-    from ray._node import LocalNode
+    """Makes this process a driver at the node."""
+    from ray._node import Node
 
-    node = LocalNode(options)
+    own_node = node if isinstance(node, Node) else None
     try:
         core = _raylet.Core.connect_driver(
             node.raylet_endpoint,
@@ -264,11 +318,12 @@ def _start(
             log_file=f"{node.session_dir}/logs/driver-{os.getpid()}.log",
         )
     except BaseException:
-        node.stop()
+        if own_node is not None:
+            own_node.stop()
         raise
     _raylet.set_current_core(core)
     is_structured = job_config.py_logging_config is not None
-    session = Session(node, core, log_to_driver, is_structured)
+    session = Session(core, node.gcs_address, own_node, log_to_driver, is_structured)
     RUNTIME.attach(core, session)
     atexit.unregister(shutdown)  # At most once, and before what the program registers from now on.
     atexit.register(shutdown)
@@ -279,7 +334,10 @@ def _start(
     except BaseException:
         shutdown()
         raise
-    _logger.info("Started a local Ray instance.")
+    if own_node is None:
+        _logger.info("Connected to the Ray cluster at %s.", node.gcs_address)
+    else:
+        _logger.info("Started a local Ray instance.")
     return session.context
 
 
@@ -334,11 +392,13 @@ def _running_context(ignore_reinit_error: bool) -> RayContext:
     if RUNTIME.session is not None:
         return RUNTIME.session.context
     assert RUNTIME.core is not None
-    return RayContext(_address_info(RUNTIME.core, None))
+    from ray.runtime_context import RuntimeContext
+
+    address = RuntimeContext(RUNTIME.core).gcs_address
+    return RayContext(_address_info(RUNTIME.core, address))
 
 
-def _address_info(core: _raylet.Core, node: LocalNode | None) -> dict[str, Any]:
-    address = core.gcs_address if node is None else node.gcs_address
+def _address_info(core: _raylet.Core, gcs_address: str) -> dict[str, Any]:
     return {
         "node_ip_address": core.node_ip,
         "redis_address": None,
@@ -346,8 +406,8 @@ def _address_info(core: _raylet.Core, node: LocalNode | None) -> dict[str, Any]:
         "raylet_socket_name": f"{core.session_dir}/sockets/raylet",
         "webui_url": "",
         "session_dir": core.session_dir,
-        "gcs_address": address,
-        "address": address,
+        "gcs_address": gcs_address,
+        "address": gcs_address,
         "node_id": core.node_id.hex(),
     }
 
@@ -398,15 +458,6 @@ def _configure_logging(level: int | str, format_: str | None) -> None:
         _logger.propagate = False
 
 
-def _check_address(address: str | None) -> None:
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
-    if address != "local":
-        raise ConnectionError(
-            f"Joining a cluster (address={address!r}) is not supported yet. Leave the address out,"
-            " or pass 'local', to start a node on this machine."
-        )
-
-
 def node_options(
     *,
     num_cpus: float | None = None,
@@ -417,14 +468,19 @@ def node_options(
     labels: dict[str, str] | None = None,
     config: dict[str, Any] | None = None,
     temp_folder: str | None = None,
+    node_ip: str | None = None,
+    port: int = 0,
+    env_vars: dict[str, str] | None = None,
 ) -> NodeOptions:
-    """What a node offers, checked and with defaults; the arguments are those of ``init``.
+    """What a node offers, checked and with defaults; the arguments are those of ``init``, and where
+    the raylet listens for other nodes (loopback by default).
 
     Raises:
         ValueError: a value out of range.
         TypeError: a value of a wrong type.
     """
-    from ray._node import NodeOptions  # Imports much; workers never need it.
+    from ray._node import LOOPBACK, NodeOptions
+    from ray._session_folder import default_temp_folder
 
     return NodeOptions(
         num_cpus=_quantity("num_cpus", num_cpus, os.cpu_count() or 1),
@@ -434,7 +490,11 @@ def node_options(
         resources=_resources(resources),
         labels=check_node_labels(labels),
         config=config or {},
-        temp_folder=temp_folder or _TEMP_FOLDER,
+        # One name for a folder: records of nodes are compared by it.
+        temp_folder=os.path.realpath(temp_folder or default_temp_folder()),
+        node_ip=node_ip or LOOPBACK,
+        port=port,
+        env_vars=env_vars or {},
     )
 
 

@@ -143,7 +143,9 @@ class RuntimeContext:
     def get_node_labels(self) -> dict[str, str]:
         """Labels of this node. Blocks for one request to the raylet."""
         node_id = self.get_node_id()
-        labels = next(n["labels"] for n in self.worker.cluster_state() if n["node_id"] == node_id)
+        labels = next(
+            n["labels"] for n in self.worker.cluster_state()["nodes"] if n["node_id"] == node_id
+        )
         return {"ray.io/node-id": node_id, **labels}
 
     def get_assigned_resources(self) -> dict[str, float]:
@@ -167,8 +169,10 @@ class RuntimeContext:
 
     @property
     def gcs_address(self) -> str:
-        """Address of the cluster's control plane."""
-        return self.worker.gcs_address
+        """Address of the cluster's control plane, for ``ray.init`` and ``ray start``: HOST:PORT."""
+        from ray._node_records import cluster_address  # Rarely needed.
+
+        return cluster_address(self.worker.session_dir) or self.worker.gcs_address
 
     @property
     def current_actor(self) -> ActorHandle[Any]:

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import click
 
+from ray._cli.drain_node import drain_node
+from ray._cli.get_auth_token import get_auth_token
+from ray._cli.start import start
+from ray._cli.status import status
+from ray._cli.stop import stop
 from ray._version import MANTA_VERSION, RAY_VERSION
 
 
@@ -13,3 +18,7 @@ from ray._version import MANTA_VERSION, RAY_VERSION
 )
 def main() -> None:
     """Manta, a runtime for programs written against Ray."""
+
+
+for _command in (start, stop, status, drain_node, get_auth_token):
+    main.add_command(_command)

@@ -1,4 +1,4 @@
-"""What a driver prepares for its node."""
+"""What is prepared for a node before its daemons start."""
 
 import os
 import stat
@@ -6,6 +6,12 @@ import stat
 import pytest
 
 from ray import _node
+from ray._session_folder import (
+    default_temp_folder,
+    empty_session_folder,
+    make_session_folder,
+    token_file,
+)
 
 
 def test_config_is_written_as_the_daemons_read_it():
@@ -16,7 +22,7 @@ def test_config_is_written_as_the_daemons_read_it():
 
 
 def test_session_folder_is_private(tmp_path):
-    folder = _node._make_session_folder(str(tmp_path / "ray"))
+    folder = make_session_folder(str(tmp_path / "ray"))
     mode = stat.S_IMODE(os.stat(folder).st_mode)
     token = os.path.join(folder, "token")
     assert mode == 0o700
@@ -25,11 +31,32 @@ def test_session_folder_is_private(tmp_path):
     assert {"logs", "sockets"} <= set(os.listdir(folder))
 
 
+def test_node_that_joins_gets_the_token_of_the_cluster(tmp_path):
+    folder = make_session_folder(str(tmp_path), "the-token")
+    with open(token_file(folder)) as file:
+        assert file.read() == "the-token"
+
+
+def test_only_logs_stay_of_a_session(tmp_path):
+    folder = make_session_folder(str(tmp_path))
+    empty_session_folder(folder)
+    empty_session_folder(folder)
+    assert os.listdir(folder) == ["logs"]
+
+
 def test_latest_session_is_linked(tmp_path):
-    folders = [_node._make_session_folder(str(tmp_path)) for _ in range(2)]
+    folders = [make_session_folder(str(tmp_path)) for _ in range(2)]
     assert folders[0] != folders[1]
     assert os.path.realpath(tmp_path / "session_latest") == os.path.realpath(folders[1])
 
 
+def test_environment_moves_the_folder_of_all_sessions(monkeypatch):
+    monkeypatch.setenv("RAY_TMPDIR", "/somewhere")
+    assert default_temp_folder() == "/somewhere/ray"
+    monkeypatch.delenv("RAY_TMPDIR")
+    assert default_temp_folder() == "/tmp/ray"
+
+
 def test_own_address_is_one_of_this_machine():
-    assert _node._own_ip().count(".") == 3
+    assert _node.own_ip().count(".") == 3
+    assert _node.own_ip("127.0.0.1") == "127.0.0.1"

@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "ray/base/fixed_point.h"
 #include "ray/bindings/call_arguments.h"
+#include "ray/bindings/cluster_state.h"
 #include "ray/bindings/errors.h"
 #include "ray/bindings/gil.h"
 #include "ray/bindings/object_ref.h"
@@ -76,7 +77,8 @@ class Core {
       GilRelease release;
       worker = CoreWorker::Connect(options);
     }
-    return std::make_unique<Core>(ValueOrRaise(std::move(worker)), options.is_driver);
+    return std::make_unique<Core>(ValueOrRaise(std::move(worker)),
+                                  options.kind == wire::v1::DRIVER);
   }
 
   const Session& session() const { return session_; }
@@ -352,34 +354,28 @@ class Core {
 
   // -- cluster
 
-  py::list ClusterState() {
+  py::dict ClusterState() {
     SignalCheck interrupted;
     absl::StatusOr<wire::v1::ClusterStateReply> reply = wire::v1::ClusterStateReply();
     {
       GilRelease release;
       reply = session_->ClusterState(interrupted);
     }
-    py::list nodes;
-    auto state = ValueOrRaise(std::move(reply));
-    for (const auto& node : state.nodes()) {
-      py::dict entry;
-      entry["node_id"] = base::BytesToHex(node.node_id());
-      entry["alive"] = node.alive();
-      entry["ip"] = node.ip();
-      entry["hostname"] = node.hostname();
-      entry["endpoint"] = node.raylet_endpoint();
-      entry["session_dir"] = node.session_dir();
-      entry["total"] = ResourceDict(node.total());
-      entry["available"] = ResourceDict(node.available());
-      py::dict labels;
-      for (const auto& [name, value] : node.labels()) labels[py::str(name)] = value;
-      entry["labels"] = labels;
-      entry["is_head"] = node.is_head();
-      entry["pid"] = node.raylet_pid();
-      entry["store_used_bytes"] = node.store_used_bytes();
-      nodes.append(entry);
+    return ClusterStateDict(ValueOrRaise(std::move(reply)));
+  }
+
+  void DrainNode(const py::bytes& node_id, const std::string& reason, int64_t deadline_ms) {
+    wire::v1::DrainNode request;
+    request.set_node_id(std::string(node_id));
+    request.set_reason(reason);
+    request.set_deadline_ms(deadline_ms);
+    SignalCheck interrupted;
+    absl::Status status;
+    {
+      GilRelease release;
+      status = session_->DrainNode(request, interrupted);
     }
-    return nodes;
+    OkOrRaise(status);
   }
 
   wire::v1::KvReply Kv(wire::v1::KvRequest::Op op, const py::bytes& key,
@@ -570,7 +566,7 @@ CoreWorker::Options DriverOptions(const std::string& endpoint, const std::string
                                   const std::string& log_file) {
   CoreWorker::Options options;
   options.raylet_endpoint = endpoint;
-  options.is_driver = true;
+  options.kind = wire::v1::DRIVER;
   options.job_namespace = job_namespace;
   options.entrypoint = entrypoint;
   options.log_to_driver = log_to_driver;
@@ -715,10 +711,19 @@ void RegisterCore(py::module_& module) {
           "connect_setup",
           [](const std::string& endpoint, uint64_t startup_token, const std::string& log_file) {
             CoreWorker::Options options = WorkerOptions(endpoint, startup_token, log_file);
-            options.is_setup = true;
+            options.kind = wire::v1::WORKER_SETUP;
             return Core::Connect(options);
           },
           py::arg("raylet_endpoint"), py::kw_only(), py::arg("startup_token"), py::arg("log_file"))
+      .def_static(
+          "connect_tool",
+          [](const std::string& endpoint) {
+            CoreWorker::Options options;
+            options.raylet_endpoint = endpoint;
+            options.kind = wire::v1::TOOL;
+            return Core::Connect(options);
+          },
+          py::arg("raylet_endpoint"))
       .def("report_environment_error", &Core::ReportEnvironmentError, py::arg("message"))
       .def("shutdown", &Core::Shutdown)
       .def("put", &Core::Put)
@@ -747,6 +752,8 @@ void RegisterCore(py::module_& module) {
       .def("list_placement_groups", &Core::ListPlacementGroups, py::arg("group_id") = py::bytes(),
            py::arg("name") = "", py::arg("namespace") = "")
       .def("cluster_state", &Core::ClusterState)
+      .def("drain_node", &Core::DrainNode, py::arg("node_id"), py::kw_only(), py::arg("reason"),
+           py::arg("deadline_ms"))
       .def("store_stats", &Core::StoreStats)
       .def("next_messages", &Core::NextMessages, py::arg("timeout") = py::none())
       .def("task_events", &Core::TaskEvents)

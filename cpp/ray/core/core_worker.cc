@@ -58,7 +58,7 @@ CoreWorker::~CoreWorker() { Shutdown(); }
 
 absl::Status CoreWorker::Start() {
   if (!options_.log_file.empty()) {
-    base::InitLogging({options_.is_driver ? "driver" : "worker", options_.log_file});
+    base::InitLogging({options_.kind == wire::v1::DRIVER ? "driver" : "worker", options_.log_file});
   }
   MANTA_ASSIGN_OR_RETURN(net::UniqueFd fd,
                          net::Connect(options_.raylet_endpoint, absl::Seconds(5)));
@@ -117,9 +117,7 @@ absl::Status CoreWorker::Start() {
 absl::StatusOr<net::HandshakeResult> CoreWorker::Handshake(int fd) {
   wire::v1::Hello hello;
   hello.set_protocol_version(net::kProtocolVersion);
-  hello.set_kind(options_.is_driver  ? wire::v1::DRIVER
-                 : options_.is_setup ? wire::v1::WORKER_SETUP
-                                     : wire::v1::WORKER);
+  hello.set_kind(options_.kind);
   mutex_.AssertHeld();
   hello.set_worker_id(identity_.worker_id.BinaryString());
   hello.set_pid(getpid());
@@ -161,8 +159,9 @@ absl::Status CoreWorker::UseHelloReply(const net::HandshakeResult& result) {
   identity_.gcs_address = reply.gcs_address();
   identity_.job_namespace = reply.job_namespace();
   worker_job_ = identity_.job_id;
-  put_task_ = options_.is_driver ? base::DriverTaskId(identity_.job_id)
-                                 : task_ids_.Next(base::NilActorOf(identity_.job_id));
+  put_task_ = options_.kind == wire::v1::DRIVER
+                  ? base::DriverTaskId(identity_.job_id)
+                  : task_ids_.Next(base::NilActorOf(identity_.job_id));
 
   if (!reply.listen_host().empty()) {
     MANTA_RETURN_IF_ERROR(peers_->ListenTcp(reply.listen_host(), reply.cluster_token()));

@@ -70,13 +70,14 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
  public:
   struct Options {
     std::string raylet_endpoint;
-    bool is_driver = false;
+    // DRIVER, WORKER, TOOL, or WORKER_SETUP: a worker, before it is one, for its environment's
+    // files.
+    wire::v1::ProcessKind kind = wire::v1::WORKER;
     std::string job_namespace;   // driver
     std::string entrypoint;      // driver
     bool log_to_driver = false;  // driver
     uint64_t startup_token = 0;  // worker
     std::string listen_host;     // worker: where it listens for other nodes; "" = it does not
-    bool is_setup = false;       // worker, before it is one: for its environment's files
     std::string log_file;
     std::function<void()>
         on_raylet_lost;  // worker: ends the process; called once, from whoever drives the loop
@@ -242,6 +243,7 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   // GCS.
   absl::StatusOr<wire::v1::KvReply> Kv(const wire::v1::KvRequest& request, Interrupted interrupted);
   absl::StatusOr<wire::v1::ClusterStateReply> ClusterState(Interrupted interrupted);
+  absl::Status DrainNode(const wire::v1::DrainNode& request, Interrupted interrupted);
   absl::StatusOr<wire::v1::StoreStatsReply> StoreStats(Interrupted interrupted);
   absl::StatusOr<wire::v1::ActorInfo> GetNamedActor(std::string_view name,
                                                     std::string_view job_namespace,

@@ -32,6 +32,12 @@ absl::StatusOr<wire::v1::ClusterStateReply> CoreWorker::ClusterState(Interrupted
       wire::v1::CLUSTER_STATE, wire::v1::ClusterStateRequest(), kNoDeadline, interrupted);
 }
 
+absl::Status CoreWorker::DrainNode(const wire::v1::DrainNode& request, Interrupted interrupted) {
+  MANTA_ASSIGN_OR_RETURN(auto reply, CallRaylet<wire::v1::StatusReply>(
+                                         wire::v1::DRAIN_NODE, request, kNoDeadline, interrupted));
+  return ToStatus(reply);
+}
+
 absl::StatusOr<wire::v1::StoreStatsReply> CoreWorker::StoreStats(Interrupted interrupted) {
   return CallRaylet<wire::v1::StoreStatsReply>(wire::v1::STORE_STATS, wire::v1::StoreStats(),
                                                kNoDeadline, interrupted);

@@ -60,7 +60,7 @@ void CoreWorker::OnTemplate(const PeerPtr& peer, const net::Frame& frame) {
   if (!job.ok()) return peer->connection->Close(job.status());
   received->job_id = *job;
   // An actor keeps the namespace that it was created in; a worker takes its tasks'.
-  if (creation_request_ == nullptr && !options_.is_driver) {
+  if (creation_request_ == nullptr && options_.kind != wire::v1::DRIVER) {
     identity_.job_namespace = message->job_namespace();
   }
   peer->received_templates[message->template_id()] = std::move(received);

@@ -323,7 +323,7 @@ LoopDriver::Outcome CoreWorker::Wait(absl::Span<const ObjectId> ids, size_t num_
 LoopDriver::Outcome CoreWorker::WaitBlocked(absl::FunctionRef<bool()> done, int64_t deadline,
                                             Interrupted interrupted, const GetStatePtr& get) {
   auto ended = [&] { return interrupted() || shut_down_.load() || raylet_lost_.load(); };
-  if (options_.is_driver) return driver_->WaitUntil(done, deadline, ended);
+  if (options_.kind == wire::v1::DRIVER) return driver_->WaitUntil(done, deadline, ended);
   int64_t soon = std::min(deadline, base::MonotonicNanos() + kBlockedAfterNanos);
   auto outcome = driver_->WaitUntil(done, soon, ended);
   if (outcome != LoopDriver::Outcome::kTimeout || soon == deadline) return outcome;

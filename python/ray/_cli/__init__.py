@@ -1,0 +1,1 @@
+"""The commands of the program ``ray``: one file a command."""
