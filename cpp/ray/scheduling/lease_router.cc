@@ -221,11 +221,12 @@ void LeaseRouter::ClientGone(ClientId client) {
     }
     Erase(entry);
   }
-  absl::btree_map<LeaseId, NodeId> leases;
+  absl::btree_map<uint64_t, LeaseId> leases;
   for (const auto& [lease, remote] : remote_leases_) {
-    if (remote.client == client) leases.emplace(lease, remote.node);
+    if (remote.client == client) leases.emplace(remote.number, lease);
   }
-  for (const auto& [lease, node] : leases) {
+  for (const auto& [number, lease] : leases) {
+    const NodeId node = remote_leases_.at(lease).node;
     remote_leases_.erase(lease);
     actions_->ReturnLease(node, lease, LeaseEnd::kOwnerGone);
   }
@@ -613,7 +614,7 @@ void LeaseRouter::Continue(Entry* entry, const NodeId& node, RequestLeaseReply r
         Unreachable(node);
         return Place(entry);
       }
-      remote_leases_[*lease] = {node, entry->key.first};
+      remote_leases_[*lease] = {node, entry->key.first, ++last_sequence_};
       reply.clear_available();
       return Finish(entry, reply);
     }

@@ -183,6 +183,7 @@ class LeaseRouter {
   struct RemoteLease {
     base::NodeId node;
     ClientId client = 0;
+    uint64_t number = 0;  // in the order of grants
   };
 
   // Placing. After these the entry may be gone.
