@@ -25,6 +25,8 @@ class Pool final : public LeaseQueue::Actions {
   void AbandonWorker(const base::LeaseId&) override {}
   void ReleaseWorker(const base::WorkerId&, WorkerAfter) override {}
   void GrantLease(const LeaseGrant& grant) override { granted = grant.lease; }
+  void RefuseLease(ClientId, uint64_t) override {}
+  void GiveUp(ClientId, uint64_t, const std::string&) override {}
   void ReclaimLeases(ClientId) override {}
   void Warn(const LeaseWarning&) override {}
 
@@ -41,7 +43,7 @@ class Node {
     request.job = base::JobIdFromInt(1);
     MANTA_CHECK(queue_.Request(std::move(request)).ok());
   }
-  void ReturnLast() { MANTA_CHECK(queue_.Return(kClient, pool_.granted, false).ok()); }
+  void ReturnLast() { MANTA_CHECK(queue_.Return(kClient, pool_.granted, LeaseEnd::kDone).ok()); }
 
  private:
   Pool pool_;

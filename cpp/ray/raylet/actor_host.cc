@@ -5,7 +5,7 @@
 #include "ray/base/logging.h"
 #include "ray/base/status_macros.h"
 #include "ray/raylet/device_grant.h"
-#include "ray/raylet/strategy.h"
+#include "ray/scheduling/strategy.h"
 
 namespace ray::raylet {
 
@@ -35,7 +35,7 @@ absl::StatusOr<Order> Check(const wire::v1::CreateActor& message) {
                          ResourceSet::FromWire(message.spec().creation_resources()));
   MANTA_ASSIGN_OR_RETURN(order.lifetime,
                          ResourceSet::FromWire(message.spec().lifetime_resources()));
-  MANTA_ASSIGN_OR_RETURN(order.bundle, BundleOf(message.spec().strategy()));
+  MANTA_ASSIGN_OR_RETURN(order.bundle, scheduling::BundleOf(message.spec().strategy()));
   return order;
 }
 
@@ -72,7 +72,10 @@ void ActorHost::Create(const wire::v1::CreateActor& message) {
   const Incarnation incarnation{order->actor, message.num_restarts()};
   if (actors_.contains(incarnation)) return;
   auto lease =
-      leases_->AllocateActor(ResourceSet::Max(order->creation, order->lifetime), order->bundle);
+      leases_->AllocateActor(ResourceSet::Max(order->creation, order->lifetime), order->bundle,
+                             {.job = order->job,
+                              .name = message.spec().class_name(),
+                              .retriable = message.spec().restarts_max() != 0});
   if (!lease.has_value()) {
     Answer(incarnation, ActorCreated::NO_RESOURCES,
            absl::StrCat("of ", leases_->resources().total().ToString(), " only ",

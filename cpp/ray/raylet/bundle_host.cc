@@ -66,6 +66,7 @@ void BundleHost::Commit(const gcs::v1::CommitBundles& message) {
   } else if (leases_->HasCommitted(*group)) {
     created_.insert(*group);
   }
+  events_.on_bundles_changed(*group);
 }
 
 void BundleHost::Return(const gcs::v1::ReturnBundles& message) {
@@ -77,6 +78,7 @@ void BundleHost::Return(const gcs::v1::ReturnBundles& message) {
     leases_->ReturnBundles(*group, Indices(message.indices()));
   }
   if (!leases_->HasCommitted(*group)) created_.erase(*group);
+  events_.on_bundles_changed(*group);
   events_.on_resources_changed();
 }
 

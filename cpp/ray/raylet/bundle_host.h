@@ -21,6 +21,8 @@ class BundleHost {
   struct Events {
     std::function<void(const gcs::v1::BundlesPrepared&)> on_prepared;
     std::function<void()> on_resources_changed;
+    // Bundles of the group can be used here from now on, or went.
+    std::function<void(const base::PlacementGroupId&)> on_bundles_changed;
   };
 
   // `leases` outlives the host.

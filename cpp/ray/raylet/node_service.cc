@@ -87,6 +87,7 @@ NodeState NodeService::State() const {
   state.set_is_head(identity.is_head);
   state.set_raylet_pid(getpid());
   state.set_store_used_bytes(options_.store->used_bytes());
+  for (wire::v1::Demand& demand : options_.demands()) *state.add_demands() = std::move(demand);
   return state;
 }
 
@@ -117,8 +118,13 @@ void NodeService::ReportIfChanged() {
   report_due_ = false;
   resources::ResourceSet available = Available();
   const uint64_t store_used = options_.store->used_bytes();
-  if (available == last_available_ && store_used == last_store_used_) return;
   gcs::v1::NodeReport report;
+  for (wire::v1::Demand& demand : options_.demands()) *report.add_demands() = std::move(demand);
+  // Without its other parts: what waits.
+  std::string demands = report.SerializeAsString();
+  const bool same =
+      available == last_available_ && store_used == last_store_used_ && demands == last_demands_;
+  if (same) return;
   *report.mutable_total() = options_.resources->total().ToWire();
   *report.mutable_available() = available.ToWire();
   report.set_store_used_bytes(store_used);
@@ -126,6 +132,7 @@ void NodeService::ReportIfChanged() {
   gcs_->Report(report);
   last_available_ = std::move(available);
   last_store_used_ = store_used;
+  last_demands_ = std::move(demands);
   last_time_ = clock_->Now();
 }
 

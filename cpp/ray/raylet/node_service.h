@@ -8,6 +8,7 @@
 
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "absl/time/time.h"
 #include "ray/base/clock.h"
@@ -28,6 +29,7 @@ class NodeService {
     const NodeIdentity* identity = nullptr;
     const resources::NodeResources* resources = nullptr;
     const store::ObjectStore* store = nullptr;
+    std::function<std::vector<wire::v1::Demand>()> demands;  // what waits at this node
     absl::Duration report_interval = absl::Milliseconds(100);
   };
 
@@ -38,7 +40,7 @@ class NodeService {
   void AddJob(const wire::v1::Hello& hello, ClientRegistry::JobCallback callback);
   void FinishJob(const base::JobId& job);
 
-  // Resources or the store's use may have changed.
+  // Resources, the store's use or what waits may have changed.
   void MarkChanged();
   // This node as it is now.
   wire::v1::NodeState State() const;
@@ -55,6 +57,7 @@ class NodeService {
   // What was reported last.
   resources::ResourceSet last_available_;
   uint64_t last_store_used_ = 0;
+  std::string last_demands_;
   absl::Time last_time_ = absl::InfinitePast();
   bool report_due_ = false;
   DeadlineTimer timer_;

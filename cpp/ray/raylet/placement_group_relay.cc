@@ -42,14 +42,13 @@ struct PlacementGroupRelay::Waiting {
 
 PlacementGroupRelay::PlacementGroupRelay(net::EventLoop* loop, const base::Clock* clock,
                                          FrameRouter* router, const ClientRegistry* clients,
-                                         gcs::GcsClient* gcs, BundleHost* bundles,
-                                         OnRemoved on_removed)
+                                         gcs::GcsClient* gcs, BundleHost* bundles, Events events)
     : loop_(loop),
       clock_(clock),
       clients_(clients),
       gcs_(gcs),
       bundles_(bundles),
-      on_removed_(std::move(on_removed)) {
+      events_(std::move(events)) {
   router->On<PlacementGroupSpec>(wire::v1::CREATE_PLACEMENT_GROUP,
                                  [this](Client&, const auto& message, const Responder& responder) {
                                    return OnCreate(message, responder);
@@ -239,7 +238,11 @@ void PlacementGroupRelay::OnWatched(const PlacementGroupId& group,
   const bool is_known = reply->groups_size() == 1;
   if (is_known && !IsSettled(reply->groups(0))) return AskForWatched(group);
   watched_.erase(group);
-  if (!is_known || reply->groups(0).state() == wire::v1::GROUP_STATE_REMOVED) on_removed_(group);
+  if (!is_known || reply->groups(0).state() == wire::v1::GROUP_STATE_REMOVED) {
+    events_.on_removed(group);
+  } else {
+    events_.on_placed(reply->groups(0));
+  }
 }
 
 }  // namespace ray::raylet

@@ -35,17 +35,21 @@ namespace ray::raylet {
 
 class PlacementGroupRelay {
  public:
-  using OnRemoved = std::function<void(const base::PlacementGroupId&)>;
+  // What became of groups that were asked for by Watch: one of them, once.
+  struct Events {
+    std::function<void(const wire::v1::PlacementGroupInfo&)> on_placed;
+    std::function<void(const base::PlacementGroupId&)> on_removed;
+  };
   using Deferred = absl::AnyInvocable<void()>;
 
-  // All pointers outlive the relay. `on_removed` hears of groups that were asked for by Watch.
+  // All pointers outlive the relay.
   PlacementGroupRelay(net::EventLoop* loop, const base::Clock* clock, FrameRouter* router,
                       const ClientRegistry* clients, gcs::GcsClient* gcs, BundleHost* bundles,
-                      OnRemoved on_removed);
+                      Events events);
   ~PlacementGroupRelay();
 
-  // Requests of this node wait for the group: finds out whether it will ever be there. Harmless
-  // when it is being watched.
+  // Requests of this node wait for the group: finds out where its bundles are, or that it never
+  // will be there. Harmless when it is being watched.
   void Watch(const base::PlacementGroupId& group);
   // Runs it once the GCS knows all creations and removals that have come: at once, if it does.
   void AfterChanges(Deferred run);
@@ -79,7 +83,7 @@ class PlacementGroupRelay {
   const ClientRegistry* const clients_;
   gcs::GcsClient* const gcs_;
   BundleHost* const bundles_;
-  const OnRemoved on_removed_;
+  const Events events_;
   // Callbacks that come back after the relay's end see that it expired.
   const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
   std::deque<Change> changes_;  // the first `sent_` of them are under way

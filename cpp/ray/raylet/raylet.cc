@@ -39,6 +39,19 @@ std::string HostOf(const std::string& tcp_endpoint) {
   return tcp_endpoint.substr(host, tcp_endpoint.rfind(':') - host);
 }
 
+scheduling::LeaseRouter::Options RouterOptions(const base::Config& config,
+                                               const NodeIdentity& identity) {
+  return {.self = identity.id,
+          .labels = identity.labels,
+          .spread_threshold = config.scheduler_spread_threshold,
+          .top_k_fraction = config.scheduler_top_k_fraction,
+          .warn_after = absl::Milliseconds(config.pending_warning_ms),
+          .infeasible_timeout = config.infeasible_task_timeout_ms > 0
+                                    ? absl::Milliseconds(config.infeasible_task_timeout_ms)
+                                    : absl::InfiniteDuration(),
+          .seed = std::hash<std::string>()(identity.id.BinaryString())};
+}
+
 // The GCS will not have this node, however often it asks.
 bool IsFinal(const absl::Status& why) {
   return absl::IsUnauthenticated(why) || absl::IsFailedPrecondition(why) ||
@@ -50,10 +63,9 @@ bool IsFinal(const absl::Status& why) {
 absl::StatusOr<std::unique_ptr<Raylet>> Raylet::Create(net::EventLoop* loop,
                                                        const base::Clock* clock, Options options,
                                                        Events events) {
-  std::unique_ptr<Raylet> raylet(new Raylet(loop, clock, std::move(options.config),
-                                            std::move(options.identity),
-                                            std::move(options.accelerators),
-                                            std::move(options.gcs_token), std::move(events)));
+  std::unique_ptr<Raylet> raylet(
+      new Raylet(loop, clock, std::move(options.config), std::move(options.identity),
+                 std::move(options.accelerators), std::move(options.gcs_token), std::move(events)));
   MANTA_RETURN_IF_ERROR(raylet->OpenStore(options.object_store_bytes));
   raylet->MakeServices(std::move(options));
   MANTA_RETURN_IF_ERROR(raylet->Listen());
@@ -101,8 +113,11 @@ void Raylet::MakeServices(Options options) {
   const std::vector<std::string> device_names = accelerators_.resources();
   const std::vector<std::string_view> devices(device_names.begin(), device_names.end());
   leases_ = std::make_unique<LeaseService>(
-      loop_, clock_, &router_, clients_.get(), &workers_->pool(), &identity_, LeaseOptions(config_),
-      resources::NodeResources(std::move(options.resources), devices), &accelerators_,
+      loop_, clock_, &router_, clients_.get(), peers_.get(), &workers_->pool(), &accelerators_,
+      LeaseService::Options{
+          .queue = LeaseOptions(config_),
+          .router = RouterOptions(config_, identity_),
+          .resources = resources::NodeResources(std::move(options.resources), devices)},
       LeaseEvents());
   actors_ = std::make_unique<ActorHost>(clients_.get(), &workers_->pool(), &leases_->queue(),
                                         &accelerators_, HostEvents());
@@ -112,7 +127,9 @@ void Raylet::MakeServices(Options options) {
       [this](ActorRelay::Deferred run) { group_relay_->AfterChanges(std::move(run)); });
   group_relay_ = std::make_unique<PlacementGroupRelay>(
       loop_, clock_, &router_, clients_.get(), gcs_.get(), bundles_.get(),
-      [this](const auto& group) { leases_->GroupRemoved(group); });
+      PlacementGroupRelay::Events{
+          .on_placed = [this](const auto& info) { leases_->GroupPlaced(info); },
+          .on_removed = [this](const auto& group) { leases_->GroupRemoved(group); }});
   deaths_ = std::make_unique<DeathRecords>(loop_, &router_, &workers_->pool(), peers_.get(),
                                            static_cast<size_t>(config_.worker_deaths_max));
   task_events_ =
@@ -122,6 +139,7 @@ void Raylet::MakeServices(Options options) {
       NodeService::Options{.identity = &identity_,
                            .resources = &leases_->queue().resources(),
                            .store = &objects_->store(),
+                           .demands = [this] { return leases_->Demands(); },
                            .report_interval = absl::Milliseconds(config_.node_report_interval_ms)});
   logs_ =
       std::make_unique<LogService>(loop_, &router_, clients_.get(), &workers_->pool(),
@@ -129,23 +147,22 @@ void Raylet::MakeServices(Options options) {
 }
 
 absl::Status Raylet::Listen() {
-  MANTA_ASSIGN_OR_RETURN(
-      listener_, net::Listener::Create(loop_, identity_.endpoint, ConnectionOptions(),
-                                       [this](std::shared_ptr<net::Connection> connection) {
-                                         clients_->Accept(std::move(connection));
-                                       }));
+  MANTA_ASSIGN_OR_RETURN(listener_,
+                         net::Listener::Create(loop_, identity_.endpoint, ConnectionOptions(),
+                                               [this](std::shared_ptr<net::Connection> connection) {
+                                                 clients_->Accept(std::move(connection));
+                                               }));
   identity_.endpoint = listener_->endpoint();
   return identity_.tcp_endpoint.empty() ? absl::OkStatus() : ListenTcp();
 }
 
 absl::Status Raylet::ListenTcp() {
-  MANTA_ASSIGN_OR_RETURN(
-      tcp_listener_,
-      net::Listener::Create(
-          loop_, identity_.tcp_endpoint, ConnectionOptions(),
-          [this](std::shared_ptr<net::Connection> connection) {
-            clients_->Accept(std::move(connection), ClientRegistry::From::kOtherNode);
-          }));
+  MANTA_ASSIGN_OR_RETURN(tcp_listener_,
+                         net::Listener::Create(loop_, identity_.tcp_endpoint, ConnectionOptions(),
+                                               [this](std::shared_ptr<net::Connection> connection) {
+                                                 clients_->Accept(std::move(connection),
+                                                                  ClientRegistry::From::kOtherNode);
+                                               }));
   identity_.tcp_endpoint = tcp_listener_->endpoint();
   return absl::OkStatus();
 }
@@ -207,7 +224,7 @@ ClientRegistry::Events Raylet::RegistryEvents() {
 NodePeers::Events Raylet::PeerEvents() {
   return {
       .on_joined = [this](const base::NodeId& node) { logs_->PeerThere(node); },
-      .on_changed = [](const wire::v1::NodeState&) {},
+      .on_changed = [this](const wire::v1::NodeState& node) { leases_->NodeChanged(node); },
       .on_dead = [this](const base::NodeId& node,
                         const std::string& reason) { OnNodeDead(node, reason); },
       .on_frame = [this](const base::NodeId& node,
@@ -242,7 +259,7 @@ WorkerService::Events Raylet::WorkerEvents() {
 LeaseService::Events Raylet::LeaseEvents() {
   return {
       .on_change = [this] { node_->MarkChanged(); },
-      .on_group_missing = [this](const auto& group) { group_relay_->Watch(group); },
+      .on_group_unknown = [this](const auto& group) { group_relay_->Watch(group); },
   };
 }
 
@@ -251,6 +268,7 @@ BundleHost::Events Raylet::BundleEvents() {
       .on_prepared =
           [this](const gcs::v1::BundlesPrepared& message) { gcs_->BundlesPrepared(message); },
       .on_resources_changed = [this] { node_->MarkChanged(); },
+      .on_bundles_changed = [this](const auto& group) { leases_->BundlesChanged(group); },
   };
 }
 
@@ -272,6 +290,7 @@ gcs::GcsClient::Events Raylet::GcsEvents() {
       .on_nodes_changed =
           [this](const gcs::v1::NodesChanged& message) {
             for (const wire::v1::NodeState& node : message.nodes()) peers_->Update(node);
+            leases_->NodesSettled();
           },
       .on_prepare_bundles =
           [this](const gcs::v1::PrepareBundles& message) { bundles_->Prepare(message); },
@@ -314,6 +333,7 @@ void Raylet::OnDisconnected(const absl::Status& why) {
 }
 
 void Raylet::OnNodeDead(const base::NodeId& node, const std::string& reason) {
+  leases_->NodeDead(node);
   wire::v1::NodeGone message;
   message.set_node_id(node.BinaryString());
   message.set_reason(reason);
@@ -326,6 +346,7 @@ void Raylet::OnNodeDead(const base::NodeId& node, const std::string& reason) {
 // What the other raylet had been asked to send is forgotten there.
 void Raylet::OnPeerLost(const base::NodeId& node, const absl::Status& why) {
   MANTA_LOG(kInfo, "the connection to node ", node.Hex(), " is lost: ", why.message());
+  leases_->NodeLost(node);
   if (peers_->Find(node) == nullptr) return;
   loop_->RunAfter(kPeerRetry, [this, node] { logs_->PeerThere(node); });
 }
@@ -338,6 +359,9 @@ void Raylet::OnPeerFrame(const base::NodeId& node, const net::Frame& frame) {
       if (message.ParseFromArray(frame.metadata.data(), size)) logs_->PeerLines(message);
       return;
     }
+    case wire::v1::RECLAIM_LEASES:
+    case wire::v1::TASK_PENDING_WARNING:
+      return leases_->OnPeerFrame(node, frame);
     default:
       MANTA_LOG(kWarning, "unknown frame of type ", frame.type, " from node ", node.Hex(),
                 " ignored");

@@ -38,6 +38,7 @@ struct LeaseQueue::Bundle : Pool {
 struct LeaseQueue::Queued {
   uint64_t request_id;
   std::string task_name;
+  bool retriable;
   absl::Time since;
 };
 
@@ -71,16 +72,15 @@ struct LeaseQueue::Lease {
   // Of the request; an actor has none.
   Class* in_class = nullptr;
   uint64_t request_id = 0;
-  std::string task_name;
   absl::Time since;
   bool warned = false;
+  // For whom it is.
+  base::JobId job;
+  std::string name;  // of the task or the actor's class
+  bool retriable = false;
+  absl::Time granted;  // when its worker was attached
 
   bool IsActor() const { return in_class == nullptr; }
-};
-
-struct LeaseQueue::Client {
-  absl::flat_hash_set<Class*> classes;
-  absl::flat_hash_set<Lease*> leases;
 };
 
 LeaseQueue::LeaseQueue(Options options, resources::NodeResources resources,
@@ -114,10 +114,7 @@ absl::Status LeaseQueue::Request(LeaseRequest request) {
 }
 
 LeaseQueue::Class* LeaseQueue::ClassOf(const LeaseRequest& request) {
-  ClassKey key{request.client,
-               request.job,
-               request.env_hash,
-               {request.resources, request.bundle, request.misfit}};
+  ClassKey key{request.client, request.job, request.env_hash, {request.resources, request.bundle}};
   auto [it, is_new] = classes_.try_emplace(key, nullptr);
   if (is_new) {
     it->second = std::make_unique<Class>();
@@ -148,8 +145,9 @@ void LeaseQueue::Enqueue(Class* in_class, LeaseRequest request) {
   if (in_class->queue.empty()) {
     in_class->in_ring = shape->ring.insert(shape->ring.end(), in_class);
   }
-  auto queued = in_class->queue.insert(in_class->queue.end(),
-                                       {request.request_id, std::move(request.task_name), now});
+  auto queued = in_class->queue.insert(
+      in_class->queue.end(),
+      {request.request_id, std::move(request.task_name), request.retriable, now});
   queued_.emplace(RequestKey{request.client, request.request_id}, std::make_pair(queued, in_class));
 }
 
@@ -174,18 +172,60 @@ void LeaseQueue::RemoveIfUnused(Class* in_class) {
 }
 
 bool LeaseQueue::Cancel(ClientId client, uint64_t request_id) {
-  const RequestKey key{client, request_id};
-  if (auto it = queued_.find(key); it != queued_.end()) {
-    auto [queued, in_class] = it->second;
-    Unqueue(queued, in_class);
-    RemoveIfUnused(in_class);
-  } else if (auto awaiting = awaiting_.find(key); awaiting != awaiting_.end()) {
-    EndLease(awaiting->second, std::nullopt);
-  } else {
-    return false;
-  }
+  if (Withdraw(client, request_id)) return true;
+  auto awaiting = awaiting_.find({client, request_id});
+  if (awaiting == awaiting_.end()) return false;
+  EndLease(awaiting->second, std::nullopt);
   Schedule();
   return true;
+}
+
+bool LeaseQueue::Withdraw(ClientId client, uint64_t request_id) {
+  auto it = queued_.find({client, request_id});
+  if (it == queued_.end()) return false;
+  auto [queued, in_class] = it->second;
+  Unqueue(queued, in_class);
+  RemoveIfUnused(in_class);
+  Schedule();
+  return true;
+}
+
+bool LeaseQueue::Has(ClientId client, uint64_t request_id) const {
+  const RequestKey key{client, request_id};
+  return queued_.contains(key) || awaiting_.contains(key);
+}
+
+std::vector<std::pair<ClientId, uint64_t>> LeaseQueue::AwaitingWorkers() const {
+  std::vector<RequestKey> keys;
+  for (const auto& [key, lease] : awaiting_) keys.push_back(key);
+  return keys;
+}
+
+std::vector<std::pair<std::pair<ClientId, uint64_t>, BundleRef>> LeaseQueue::WaitingFor(
+    const PlacementGroupId& group) const {
+  std::vector<std::pair<RequestKey, BundleRef>> waiting;
+  for (const auto& [key, in_class] : classes_) {
+    if (key.shape.bundle.group != group) continue;
+    for (const Queued& queued : in_class->queue) {
+      waiting.emplace_back(RequestKey{key.client, queued.request_id}, key.shape.bundle);
+    }
+  }
+  std::sort(waiting.begin(), waiting.end(),
+            [](const auto& a, const auto& b) { return a.first < b.first; });
+  return waiting;
+}
+
+std::vector<RunningLease> LeaseQueue::Running() const {
+  std::vector<RunningLease> running;
+  for (const auto& [worker, lease] : by_worker_) {
+    running.push_back({.worker = worker,
+                       .since = lease->granted,
+                       .retriable = lease->retriable,
+                       .job = lease->job,
+                       .is_actor = lease->IsActor(),
+                       .name = lease->name});
+  }
+  return running;
 }
 
 void LeaseQueue::ClientGone(ClientId client) {
@@ -221,7 +261,6 @@ void LeaseQueue::Schedule() {
 
 // Gives resources to the next request of this shape, and a worker if one is idle.
 bool LeaseQueue::StartNext(Shape* shape) {
-  if (!shape->key.misfit.empty()) return false;
   auto allocated = Allocate(shape->key.resources, shape->key.bundle);
   if (!allocated.has_value()) return false;
   shape->waits_since = clock_->Now();
@@ -232,7 +271,9 @@ bool LeaseQueue::StartNext(Shape* shape) {
   Queued& request = in_class->queue.front();
   lease->in_class = in_class;
   lease->request_id = request.request_id;
-  lease->task_name = std::move(request.task_name);
+  lease->job = in_class->key.job;
+  lease->name = std::move(request.task_name);
+  lease->retriable = request.retriable;
   lease->since = request.since;
   ++in_class->leases;
   clients_[in_class->key.client].leases.insert(lease);
@@ -271,7 +312,6 @@ std::optional<std::pair<LeaseQueue::Pool*, ResourceAllocation>> LeaseQueue::Allo
 }
 
 LeaseQueue::Prospect LeaseQueue::ProspectOf(const Shape& shape) const {
-  if (!shape.key.misfit.empty()) return Prospect::kNever;
   const auto pools = PoolsOf(shape.key.bundle);
   if (pools.empty()) return Prospect::kAwaitsGroup;
   const bool fits = std::any_of(pools.begin(), pools.end(), [&](const Pool* pool) {
@@ -289,7 +329,7 @@ LeaseQueue::Shape* LeaseQueue::PatientShape() const {
   leasable -= held_for_long_;
   Shape* oldest = nullptr;
   for (Shape* shape : waiting_shapes_) {
-    if (!shape->key.bundle.IsNode() || !shape->key.misfit.empty()) continue;
+    if (!shape->key.bundle.IsNode()) continue;
     if (!shape->key.resources.FitsIn(leasable)) continue;
     if (oldest == nullptr || shape->waits_since < oldest->waits_since) oldest = shape;
   }
@@ -405,7 +445,8 @@ void LeaseQueue::Requeue(const Lease& lease) {
   LeaseRequest request;
   request.client = in_class->key.client;
   request.request_id = lease.request_id;
-  request.task_name = lease.task_name;
+  request.task_name = lease.name;
+  request.retriable = lease.retriable;
   Enqueue(in_class, std::move(request));
 }
 
@@ -443,8 +484,10 @@ void LeaseQueue::RefuseRequestsFor(const PlacementGroupId& group) {
 }
 
 bool LeaseQueue::HasCommitted(const PlacementGroupId& group) const {
-  return !PoolsOf({group, BundleRef::kAny}).empty();
+  return HasCommitted({group, BundleRef::kAny});
 }
+
+bool LeaseQueue::HasCommitted(const BundleRef& bundle) const { return !PoolsOf(bundle).empty(); }
 
 std::vector<HeldBundles> LeaseQueue::Bundles() const {
   std::vector<HeldBundles> all;
@@ -460,6 +503,7 @@ std::vector<HeldBundles> LeaseQueue::Bundles() const {
 void LeaseQueue::SetWorker(Lease* lease, const WorkerId& worker) {
   Transition(lease, LeaseState::kRunning);
   lease->worker = worker;
+  lease->granted = clock_->Now();
   MANTA_CHECK_MSG(by_worker_.emplace(worker, lease).second, "LEASE-2");
 }
 
@@ -487,7 +531,7 @@ void LeaseQueue::RetakeCpus(Lease* lease) {
   lease->lent_cpu = FixedPoint();
 }
 
-absl::Status LeaseQueue::Return(ClientId client, const LeaseId& lease, bool worker_broken) {
+absl::Status LeaseQueue::Return(ClientId client, const LeaseId& lease, LeaseEnd end) {
   Lease* held = FindLease(lease);
   const bool is_theirs = held != nullptr && !held->IsActor() &&
                          held->in_class->key.client == client &&
@@ -495,12 +539,15 @@ absl::Status LeaseQueue::Return(ClientId client, const LeaseId& lease, bool work
   if (!is_theirs) return absl::NotFoundError(absl::StrCat("no lease ", lease.Hex()));
   // That its worker is blocked means nothing: it runs again, but its own word comes another way and
   // may still be under way.
-  const bool used_devices = !held->allocation.instances().empty();
-  EndLease(held, worker_broken  ? WorkerAfter::kEnd
-                 : used_devices ? WorkerAfter::kRetire
-                                : WorkerAfter::kReuse);
+  EndLease(held, AfterReturn(*held, end));
   Schedule();
   return absl::OkStatus();
+}
+
+WorkerAfter LeaseQueue::AfterReturn(const Lease& lease, LeaseEnd end) {
+  if (end == LeaseEnd::kBroken) return WorkerAfter::kEnd;
+  if (end == LeaseEnd::kOwnerGone) return WorkerAfter::kKill;
+  return lease.allocation.instances().empty() ? WorkerAfter::kReuse : WorkerAfter::kRetire;
 }
 
 void LeaseQueue::WorkerGone(const WorkerId& worker) {
@@ -556,11 +603,15 @@ LeaseQueue::Lease* LeaseQueue::FindLease(const LeaseId& lease) const {
 // --- Actors
 
 std::optional<LeaseId> LeaseQueue::AllocateActor(const ResourceSet& quantities,
-                                                 const BundleRef& bundle) {
+                                                 const BundleRef& bundle, ActorHolder holder) {
   auto allocated = Allocate(quantities, bundle);
   if (!allocated.has_value()) return std::nullopt;
   if (bundle.IsNode()) held_for_long_ += quantities;
-  return NewLease(allocated->first, std::move(allocated->second))->id;
+  Lease* actor = NewLease(allocated->first, std::move(allocated->second));
+  actor->job = holder.job;
+  actor->name = std::move(holder.name);
+  actor->retriable = holder.retriable;
+  return actor->id;
 }
 
 void LeaseQueue::AttachActorWorker(const LeaseId& lease, const WorkerId& worker) {
@@ -643,8 +694,8 @@ void LeaseQueue::WarnIfDue() {
   for (const auto& [key, lease] : awaiting_) {
     if (lease->warned || lease->since > before) continue;
     lease->warned = true;
-    actions_->Warn({key.first, lease->request_id, lease->task_name, /*infeasible=*/false,
-                    absl::StrCat("The task ", lease->task_name,
+    actions_->Warn({key.first, lease->request_id, lease->name, /*infeasible=*/false,
+                    absl::StrCat("The task ", lease->name,
                                  " has its resources but still waits for a worker process to start "
                                  "on this node. See worker-*.err and zygote.err in the session's "
                                  "log folder if this goes on.")});
@@ -691,11 +742,6 @@ void LeaseQueue::WarnHead(Class* in_class) {
 }
 
 std::string LeaseQueue::ExplainInfeasible(const std::string& task, const ShapeKey& needs) const {
-  if (!needs.misfit.empty()) {
-    return absl::StrCat("No node of the cluster can run the task ", task, ": ", needs.misfit,
-                        ". The task stays pending until a node that suits it joins; cancel it, or "
-                        "change its rules, if none will.");
-  }
   if (!needs.bundle.IsNode()) {
     return absl::StrCat(
         "The task ", task, " can never run in its placement group ", needs.bundle.group.Hex(),
@@ -834,11 +880,10 @@ void LeaseQueue::CheckInvariants() const {
   for (const Shape* shape : waiting_shapes_) {
     waiting -= shape->ring.size();
     const auto pools = PoolsOf(shape->key.bundle);
-    const bool fits =
-        shape->key.misfit.empty() && std::any_of(pools.begin(), pools.end(), [&](const Pool* pool) {
-          NodeResources probe = pool->resources;
-          return probe.Allocate(shape->key.resources).has_value();
-        });
+    const bool fits = std::any_of(pools.begin(), pools.end(), [&](const Pool* pool) {
+      NodeResources probe = pool->resources;
+      return probe.Allocate(shape->key.resources).has_value();
+    });
     MANTA_CHECK_MSG(!fits || IsHeldBack(*shape, patient), "LEASE-3");
   }
   MANTA_CHECK(waiting == 0);

@@ -76,6 +76,13 @@ enum class WorkerAfter {
   kKill,    // nobody wants what it runs
 };
 
+// How the holder of a lease gives it back.
+enum class LeaseEnd {
+  kDone,       // its worker runs nothing and may be used again
+  kBroken,     // its worker may not
+  kOwnerGone,  // nobody wants what its worker may still run
+};
+
 struct LeaseRequest {
   ClientId client = 0;
   uint64_t request_id = 0;  // unique among the client's open requests
@@ -84,7 +91,24 @@ struct LeaseRequest {
   std::string env_hash;   // runtime environment; "" = default
   std::string task_name;  // for warnings
   BundleRef bundle;
-  std::string misfit;  // why this node may never run it, for users: labels, say. "" = it may
+  bool retriable = false;  // what runs under it may be ended and run again
+};
+
+// A lease or actor with a worker.
+struct RunningLease {
+  base::WorkerId worker;
+  absl::Time since;  // of the grant
+  bool retriable = false;
+  base::JobId job;
+  bool is_actor = false;
+  std::string name;  // of the task that it was first asked for, or of the actor's class
+};
+
+// Whom an actor's resources are for.
+struct ActorHolder {
+  base::JobId job;
+  std::string name;  // of its class
+  bool retriable = false;
 };
 
 struct LeaseGrant {
@@ -144,9 +168,11 @@ class LeaseQueue {
   absl::Status Request(LeaseRequest request);
   // Whether the request was still open; it will then never be granted.
   bool Cancel(ClientId client, uint64_t request_id);
+  // As Cancel, but only if it still waits for resources.
+  bool Withdraw(ClientId client, uint64_t request_id);
   // kNotFound when the client has no such lease (any more): it may have ended with its worker a
   // moment ago.
-  absl::Status Return(ClientId client, const base::LeaseId& lease, bool worker_broken);
+  absl::Status Return(ClientId client, const base::LeaseId& lease, LeaseEnd end);
   // Drops its requests and ends its leases; their workers may still run its tasks, and are killed.
   void ClientGone(ClientId client);
 
@@ -174,11 +200,12 @@ class LeaseQueue {
   void RemoveGroup(const base::PlacementGroupId& group);
   // Whether requests for the group can be granted here.
   bool HasCommitted(const base::PlacementGroupId& group) const;
+  bool HasCommitted(const BundleRef& bundle) const;
   std::vector<HeldBundles> Bundles() const;
 
   // -- Actors: resources now or never; the caller finds the worker.
   std::optional<base::LeaseId> AllocateActor(const resources::ResourceSet& quantities,
-                                             const BundleRef& bundle = {});
+                                             const BundleRef& bundle = {}, ActorHolder holder = {});
   // Requires a lease of AllocateActor without a worker.
   void AttachActorWorker(const base::LeaseId& lease, const base::WorkerId& worker);
   void ShrinkActor(const base::LeaseId& lease, const resources::ResourceSet& keep);
@@ -191,6 +218,16 @@ class LeaseQueue {
   std::string Explain(ClientId client, uint64_t request_id) const;
   // nullptr for an unknown lease.
   const resources::ResourceAllocation* AllocationOf(const base::LeaseId& lease) const;
+
+  // -- What there is.
+  // Whether the request is open.
+  bool Has(ClientId client, uint64_t request_id) const;
+  // Requests that have their resources and wait for a worker.
+  std::vector<std::pair<ClientId, uint64_t>> AwaitingWorkers() const;
+  // Requests that wait for resources of this group (nil: of the node itself), with their bundle.
+  std::vector<std::pair<std::pair<ClientId, uint64_t>, BundleRef>> WaitingFor(
+      const base::PlacementGroupId& group) const;
+  std::vector<RunningLease> Running() const;
 
   // -- Time: warnings, reclaims, and the periods of held-back requests.
   void Tick();
@@ -210,7 +247,10 @@ class LeaseQueue {
   struct Class;
   struct Queued;
   struct Lease;
-  struct Client;
+  struct Client {
+    absl::flat_hash_set<Class*> classes;
+    absl::flat_hash_set<Lease*> leases;
+  };
   struct Pool;
   struct Bundle;
   // Bundles of one group, by index.
@@ -220,11 +260,10 @@ class LeaseQueue {
   struct ShapeKey {
     resources::ResourceSet resources;
     BundleRef bundle;
-    std::string misfit;
     friend bool operator==(const ShapeKey&, const ShapeKey&) = default;
     template <typename H>
     friend H AbslHashValue(H h, const ShapeKey& key) {
-      return H::combine(std::move(h), key.resources, key.bundle, key.misfit);
+      return H::combine(std::move(h), key.resources, key.bundle);
     }
   };
   using RequestKey = std::pair<ClientId, uint64_t>;
@@ -269,6 +308,7 @@ class LeaseQueue {
   void SetWorker(Lease* lease, const base::WorkerId& worker);
   void LendCpus(Lease* lease);
   void RetakeCpus(Lease* lease);
+  static WorkerAfter AfterReturn(const Lease& lease, LeaseEnd end);
   void EndLease(Lease* lease, std::optional<WorkerAfter> after);
   void Transition(Lease* lease, LeaseState to);
   Lease* FindLease(const base::LeaseId& lease) const;
@@ -302,7 +342,7 @@ class LeaseQueue {
   absl::flat_hash_map<base::LeaseId, std::unique_ptr<Lease>> leases_;
   absl::flat_hash_map<RequestKey, Lease*> awaiting_;  // leases that wait for a worker
   absl::flat_hash_map<base::WorkerId, Lease*> by_worker_;
-  absl::flat_hash_map<ClientId, Client> clients_;
+  absl::btree_map<ClientId, Client> clients_;
   absl::Time last_tick_ = absl::InfinitePast();
   absl::Time last_reclaim_ = absl::InfinitePast();
 };

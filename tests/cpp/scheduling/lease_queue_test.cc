@@ -84,7 +84,7 @@ class LeaseQueueTest : public ::testing::Test {
     return id;
   }
   void Return(const Granted& granted) {
-    EXPECT_TRUE(queue_->Return(granted.client, granted.lease, false).ok());
+    EXPECT_TRUE(queue_->Return(granted.client, granted.lease, LeaseEnd::kDone).ok());
     queue_->CheckInvariants();
   }
   void Advance(absl::Duration by) {
@@ -237,16 +237,17 @@ TEST_F(LeaseQueueTest, RefusesARequestIdThatIsInUse) {
 TEST_F(LeaseQueueTest, IgnoresReturnsOfUnknownForeignAndEndedLeases) {
   Ask(1, kOneCpu);
   const Granted& granted = pool_.granted[0];
-  EXPECT_EQ(queue_->Return(1, LeaseId::Random(), false).code(), absl::StatusCode::kNotFound);
-  EXPECT_EQ(queue_->Return(2, granted.lease, false).code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(queue_->Return(1, LeaseId::Random(), LeaseEnd::kDone).code(),
+            absl::StatusCode::kNotFound);
+  EXPECT_EQ(queue_->Return(2, granted.lease, LeaseEnd::kDone).code(), absl::StatusCode::kNotFound);
   Return(granted);
-  EXPECT_EQ(queue_->Return(1, granted.lease, false).code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(queue_->Return(1, granted.lease, LeaseEnd::kDone).code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(pool_.released.size(), 1u);
 }
 
 TEST_F(LeaseQueueTest, BrokenWorkerIsNotReused) {
   Ask(1, kOneCpu);
-  EXPECT_TRUE(queue_->Return(1, pool_.granted[0].lease, /*worker_broken=*/true).ok());
+  EXPECT_TRUE(queue_->Return(1, pool_.granted[0].lease, LeaseEnd::kBroken).ok());
   EXPECT_THAT(pool_.released,
               ElementsAre(testing::Pair(pool_.granted[0].worker, WorkerAfter::kEnd)));
 }
@@ -433,7 +434,7 @@ TEST_F(LeaseQueueTest, CostDoesNotGrowWithAMillionQueuedRequests) {
   const int64_t start = base::MonotonicNanos();
   for (size_t i = 0; i < 10'000; ++i) {
     const Granted granted = pool_.granted.at(i);
-    ASSERT_TRUE(queue_->Return(1, granted.lease, false).ok());
+    ASSERT_TRUE(queue_->Return(1, granted.lease, LeaseEnd::kDone).ok());
   }
   // Microseconds a decision; a scan of the queue would take milliseconds.
   EXPECT_LT(base::MonotonicNanos() - start, 3'000'000'000);
@@ -499,8 +500,7 @@ class RandomUse {
                               .request_id = id,
                               .resources = shapes[Any(7)],
                               .job = base::JobIdFromInt(1 + Any(2)),
-                              .bundle = bundle,
-                              .misfit = Any(20) == 0 ? "it is the wrong node" : ""})
+                              .bundle = bundle})
                     .ok());
   }
   void ChangeSomeGroup() {
@@ -528,7 +528,10 @@ class RandomUse {
     const Granted granted = live_[Any(static_cast<uint32_t>(live_.size()))];
     RemoveLive(granted.lease);
     if (Any(4) == 0) return queue_.WorkerGone(granted.worker);
-    ASSERT_TRUE(queue_.Return(granted.client, granted.lease, Any(5) == 0).ok());
+    ASSERT_TRUE(queue_
+                    .Return(granted.client, granted.lease,
+                            Any(5) == 0 ? LeaseEnd::kBroken : LeaseEnd::kDone)
+                    .ok());
   }
   void BlockSomeWorker() {
     if (live_.empty()) return;
