@@ -1,0 +1,184 @@
+"""Lost objects are computed again, and what cannot be says why."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+
+import ray
+from ray.cluster_utils import Cluster
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture
+def cluster():
+    """A head without CPUs, with the driver; the test adds the others."""
+    made = Cluster()
+    made.add_node(num_cpus=0)
+    ray.init(address=made.address, log_to_driver=False)
+    yield made
+    ray.shutdown()
+    made.shutdown()
+
+
+@pytest.fixture
+def count(tmp_path):
+    """A function that tasks call to leave a mark, and one that counts the marks."""
+    path = str(tmp_path / "marks")
+
+    def mark():
+        with open(path, "a") as file:
+            file.write("x")
+
+    return mark, lambda: os.path.getsize(path) if os.path.exists(path) else 0
+
+
+def lose(cluster, node, cpus=2):
+    cluster.remove_node(node)
+    return cluster.add_node(num_cpus=cpus)
+
+
+def test_a_chain_is_computed_again_though_its_inputs_were_let_go(cluster, count):
+    mark, marks = count
+    worker = cluster.add_node(num_cpus=2)
+
+    @ray.remote
+    def first():
+        mark()
+        return np.arange(300_000)
+
+    @ray.remote
+    def double(data):
+        mark()
+        return data * 2
+
+    ref = first.remote()
+    for _ in range(3):
+        ref = double.remote(ref)
+    ray.wait([ref], fetch_local=False)
+    assert marks() == 4
+    lose(cluster, worker)
+    np.testing.assert_array_equal(ray.get(ref, timeout=60), np.arange(300_000) * 8)
+    assert marks() == 8
+
+
+def test_a_copy_elsewhere_spares_the_computation(cluster, count):
+    mark, marks = count
+    worker = cluster.add_node(num_cpus=2)
+
+    @ray.remote
+    def make():
+        mark()
+        return np.ones(300_000)
+
+    ref = make.remote()
+    assert ray.get(ref).sum() == 300_000  # A copy is on the driver's node now.
+    lose(cluster, worker)
+    assert ray.get(ref, timeout=60).sum() == 300_000
+    assert marks() == 1
+
+
+def test_items_of_a_generator_are_made_again(cluster):
+    worker = cluster.add_node(num_cpus=2)
+
+    @ray.remote
+    def items():
+        for i in range(4):
+            yield np.full(300_000, i)
+
+    refs = list(items.remote())
+    ray.wait(refs, num_returns=4, fetch_local=False)
+    lose(cluster, worker)
+    assert [int(ray.get(ref, timeout=60)[0]) for ref in refs] == [0, 1, 2, 3]
+
+
+def test_a_borrower_gets_what_was_computed_again(cluster):
+    worker = cluster.add_node(num_cpus=2, resources={"lost": 1})
+    reader_node = cluster.add_node(num_cpus=1, resources={"reader": 1})
+    assert reader_node is not None
+
+    @ray.remote(resources={"lost": 0.1}, num_cpus=0)
+    def make():
+        return np.full(300_000, 3)
+
+    @ray.remote(resources={"reader": 1}, num_cpus=0)
+    class Reader:
+        def hold(self, boxed):
+            self.boxed = boxed
+
+        def read(self):
+            return int(ray.get(self.boxed[0]).sum())
+
+    ref = make.remote()
+    ray.wait([ref], fetch_local=False)
+    reader = Reader.remote()
+    ray.get(reader.hold.remote([ref]))
+    cluster.remove_node(worker)
+    cluster.add_node(num_cpus=2, resources={"lost": 1})
+    assert ray.get(reader.read.remote(), timeout=60) == 900_000
+
+
+def test_results_of_actor_calls_are_computed_again_if_they_may(cluster):
+    worker = cluster.add_node(num_cpus=2, resources={"spot": 1})
+
+    @ray.remote(max_restarts=1, max_task_retries=2)
+    class Maker:
+        def make(self):
+            return np.full(300_000, 2)
+
+    maker = Maker.options(num_cpus=1).remote()
+    ref = maker.make.remote()
+    ray.wait([ref], fetch_local=False)
+    lose(cluster, worker)
+    assert int(ray.get(ref, timeout=60).sum()) == 600_000
+
+
+def test_without_retries_left_the_error_names_the_task(cluster):
+    worker = cluster.add_node(num_cpus=2)
+
+    @ray.remote(max_retries=1)
+    def make():
+        return np.ones(300_000)
+
+    ref = make.remote()
+    ray.wait([ref], fetch_local=False)
+    worker = lose(cluster, worker)
+    ray.wait([ref], fetch_local=False, timeout=60)
+    lose(cluster, worker)
+    with pytest.raises(ray.exceptions.ObjectReconstructionFailedError, match="make"):
+        ray.get(ref, timeout=60)
+
+
+def test_a_task_waits_for_an_argument_that_is_computed_again(cluster, count):
+    mark, marks = count
+    worker = cluster.add_node(num_cpus=1)
+
+    @ray.remote
+    def make():
+        mark()
+        return np.ones(300_000)
+
+    @ray.remote
+    def total(data):
+        return int(data.sum())
+
+    ref = make.remote()
+    ray.wait([ref], fetch_local=False)
+    lose(cluster, worker, cpus=1)  # One CPU: who waits for the argument must not hold it.
+    assert ray.get(total.remote(ref), timeout=60) == 300_000
+    assert marks() == 2
+
+
+def test_a_worker_that_dies_with_its_node_alive_loses_no_object(cluster):
+    cluster.add_node(num_cpus=2)
+
+    @ray.remote
+    def make():
+        return os.getpid(), np.ones(300_000)
+
+    ref = make.remote()
+    pid = ray.get(ref)[0]
+    os.kill(pid, signal.SIGKILL)
+    assert ray.get(ref, timeout=60)[1].sum() == 300_000
