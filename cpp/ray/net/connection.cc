@@ -42,8 +42,8 @@ void PutHeader(std::string* out, uint16_t type, uint16_t flags, uint64_t correla
 
 }  // namespace
 
-std::shared_ptr<Connection> Connection::Create(EventLoop* loop, UniqueFd fd,
-                                               const Options& options, Role role) {
+std::shared_ptr<Connection> Connection::Create(EventLoop* loop, UniqueFd fd, const Options& options,
+                                               Role role) {
   return std::shared_ptr<Connection>(new Connection(loop, std::move(fd), options, role));
 }
 
@@ -251,6 +251,20 @@ void Connection::WriteBuffered() {
   if (has_buffered() == want_write_) return;
   want_write_ = has_buffered();
   if (handlers_.on_frame) loop_->Modify(fd_.get(), EPOLLIN | (want_write_ ? EPOLLOUT : 0u));
+}
+
+Connection::Detached Connection::Detach() {
+  MANTA_CHECK(!closed_ && !has_buffered());
+  closed_ = true;
+  loop_->Unwatch(fd_.get());
+  Detached detached{std::move(fd_), in_.substr(in_begin_, in_filled_ - in_begin_)};
+  in_filled_ = in_begin_;
+  // Later: the caller may be one of these handlers.
+  loop_->Post([self = shared_from_this()] {
+    self->handlers_ = Handlers{};
+    self->pending_replies_.clear();
+  });
+  return detached;
 }
 
 void Connection::Close(absl::Status why) {

@@ -93,6 +93,15 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void FlushNow();
   bool has_buffered() const { return out_begin_ < out_.size(); }
 
+  // Hands the socket over, with the bytes that were read from it and not parsed: for a peer that
+  // goes on otherwise. No callback runs any more. Requires an open connection with nothing
+  // buffered.
+  struct Detached {
+    UniqueFd fd;
+    std::string already_read;
+  };
+  Detached Detach();
+
   // Closes after what is buffered was offered to the kernel once. on_close runs from the loop,
   // later.
   void Close(absl::Status why);

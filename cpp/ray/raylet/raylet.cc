@@ -40,10 +40,9 @@ bool IsFinal(const absl::Status& why) {
 absl::StatusOr<std::unique_ptr<Raylet>> Raylet::Create(net::EventLoop* loop,
                                                        const base::Clock* clock, Options options,
                                                        Events events) {
-  std::unique_ptr<Raylet> raylet(new Raylet(loop, clock, std::move(options.config),
-                                            std::move(options.identity),
-                                            std::move(options.accelerators),
-                                            std::move(options.gcs_token), std::move(events)));
+  std::unique_ptr<Raylet> raylet(
+      new Raylet(loop, clock, std::move(options.config), std::move(options.identity),
+                 std::move(options.accelerators), std::move(options.gcs_token), std::move(events)));
   MANTA_RETURN_IF_ERROR(raylet->OpenStore(options.object_store_bytes));
   raylet->MakeServices(std::move(options));
   MANTA_RETURN_IF_ERROR(raylet->Listen());
@@ -73,8 +72,9 @@ absl::Status Raylet::OpenStore(uint64_t capacity_bytes) {
       objects_, ObjectService::Create(loop_, clock_, &router_,
                                       {.capacity_bytes = capacity_bytes,
                                        .spill_dir = absl::StrCat(identity_.session_dir, "/spill"),
-                                       .config = &config_},
-                                      [this] { node_->MarkChanged(); }));
+                                       .config = &config_,
+                                       .node = identity_.id},
+                                      ObjectEvents()));
   return absl::OkStatus();
 }
 
@@ -82,6 +82,11 @@ void Raylet::MakeServices(Options options) {
   gcs_ = std::make_unique<gcs::GcsClient>(loop_, GcsOptions(), GcsEvents());
   clients_ = std::make_unique<ClientRegistry>(loop_, &router_, RegistryOptions(), RegistryEvents());
   peers_ = std::make_unique<NodePeers>(loop_, &identity_, ConnectionOptions(), PeerEvents());
+  owners_ = std::make_unique<OwnerWatch>(loop_, &router_, clients_.get(), peers_.get(),
+                                         &objects_->store());
+  transfer_ =
+      std::make_unique<TransferService>(loop_, clock_, &router_, peers_.get(), objects_.get(),
+                                        owners_.get(), &identity_, config_, ConnectionOptions());
   const auto num_cpus = static_cast<size_t>(options.resources.Get(resources::kCpu).ToDouble());
   workers_ = std::make_unique<WorkerService>(
       loop_, clock_, &router_, clients_.get(),
@@ -116,23 +121,22 @@ void Raylet::MakeServices(Options options) {
 }
 
 absl::Status Raylet::Listen() {
-  MANTA_ASSIGN_OR_RETURN(
-      listener_, net::Listener::Create(loop_, identity_.endpoint, ConnectionOptions(),
-                                       [this](std::shared_ptr<net::Connection> connection) {
-                                         clients_->Accept(std::move(connection));
-                                       }));
+  MANTA_ASSIGN_OR_RETURN(listener_,
+                         net::Listener::Create(loop_, identity_.endpoint, ConnectionOptions(),
+                                               [this](std::shared_ptr<net::Connection> connection) {
+                                                 clients_->Accept(std::move(connection));
+                                               }));
   identity_.endpoint = listener_->endpoint();
   return identity_.tcp_endpoint.empty() ? absl::OkStatus() : ListenTcp();
 }
 
 absl::Status Raylet::ListenTcp() {
-  MANTA_ASSIGN_OR_RETURN(
-      tcp_listener_,
-      net::Listener::Create(
-          loop_, identity_.tcp_endpoint, ConnectionOptions(),
-          [this](std::shared_ptr<net::Connection> connection) {
-            clients_->Accept(std::move(connection), ClientRegistry::From::kOtherNode);
-          }));
+  MANTA_ASSIGN_OR_RETURN(tcp_listener_,
+                         net::Listener::Create(loop_, identity_.tcp_endpoint, ConnectionOptions(),
+                                               [this](std::shared_ptr<net::Connection> connection) {
+                                                 clients_->Accept(std::move(connection),
+                                                                  ClientRegistry::From::kOtherNode);
+                                               }));
   identity_.tcp_endpoint = tcp_listener_->endpoint();
   const size_t host = identity_.tcp_endpoint.find(':') + 1;
   identity_.listen_host =
@@ -152,7 +156,7 @@ net::Connection::Options Raylet::ConnectionOptions() const {
 ClientRegistry::Options Raylet::RegistryOptions() const {
   return {.identity = &identity_,
           .cluster_token = token_,
-          .store_fd = objects_->memory_fd(),
+          .store_fd = objects_->memory().fd(),
           .store_capacity_bytes = objects_->store().capacity_bytes(),
           .handshake_timeout = absl::Milliseconds(config_.handshake_timeout_ms)};
 }
@@ -187,17 +191,44 @@ ClientRegistry::Events Raylet::RegistryEvents() {
       .on_joined = [this](Client& client,
                           const wire::v1::Hello& hello) { OnJoined(client, hello); },
       .on_gone = [this](const Client& client, const absl::Status& why) { OnGone(client, why); },
+      .on_stream = [this](
+                       const base::NodeId& node,
+                       net::Connection& connection) { transfer_->StreamOpened(node, connection); },
+  };
+}
+
+ObjectService::Events Raylet::ObjectEvents() {
+  return {
+      .on_change =
+          [this] {
+            node_->MarkChanged();
+            transfer_->StoreChanged();
+          },
+      .pull =
+          [this](std::vector<transfer::PullManager::Wanted> wanted,
+                 transfer::PullPriority priority) {
+            return transfer_->Pull(std::move(wanted), priority);
+          },
+      .free_elsewhere =
+          [this](const base::NodeId& node, const wire::v1::StoreIds& message) {
+            transfer_->FreeElsewhere(node, message);
+          },
+      .on_remote_owner = [this](const WorkerId& owner,
+                                const base::NodeId& node) { owners_->Watch(owner, node); },
   };
 }
 
 NodePeers::Events Raylet::PeerEvents() {
   return {
-      .on_changed = [](const wire::v1::NodeState&) {},
+      .on_changed =
+          [this](const wire::v1::NodeState& state) {
+            owners_->NodeJoined(base::NodeId::FromTrusted(state.node_id().data()));
+          },
       .on_dead = [this](const base::NodeId& node,
                         const std::string& reason) { OnNodeDead(node, reason); },
       .on_frame = [this](const base::NodeId& node,
                          const net::Frame& frame) { OnPeerFrame(node, frame); },
-      .on_lost = [](const base::NodeId&, const absl::Status&) {},
+      .on_lost = [this](const base::NodeId& node, const absl::Status&) { owners_->NodeLost(node); },
   };
 }
 
@@ -298,6 +329,8 @@ void Raylet::OnDisconnected(const absl::Status& why) {
 }
 
 void Raylet::OnNodeDead(const base::NodeId& node, const std::string& reason) {
+  owners_->NodeDead(node);
+  transfer_->NodeDead(node);
   wire::v1::NodeGone message;
   message.set_node_id(node.BinaryString());
   message.set_reason(reason);
@@ -309,6 +342,8 @@ void Raylet::OnNodeDead(const base::NodeId& node, const std::string& reason) {
 
 void Raylet::OnPeerFrame(const base::NodeId& node, const net::Frame& frame) {
   switch (frame.type) {
+    case wire::v1::WORKER_GONE:
+      return owners_->WorkerGone(node, frame);
     default:
       MANTA_LOG(kWarning, "unknown frame of type ", frame.type, " from node ", node.Hex(),
                 " ignored");
@@ -328,6 +363,8 @@ void Raylet::OnGone(const Client& client, const absl::Status& why) {
   // The pool first: this worker must not be given out any more.
   if (!client.worker_id.IsNil()) workers_->pool().Disconnected(client.worker_id);
   leases_->ClientGone(client);
+  transfer_->ClientGone(client);
+  owners_->ClientGone(client);
   objects_->ClientGone(client);
   if (client.worker_id.IsNil()) return;
   actor_relay_->ClientGone(client);
