@@ -23,6 +23,7 @@ std::string Describe(const Hello& hello) {
     case wire::v1::DRIVER:
       return absl::StrCat("driver ", hello.pid());
     case wire::v1::RAYLET:
+    case wire::v1::TRANSFER:
       return absl::StrCat("raylet of node ", base::BytesToHex(hello.node_id()).substr(0, 12));
     case wire::v1::TOOL:
       return absl::StrCat("tool ", hello.pid());
@@ -104,6 +105,10 @@ absl::Status ClientRegistry::OnHello(const std::shared_ptr<Connection>& connecti
   peer.said_hello = true;
   loop_->Cancel(peer.timer);  // what takes time from here on is not the peer's doing
   connection->set_description(Describe(hello));
+  if (hello.kind() == wire::v1::TRANSFER) {
+    HandOver(connection, frame.correlation_id, hello);
+    return absl::OkStatus();
+  }
   if (hello.kind() != wire::v1::DRIVER) {
     Join(connection, frame.correlation_id, hello, Job{});
     return absl::OkStatus();
@@ -128,13 +133,15 @@ absl::Status ClientRegistry::CheckHello(const Hello& hello, From from) const {
                      " of the protocol, the peer speaks version ", hello.protocol_version(),
                      ": install the same version on both sides"));
   }
-  if ((hello.kind() == wire::v1::RAYLET) != (from == From::kOtherNode)) {
+  const bool is_raylet = hello.kind() == wire::v1::RAYLET || hello.kind() == wire::v1::TRANSFER;
+  if (is_raylet != (from == From::kOtherNode)) {
     return absl::PermissionDeniedError(
         "drivers, workers and tools connect to the Unix socket of their node's raylet, raylets to "
         "the TCP port of another one");
   }
   switch (hello.kind()) {
     case wire::v1::RAYLET:
+    case wire::v1::TRANSFER:
       return base::NodeId::FromBinary(hello.node_id()).status();
     case wire::v1::TOOL:
       return absl::OkStatus();
@@ -210,6 +217,16 @@ void ClientRegistry::Join(const std::shared_ptr<Connection>& connection, uint64_
   reply.mutable_config()->insert(node.config.begin(), node.config.end());
   connection->ReplyWithFd(wire::v1::HELLO, correlation_id, reply, options_.store_fd);
   events_.on_joined(*client, hello);
+}
+
+void ClientRegistry::HandOver(const std::shared_ptr<Connection>& connection,
+                              uint64_t correlation_id, const Hello& hello) {
+  joining_.erase(connection.get());
+  HelloReply reply;
+  reply.set_protocol_version(net::kProtocolVersion);
+  reply.set_node_id(options_.identity->id.BinaryString());
+  connection->Reply(wire::v1::HELLO, correlation_id, reply);
+  events_.on_stream(base::NodeId::FromTrusted(hello.node_id().data()), *connection);
 }
 
 void ClientRegistry::OnClose(const std::shared_ptr<Connection>& connection,

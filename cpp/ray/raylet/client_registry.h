@@ -5,7 +5,8 @@
 // nothing else.
 //   CLIENTS-1  on_gone runs once for each client that joined, which is found no more then.
 //   CLIENTS-2  no two clients share a worker id.
-//   CLIENTS-3  who comes from another node is a raylet; who comes from this one is not.
+//   CLIENTS-3  who comes from another node is a raylet; who comes from this one is not. Its
+//              connections for bytes of objects are handed over and are no clients.
 #pragma once
 
 #include <functional>
@@ -29,7 +30,7 @@ class ClientRegistry {
   struct Options {
     const NodeIdentity* identity = nullptr;
     std::string cluster_token;  // for clients of this node
-    int store_fd = -1;  // of the store's memory; sent along with HelloReply
+    int store_fd = -1;          // of the store's memory; sent along with HelloReply
     uint64_t store_capacity_bytes = 0;
     absl::Duration handshake_timeout = absl::Seconds(5);
   };
@@ -51,6 +52,8 @@ class ClientRegistry {
     // The handshake is over and HelloReply is sent.
     std::function<void(Client&, const wire::v1::Hello&)> on_joined;
     std::function<void(const Client&, const absl::Status& why)> on_gone;
+    // That node's raylet opened a connection for bytes of objects; its HELLO is answered.
+    std::function<void(const base::NodeId&, net::Connection&)> on_stream;
   };
 
   // All pointers outlive the registry.
@@ -78,6 +81,8 @@ class ClientRegistry {
                   const wire::v1::Hello& hello, absl::StatusOr<Job> job);
   void Join(const std::shared_ptr<net::Connection>& connection, uint64_t correlation_id,
             const wire::v1::Hello& hello, const Job& job);
+  void HandOver(const std::shared_ptr<net::Connection>& connection, uint64_t correlation_id,
+                const wire::v1::Hello& hello);
   void Refuse(const std::shared_ptr<net::Connection>& connection, const absl::Status& why);
 
   net::EventLoop* const loop_;

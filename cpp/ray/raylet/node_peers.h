@@ -52,6 +52,7 @@ class NodePeers {
   // Null: unknown or dead.
   const wire::v1::NodeState* Find(const base::NodeId& node) const;
   void ForEach(absl::FunctionRef<void(const base::NodeId&, const wire::v1::NodeState&)> visit) const;
+  bool IsDead(const base::NodeId& node) const { return dead_.contains(node); }
 
  private:
   struct Peer {

@@ -1,5 +1,6 @@
 #include "ray/raylet/object_service.h"
 
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -8,10 +9,13 @@
 
 namespace ray::raylet {
 
+using base::NodeId;
 using base::ObjectId;
 using base::WorkerId;
 using store::CreateReply;
 using store::GetReply;
+using transfer::PullManager;
+using transfer::PullPriority;
 using wire::v1::StoreCreateReply;
 using wire::v1::StoreGetReply;
 
@@ -41,6 +45,8 @@ StoreGetReply::Entry::Absence AbsenceOf(GetReply::Outcome outcome) {
       return StoreGetReply::Entry::GONE;
     case GetReply::Outcome::kNoMemory:
       return StoreGetReply::Entry::NO_MEMORY;
+    case GetReply::Outcome::kLost:
+      return StoreGetReply::Entry::LOST;
     case GetReply::Outcome::kPresent:
     case GetReply::Outcome::kAbsent:
       break;
@@ -84,18 +90,21 @@ absl::StatusOr<std::vector<ObjectId>> ParseIds(const Ids& binaries) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<ObjectService>> ObjectService::Create(
-    net::EventLoop* loop, const base::Clock* clock, FrameRouter* router, const Options& options,
-    std::function<void()> on_change) {
-  std::unique_ptr<ObjectService> service(new ObjectService(loop, clock, std::move(on_change)));
+absl::StatusOr<std::unique_ptr<ObjectService>> ObjectService::Create(net::EventLoop* loop,
+                                                                     const base::Clock* clock,
+                                                                     FrameRouter* router,
+                                                                     const Options& options,
+                                                                     Events events) {
+  std::unique_ptr<ObjectService> service(
+      new ObjectService(loop, clock, options.node, std::move(events)));
   MANTA_RETURN_IF_ERROR(service->Open(clock, options));
   service->RegisterFrames(router);
   return service;
 }
 
 ObjectService::ObjectService(net::EventLoop* loop, const base::Clock* clock,
-                             std::function<void()> on_change)
-    : loop_(loop), on_change_(std::move(on_change)), timer_(loop, clock, [this] {
+                             const base::NodeId& node, Events events)
+    : loop_(loop), node_(node), events_(std::move(events)), timer_(loop, clock, [this] {
         store_->Tick();
         Changed();
       }) {}
@@ -126,7 +135,7 @@ std::function<void(absl::AnyInvocable<void()>)> ObjectService::PostToLoop() {
 
 void ObjectService::Changed() {
   timer_.Set(store_->NextDeadline());
-  on_change_();
+  events_.on_change();
 }
 
 void ObjectService::RegisterFrames(FrameRouter* router) {
@@ -165,9 +174,19 @@ absl::Status ObjectService::OnCreate(Client& client, const wire::v1::StoreCreate
   MANTA_ASSIGN_OR_RETURN(request.owner, WorkerId::FromBinary(message.owner().worker_id()));
   request.size_bytes = message.size_bytes();
   request.note = message.note();
+  NodeId owner_node = node_;
+  if (!message.owner().node_id().empty()) {
+    MANTA_ASSIGN_OR_RETURN(owner_node, NodeId::FromBinary(message.owner().node_id()));
+  }
+  const WorkerId owner = request.owner;
   return store_->Create(
       StoreClient(client), std::move(request),
-      [responder](const CreateReply& created) { SendCreated(responder, created); });
+      [this, responder, owner, owner_node](const CreateReply& created) {
+        SendCreated(responder, created);
+        if (created.outcome == CreateReply::Outcome::kCreated && owner_node != node_) {
+          events_.on_remote_owner(owner, owner_node);
+        }
+      });
 }
 
 absl::Status ObjectService::OnSeal(Client& client, const wire::v1::StoreSeal& message,
@@ -188,9 +207,82 @@ absl::Status ObjectService::OnGet(Client& client, const wire::v1::StoreGet& mess
   const absl::Duration timeout = message.timeout_ms() < 0
                                      ? absl::InfiniteDuration()
                                      : absl::Milliseconds(message.timeout_ms());
-  store_->Get(StoreClient(client), std::move(ids), timeout,
-              [responder](const GetReply& got) { SendGot(responder, got); });
+  std::vector<PullManager::Wanted> wanted;
+  if (timeout > absl::ZeroDuration()) {
+    MANTA_ASSIGN_OR_RETURN(wanted, WantedElsewhere(ids, message));
+  }
+  if (message.prefetch()) {
+    Prefetch(client, ids, timeout, std::move(wanted), responder);
+    return absl::OkStatus();
+  }
+  Get(client, std::move(ids), timeout, std::move(wanted), PullPriority::kGet,
+      [responder](const GetReply& got) { SendGot(responder, got); });
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<PullManager::Wanted>> ObjectService::WantedElsewhere(
+    const std::vector<ObjectId>& ids, const wire::v1::StoreGet& message) const {
+  std::vector<PullManager::Wanted> wanted;
+  if (message.sources().empty()) return wanted;
+  if (static_cast<size_t>(message.sources_size()) != ids.size()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "a request for ", ids.size(), " objects with sources of ", message.sources_size()));
+  }
+  for (int i = 0; i < message.sources_size(); ++i) {
+    if (message.sources(i).node_ids().empty()) continue;
+    const std::optional<store::ObjectInfo> info = store_->Find(ids[static_cast<size_t>(i)]);
+    // The primary copy stays until it is freed; what is written here comes.
+    if (info.has_value() && !info->secondary) continue;
+    PullManager::Wanted& one = wanted.emplace_back();
+    one.id = ids[static_cast<size_t>(i)];
+    one.here = info.has_value() && info->sealed;
+    for (const std::string& node : message.sources(i).node_ids()) {
+      MANTA_ASSIGN_OR_RETURN(one.sources.emplace_back(), NodeId::FromBinary(node));
+    }
+  }
+  return wanted;
+}
+
+void ObjectService::Get(const Client& client, std::vector<ObjectId> ids, absl::Duration timeout,
+                        std::vector<PullManager::Wanted> wanted, PullPriority priority,
+                        store::ObjectStore::GetCallback callback) {
+  // Ends with the callback: when it has run, and when its client is gone.
+  auto pull = std::make_shared<std::shared_ptr<void>>();
+  const std::weak_ptr<std::shared_ptr<void>> waits = pull;
+  store_->Get(StoreClient(client), std::move(ids), timeout,
+              [pull = std::move(pull), callback = std::move(callback)](GetReply got) mutable {
+                callback(std::move(got));
+              });
+  if (wanted.empty()) return;
+  if (auto waiting = waits.lock()) *waiting = events_.pull(std::move(wanted), priority);
+}
+
+// One by one: they need not be in memory at the same time.
+void ObjectService::Prefetch(const Client& client, const std::vector<ObjectId>& ids,
+                             absl::Duration timeout, std::vector<PullManager::Wanted> wanted,
+                             const Responder& responder) {
+  struct Progress {
+    GetReply reply;
+    size_t missing = 0;
+  };
+  auto progress = std::make_shared<Progress>();
+  progress->reply.entries.resize(ids.size());
+  progress->missing = ids.size();
+  if (ids.empty()) SendGot(responder, progress->reply);
+  auto elsewhere = wanted.begin();
+  for (size_t i = 0; i < ids.size(); ++i) {
+    std::vector<PullManager::Wanted> from;
+    if (elsewhere != wanted.end() && elsewhere->id == ids[i]) from = {std::move(*elsewhere++)};
+    Get(client, {ids[i]}, timeout, std::move(from), PullPriority::kPrefetch,
+        [this, who = StoreClient(client), id = ids[i], i, progress, responder](GetReply got) {
+          progress->reply.entries[i] = std::move(got.entries.front());
+          if (progress->reply.entries[i].outcome == GetReply::Outcome::kPresent) {
+            // Pinned just now.
+            store_->Release(who, id).IgnoreError();
+          }
+          if (--progress->missing == 0) SendGot(responder, progress->reply);
+        });
+  }
 }
 
 absl::Status ObjectService::OnRelease(Client& client, const wire::v1::StoreIds& message,
@@ -202,8 +294,16 @@ absl::Status ObjectService::OnRelease(Client& client, const wire::v1::StoreIds& 
   return absl::OkStatus();
 }
 
-absl::Status ObjectService::OnFree(Client&, const wire::v1::StoreIds& message, const Responder&) {
+absl::Status ObjectService::OnFree(Client& client, const wire::v1::StoreIds& message,
+                                   const Responder&) {
   MANTA_ASSIGN_OR_RETURN(const std::vector<ObjectId> ids, ParseIds(message.object_ids()));
+  if (!client.IsRaylet() && !message.node_id().empty()) {
+    MANTA_ASSIGN_OR_RETURN(const NodeId node, NodeId::FromBinary(message.node_id()));
+    if (node != node_) {
+      events_.free_elsewhere(node, message);
+      return absl::OkStatus();
+    }
+  }
   store_->Free(ids);
   return absl::OkStatus();
 }

@@ -3,12 +3,14 @@
 //
 // Owner: Raylet.   Threads: loop-bound (the store's own threads post to the loop).
 // Errors: Create: as SharedMemory::Create and FileSpillTarget::Create.
-// Frames: STORE_CREATE, STORE_SEAL, STORE_ABORT, STORE_GET, STORE_RELEASE, STORE_FREE, STORE_STATS.
+// Frames: STORE_CREATE, STORE_SEAL, STORE_ABORT, STORE_GET, STORE_RELEASE, STORE_FREE, STORE_STATS;
+// from clients of this node and from other raylets.
 #pragma once
 
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "ray/base/clock.h"
@@ -20,6 +22,7 @@
 #include "ray/store/object_store.h"
 #include "ray/store/page_warmer.h"
 #include "ray/store/shared_memory.h"
+#include "ray/transfer/pull_manager.h"
 
 namespace ray::raylet {
 
@@ -29,23 +32,38 @@ class ObjectService {
     uint64_t capacity_bytes = 0;
     std::string spill_dir;
     const base::Config* config = nullptr;  // read at once
+    base::NodeId node;                     // this one
+  };
+  struct Events {
+    std::function<void()> on_change;  // the store's use may have changed
+    // Fetches objects that other nodes have, for as long as the handle lives. An object that cannot
+    // be had is told to the store (ObjectStore::FailGets).
+    std::function<std::shared_ptr<void>(std::vector<transfer::PullManager::Wanted>,
+                                        transfer::PullPriority)>
+        pull;
+    std::function<void(const base::NodeId&, const wire::v1::StoreIds&)> free_elsewhere;
+    // An object was created for an owner on another node.
+    std::function<void(const base::WorkerId& owner, const base::NodeId&)> on_remote_owner;
   };
 
-  // All pointers outlive the service. `on_change` runs when the store's use may have changed.
+  // All pointers outlive the service.
   static absl::StatusOr<std::unique_ptr<ObjectService>> Create(net::EventLoop* loop,
                                                                const base::Clock* clock,
                                                                FrameRouter* router,
                                                                const Options& options,
-                                                               std::function<void()> on_change);
+                                                               Events events);
 
   void ClientJoined(const Client& client);
   void ClientGone(const Client& client);
 
-  const store::ObjectStore& store() const { return *store_; }
-  int memory_fd() const { return memory_->fd(); }
+  store::ObjectStore& store() { return *store_; }
+  const store::SharedMemory& memory() const { return *memory_; }
+  // After calls of the store by others.
+  void Changed();
 
  private:
-  ObjectService(net::EventLoop* loop, const base::Clock* clock, std::function<void()> on_change);
+  ObjectService(net::EventLoop* loop, const base::Clock* clock, const base::NodeId& node,
+                Events events);
 
   absl::Status Open(const base::Clock* clock, const Options& options);
   void RegisterFrames(FrameRouter* router);
@@ -56,6 +74,15 @@ class ObjectService {
   absl::Status OnAbort(Client& client, const wire::v1::StoreAbort& message,
                        const Responder& responder);
   absl::Status OnGet(Client& client, const wire::v1::StoreGet& message, const Responder& responder);
+  // What of the objects may be on other nodes.
+  absl::StatusOr<std::vector<transfer::PullManager::Wanted>> WantedElsewhere(
+      const std::vector<base::ObjectId>& ids, const wire::v1::StoreGet& message) const;
+  void Get(const Client& client, std::vector<base::ObjectId> ids, absl::Duration timeout,
+           std::vector<transfer::PullManager::Wanted> wanted, transfer::PullPriority priority,
+           store::ObjectStore::GetCallback callback);
+  void Prefetch(const Client& client, const std::vector<base::ObjectId>& ids,
+                absl::Duration timeout, std::vector<transfer::PullManager::Wanted> wanted,
+                const Responder& responder);
   absl::Status OnRelease(Client& client, const wire::v1::StoreIds& message,
                          const Responder& responder);
   absl::Status OnFree(Client& client, const wire::v1::StoreIds& message,
@@ -63,10 +90,10 @@ class ObjectService {
   absl::Status OnStats(Client& client, const wire::v1::StoreStats& message,
                        const Responder& responder);
   std::function<void(absl::AnyInvocable<void()>)> PostToLoop();
-  void Changed();
 
   net::EventLoop* const loop_;
-  const std::function<void()> on_change_;
+  const base::NodeId node_;
+  const Events events_;
   DeadlineTimer timer_;
   // What the store's threads have posted sees that it expired.
   const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);

@@ -96,8 +96,9 @@ absl::Status Raylet::OpenStore(uint64_t capacity_bytes) {
       objects_, ObjectService::Create(loop_, clock_, &router_,
                                       {.capacity_bytes = capacity_bytes,
                                        .spill_dir = absl::StrCat(identity_.session_dir, "/spill"),
-                                       .config = &config_},
-                                      [this] { node_->MarkChanged(); }));
+                                       .config = &config_,
+                                       .node = identity_.id},
+                                      ObjectEvents()));
   return absl::OkStatus();
 }
 
@@ -106,6 +107,11 @@ void Raylet::MakeServices(Options options) {
                                           GcsEvents());
   clients_ = std::make_unique<ClientRegistry>(loop_, &router_, RegistryOptions(), RegistryEvents());
   peers_ = std::make_unique<NodePeers>(loop_, &identity_, ConnectionOptions(), PeerEvents());
+  owners_ = std::make_unique<OwnerWatch>(loop_, &router_, clients_.get(), peers_.get(),
+                                         &objects_->store());
+  transfer_ =
+      std::make_unique<TransferService>(loop_, clock_, &router_, peers_.get(), objects_.get(),
+                                        owners_.get(), &identity_, config_, ConnectionOptions());
   const auto num_cpus = static_cast<size_t>(options.resources.Get(resources::kCpu).ToDouble());
   workers_ = std::make_unique<WorkerService>(
       loop_, clock_, &router_, clients_.get(),
@@ -181,7 +187,7 @@ net::Connection::Options Raylet::ConnectionOptions() const {
 ClientRegistry::Options Raylet::RegistryOptions() const {
   return {.identity = &identity_,
           .cluster_token = token_,
-          .store_fd = objects_->memory_fd(),
+          .store_fd = objects_->memory().fd(),
           .store_capacity_bytes = objects_->store().capacity_bytes(),
           .handshake_timeout = absl::Milliseconds(config_.handshake_timeout_ms)};
 }
@@ -218,12 +224,40 @@ ClientRegistry::Events Raylet::RegistryEvents() {
       .on_joined = [this](Client& client,
                           const wire::v1::Hello& hello) { OnJoined(client, hello); },
       .on_gone = [this](const Client& client, const absl::Status& why) { OnGone(client, why); },
+      .on_stream = [this](
+                       const base::NodeId& node,
+                       net::Connection& connection) { transfer_->StreamOpened(node, connection); },
+  };
+}
+
+ObjectService::Events Raylet::ObjectEvents() {
+  return {
+      .on_change =
+          [this] {
+            node_->MarkChanged();
+            transfer_->StoreChanged();
+          },
+      .pull =
+          [this](std::vector<transfer::PullManager::Wanted> wanted,
+                 transfer::PullPriority priority) {
+            return transfer_->Pull(std::move(wanted), priority);
+          },
+      .free_elsewhere =
+          [this](const base::NodeId& node, const wire::v1::StoreIds& message) {
+            transfer_->FreeElsewhere(node, message);
+          },
+      .on_remote_owner = [this](const WorkerId& owner,
+                                const base::NodeId& node) { owners_->Watch(owner, node); },
   };
 }
 
 NodePeers::Events Raylet::PeerEvents() {
   return {
-      .on_joined = [this](const base::NodeId& node) { logs_->PeerThere(node); },
+      .on_joined =
+          [this](const base::NodeId& node) {
+            owners_->NodeJoined(node);
+            logs_->PeerThere(node);
+          },
       .on_changed = [this](const wire::v1::NodeState& node) { leases_->NodeChanged(node); },
       .on_dead = [this](const base::NodeId& node,
                         const std::string& reason) { OnNodeDead(node, reason); },
@@ -334,6 +368,8 @@ void Raylet::OnDisconnected(const absl::Status& why) {
 
 void Raylet::OnNodeDead(const base::NodeId& node, const std::string& reason) {
   leases_->NodeDead(node);
+  owners_->NodeDead(node);
+  transfer_->NodeDead(node);
   wire::v1::NodeGone message;
   message.set_node_id(node.BinaryString());
   message.set_reason(reason);
@@ -347,6 +383,7 @@ void Raylet::OnNodeDead(const base::NodeId& node, const std::string& reason) {
 void Raylet::OnPeerLost(const base::NodeId& node, const absl::Status& why) {
   MANTA_LOG(kInfo, "the connection to node ", node.Hex(), " is lost: ", why.message());
   leases_->NodeLost(node);
+  owners_->NodeLost(node);
   if (peers_->Find(node) == nullptr) return;
   loop_->RunAfter(kPeerRetry, [this, node] { logs_->PeerThere(node); });
 }
@@ -362,6 +399,8 @@ void Raylet::OnPeerFrame(const base::NodeId& node, const net::Frame& frame) {
     case wire::v1::RECLAIM_LEASES:
     case wire::v1::TASK_PENDING_WARNING:
       return leases_->OnPeerFrame(node, frame);
+    case wire::v1::WORKER_GONE:
+      return owners_->WorkerGone(node, frame);
     default:
       MANTA_LOG(kWarning, "unknown frame of type ", frame.type, " from node ", node.Hex(),
                 " ignored");
@@ -382,6 +421,8 @@ void Raylet::OnGone(const Client& client, const absl::Status& why) {
   // The pool first: this worker must not be given out any more.
   if (!client.worker_id.IsNil()) workers_->pool().Disconnected(client.worker_id);
   leases_->ClientGone(client);
+  transfer_->ClientGone(client);
+  owners_->ClientGone(client);
   objects_->ClientGone(client);
   logs_->ClientGone(client);
   if (client.worker_id.IsNil()) return;

@@ -32,8 +32,10 @@
 #include "ray/raylet/node_peers.h"
 #include "ray/raylet/node_service.h"
 #include "ray/raylet/object_service.h"
+#include "ray/raylet/owner_watch.h"
 #include "ray/raylet/placement_group_relay.h"
 #include "ray/raylet/task_event_log.h"
+#include "ray/raylet/transfer_service.h"
 #include "ray/raylet/worker_service.h"
 #include "ray/resources/resource_set.h"
 
@@ -88,6 +90,7 @@ class Raylet {
 
   // Which event is whose business.
   ClientRegistry::Events RegistryEvents();
+  ObjectService::Events ObjectEvents();
   NodePeers::Events PeerEvents();
   WorkerService::Events WorkerEvents();
   LeaseService::Events LeaseEvents();
@@ -120,6 +123,8 @@ class Raylet {
   std::unique_ptr<gcs::GcsClient> gcs_;
   std::unique_ptr<ClientRegistry> clients_;
   std::unique_ptr<NodePeers> peers_;
+  std::unique_ptr<OwnerWatch> owners_;
+  std::unique_ptr<TransferService> transfer_;
   std::unique_ptr<WorkerService> workers_;
   std::unique_ptr<LeaseService> leases_;
   std::unique_ptr<ActorHost> actors_;

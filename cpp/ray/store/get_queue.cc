@@ -60,6 +60,7 @@ void GetQueue::OnResolved(const base::ObjectId& id) {
   if (waiting == by_object_.end()) return;
   for (GetNumber number : waiting->second) {
     WaitingGet& get = gets_.at(number);
+    if (get.failed.contains(id)) continue;
     if (!get.ready() && --get.unresolved == 0) MarkReady(number);
   }
 }
@@ -69,7 +70,17 @@ void GetQueue::OnUnresolved(const base::ObjectId& id) {
   if (waiting == by_object_.end()) return;
   for (GetNumber number : waiting->second) {
     WaitingGet& get = gets_.at(number);
-    if (!get.ready()) ++get.unresolved;
+    if (!get.ready() && !get.failed.contains(id)) ++get.unresolved;
+  }
+}
+
+void GetQueue::Fail(const base::ObjectId& id, const GetReply::Entry& entry) {
+  auto waiting = by_object_.find(id);
+  if (waiting == by_object_.end()) return;
+  for (GetNumber number : waiting->second) {
+    WaitingGet& get = gets_.at(number);
+    if (get.ready() || !get.failed.emplace(id, entry).second) continue;
+    if (--get.unresolved == 0) MarkReady(number);
   }
 }
 
@@ -88,7 +99,7 @@ void GetQueue::CheckInvariants(IsResolved is_resolved) const {
     absl::flat_hash_set<base::ObjectId> distinct(get.ids.begin(), get.ids.end());
     uint64_t unresolved = 0;
     for (const base::ObjectId& id : distinct) {
-      if (!is_resolved(id)) ++unresolved;
+      if (!is_resolved(id) && !get.failed.contains(id)) ++unresolved;
       MANTA_CHECK_MSG(by_object_.at(id).contains(number), "GETS-2");
     }
     MANTA_CHECK_MSG(get.ready() || get.unresolved == unresolved, "GETS-1");

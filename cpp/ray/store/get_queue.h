@@ -9,7 +9,8 @@
 // Owner: ObjectStore. Threads: thread-compatible. Errors: none.
 // O(1) a Get that names the object, O(log n) to add or take a Get besides its ids.
 //
-//   GETS-1  unresolved of a Get that is not ready == its objects that are not resolved, > 0.
+//   GETS-1  unresolved of a Get that is not ready == its objects that are neither resolved nor
+//           failed, > 0.
 //   GETS-2  a waiting Get is found by its objects, client and deadline and, if ready, its turn.
 #pragma once
 
@@ -37,6 +38,8 @@ struct WaitingGet {
   absl::Time deadline;
   ObjectStore::GetCallback callback;
   uint64_t unresolved = 0;  // of the distinct ids
+  // Objects that it no longer waits for, and why.
+  absl::flat_hash_map<base::ObjectId, GetReply::Entry> failed;
   bool ready() const { return unresolved == 0; }
 };
 
@@ -53,6 +56,8 @@ class GetQueue {
   // The object became resolved / is no longer.
   void OnResolved(const base::ObjectId& id);
   void OnUnresolved(const base::ObjectId& id);
+  // The Gets that wait for the object now need not; `entry` says why.
+  void Fail(const base::ObjectId& id, const GetReply::Entry& entry);
 
   // The Gets that became ready since the last call; some may have been taken.
   std::vector<GetNumber> TakeNewlyReady() { return std::exchange(newly_ready_, {}); }

@@ -61,6 +61,10 @@ class ObjectStore::Impl final : private ObjectTable::Listener, private Spiller::
   absl::Status Release(ClientId client, const base::ObjectId& id);
   void Free(absl::Span<const base::ObjectId> ids);
   bool Contains(const base::ObjectId& id) const;
+  void FailGets(const base::ObjectId& id, GetReply::Outcome outcome, std::string reason);
+  void OnEviction(EvictionCallback callback) { on_eviction_ = std::move(callback); }
+  std::optional<ObjectInfo> Find(const base::ObjectId& id) const;
+  std::optional<ClientId> FirstWaitingCreator() const;
   void NameClient(ClientId client, std::string name) { clients_[client].name = std::move(name); }
   void ClientGone(ClientId client);
   void OwnerGone(const base::WorkerId& owner);
@@ -116,7 +120,8 @@ class ObjectStore::Impl final : private ObjectTable::Listener, private Spiller::
   // restored, if so.
   void CompleteGet(GetNumber number, absl::string_view full_reason = {});
   GetReply Answer(const WaitingGet& get, absl::string_view full_reason);
-  GetReply::Entry AnswerOne(const base::ObjectId& id, absl::string_view full_reason) const;
+  GetReply::Entry AnswerOne(const WaitingGet& get, const base::ObjectId& id,
+                            absl::string_view full_reason) const;
   void ExpireGets(absl::Time now);
 
   // --- pages
@@ -139,6 +144,8 @@ class ObjectStore::Impl final : private ObjectTable::Listener, private Spiller::
   absl::node_hash_map<ClientId, ClientRecord> clients_;
   RecentMap<base::ObjectId, std::string> gone_{kGoneObjectsMax};  // why each is gone
   RecentMap<base::WorkerId, bool> dead_owners_{kDeadOwnersMax};
+
+  EvictionCallback on_eviction_;
 
   std::deque<QueuedReply> replies_;
   bool settling_ = false;
@@ -163,6 +170,10 @@ ObjectStore::Impl::Impl(const ObjectStoreOptions& options, const base::Clock* cl
 
 void ObjectStore::Impl::OnDelete(const Object& object) {
   if (object.disk) spiller_.Forget(*object.disk);
+  const bool evicted = object.secondary && IsSealed(object.state) && !object.freed;
+  if (evicted && on_eviction_) {
+    replies_.push_back({ClientId{}, [this, id = object.id] { on_eviction_(id); }});
+  }
   if (IsSealed(object.state) && gone_.Find(object.id) == nullptr) gets_.OnUnresolved(object.id);
 }
 
@@ -189,6 +200,21 @@ bool ObjectStore::Impl::Contains(const base::ObjectId& id) const {
   return object != nullptr && !object->freed && IsSealed(object->state);
 }
 
+std::optional<ObjectInfo> ObjectStore::Impl::Find(const base::ObjectId& id) const {
+  const Object* object = table_.Find(id);
+  if (object == nullptr || object->freed) return std::nullopt;
+  return ObjectInfo{.size_bytes = object->size_bytes,
+                    .owner = object->owner,
+                    .note = object->note,
+                    .sealed = IsSealed(object->state),
+                    .secondary = object->secondary};
+}
+
+std::optional<ClientId> ObjectStore::Impl::FirstWaitingCreator() const {
+  if (creates_.empty()) return std::nullopt;
+  return creates_.front().client;
+}
+
 Object* ObjectStore::Impl::FindWrittenBy(ClientId client, const base::ObjectId& id) {
   Object* object = table_.Find(id);
   bool is_writer =
@@ -206,9 +232,7 @@ absl::Status ObjectStore::Impl::Seal(ClientId client, const base::ObjectId& id) 
   table_.Move(*object, ObjectState::kInMemory);
   clients_[client].writing.erase(id);
   if (!was_resolved) gets_.OnResolved(id);
-  for (WaitingCreate& create : creates_.TakeParked(id)) {
-    ReplyCreate(std::move(create), {.outcome = CreateReply::Outcome::kExists});
-  }
+  for (WaitingCreate& create : creates_.TakeParked(id)) AnswerFromTable(create);
   Settle();
   return absl::OkStatus();
 }
@@ -329,6 +353,7 @@ bool ObjectStore::Impl::AnswerFromTable(WaitingCreate& create) {
     gone_.Erase(object->id);
     table_.Revive(*object);
   }
+  if (object->secondary && !create.request.secondary) table_.Promote(*object);
   ReplyCreate(std::move(create), {.outcome = CreateReply::Outcome::kExists});
   return true;
 }
@@ -399,6 +424,13 @@ void ObjectStore::Impl::Get(ClientId client, std::vector<base::ObjectId> ids,
     CompleteGet(number);
     Settle();
   }
+}
+
+void ObjectStore::Impl::FailGets(const base::ObjectId& id, GetReply::Outcome outcome,
+                                 std::string reason) {
+  if (IsResolved(id)) return;
+  gets_.Fail(id, {.outcome = outcome, .reason = std::move(reason)});
+  Settle();
 }
 
 bool ObjectStore::Impl::NeedsRestoring(const std::vector<base::ObjectId>& ids) const {
@@ -488,7 +520,7 @@ GetReply ObjectStore::Impl::Answer(const WaitingGet& get, absl::string_view full
   reply.entries.reserve(get.ids.size());
   ClientRecord& record = clients_[get.client];
   for (const base::ObjectId& id : get.ids) {
-    reply.entries.push_back(AnswerOne(id, full_reason));
+    reply.entries.push_back(AnswerOne(get, id, full_reason));
     if (reply.entries.back().outcome != GetReply::Outcome::kPresent) continue;
     table_.Pin(*table_.Find(id));
     ++record.pins[id];
@@ -496,7 +528,7 @@ GetReply ObjectStore::Impl::Answer(const WaitingGet& get, absl::string_view full
   return reply;
 }
 
-GetReply::Entry ObjectStore::Impl::AnswerOne(const base::ObjectId& id,
+GetReply::Entry ObjectStore::Impl::AnswerOne(const WaitingGet& get, const base::ObjectId& id,
                                              absl::string_view full_reason) const {
   const Object* object = table_.Find(id);
   if (object != nullptr && object->Readable()) {
@@ -512,6 +544,7 @@ GetReply::Entry ObjectStore::Impl::AnswerOne(const base::ObjectId& id,
   if (!full_reason.empty() && object != nullptr && IsSealed(object->state)) {
     return {.outcome = GetReply::Outcome::kNoMemory, .reason = std::string(full_reason)};
   }
+  if (auto failed = get.failed.find(id); failed != get.failed.end()) return failed->second;
   return {};
 }
 
@@ -660,6 +693,20 @@ absl::Status ObjectStore::Release(ClientId client, const base::ObjectId& id) {
 }
 void ObjectStore::Free(absl::Span<const base::ObjectId> ids) { impl_->Free(ids); }
 bool ObjectStore::Contains(const base::ObjectId& id) const { return impl_->Contains(id); }
+void ObjectStore::FailGets(const base::ObjectId& id, GetReply::Outcome outcome,
+                           std::string reason) {
+  impl_->FailGets(id, outcome, std::move(reason));
+}
+void ObjectStore::OnEviction(EvictionCallback callback) { impl_->OnEviction(std::move(callback)); }
+std::optional<ObjectInfo> ObjectStore::Find(const base::ObjectId& id) const {
+  return impl_->Find(id);
+}
+bool ObjectStore::HasObjectsOf(const base::WorkerId& owner) const {
+  return !impl_->table().OwnedBy(owner).empty();
+}
+std::optional<ClientId> ObjectStore::FirstWaitingCreator() const {
+  return impl_->FirstWaitingCreator();
+}
 void ObjectStore::NameClient(ClientId client, std::string name) {
   impl_->NameClient(client, std::move(name));
 }

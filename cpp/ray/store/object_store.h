@@ -23,7 +23,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -82,7 +84,8 @@ struct GetReply {
     kPresent,   // sealed at `extent`, pinned for the client until Release
     kAbsent,    // not sealed here before the timeout
     kGone,      // freed by its owner, or lost; `reason` says which
-    kNoMemory,  // spilled, and there was no memory to restore it; `reason` is a breakdown
+    kNoMemory,  // on disk or elsewhere, and there was no memory for it; `reason` is a breakdown
+    kLost,      // FailGets said so; `reason` is the one it gave
   };
   struct Entry {
     Outcome outcome = Outcome::kAbsent;
@@ -90,6 +93,15 @@ struct GetReply {
     std::string reason;
   };
   std::vector<Entry> entries;  // in the order of the request
+};
+
+// An object that is here or being written, and not freed.
+struct ObjectInfo {
+  uint64_t size_bytes = 0;
+  base::WorkerId owner;
+  std::string note;
+  bool sealed = false;
+  bool secondary = false;
 };
 
 struct StoreStats {
@@ -115,6 +127,7 @@ class ObjectStore {
  public:
   using CreateCallback = absl::AnyInvocable<void(CreateReply)>;
   using GetCallback = absl::AnyInvocable<void(GetReply)>;
+  using EvictionCallback = std::function<void(const base::ObjectId&)>;
 
   // All pointers outlive the store. spill_target may be null: then a full store only applies
   // back-pressure. page_returner may be null: then memory once touched stays with the store.
@@ -126,7 +139,8 @@ class ObjectStore {
 
   // Answers at once if there is memory, or after eviction or spilling made room, or with kFull
   // after full_timeout. While another client writes the object, waits for the outcome: kExists, or
-  // a creation of its own if that client gives up or dies. kInvalidArgument: no bytes;
+  // a creation of its own if that client gives up or dies. A secondary copy becomes the primary one
+  // by the creation of the object, which is answered with kExists. kInvalidArgument: no bytes;
   // kFailedPrecondition: this client is writing it already.
   absl::Status Create(ClientId client, CreateRequest request, CreateCallback callback);
 
@@ -147,6 +161,18 @@ class ObjectStore {
   // By the owner: the object is gone for later requests at once; its bytes go when no client pins
   // them.
   void Free(absl::Span<const base::ObjectId> ids);
+
+  // Those that wait for the object now, and not for memory, need not wait for it any longer; unless
+  // it comes meanwhile, their entry is this outcome. Later ones wait as before.
+  void FailGets(const base::ObjectId& id, GetReply::Outcome outcome, std::string reason);
+
+  // Runs for each secondary copy that was dropped to make room.
+  void OnEviction(EvictionCallback callback);
+
+  std::optional<ObjectInfo> Find(const base::ObjectId& id) const;
+  bool HasObjectsOf(const base::WorkerId& owner) const;
+  // Whose creation is first in the line for memory; nullopt: none waits.
+  std::optional<ClientId> FirstWaitingCreator() const;
 
   // Whether the object is sealed here, in memory or on disk.
   bool Contains(const base::ObjectId& id) const;

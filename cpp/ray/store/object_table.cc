@@ -101,6 +101,12 @@ void ObjectTable::Revive(Object& object) {
   Settle(object);
 }
 
+void ObjectTable::Promote(Object& object) {
+  LeaveIdle(object);
+  object.secondary = false;
+  Settle(object);
+}
+
 const absl::btree_set<base::ObjectId>& ObjectTable::OwnedBy(const base::WorkerId& owner) const {
   static const absl::btree_set<base::ObjectId> kNone;
   auto it = by_owner_.find(owner);

@@ -116,6 +116,8 @@ class ObjectTable {
   void Free(Object& object);
   // Undoes Free.
   void Revive(Object& object);
+  // Makes a secondary copy the primary one.
+  void Promote(Object& object);
 
   const absl::btree_set<base::ObjectId>& OwnedBy(const base::WorkerId& owner) const;
 

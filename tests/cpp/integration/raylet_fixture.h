@@ -41,16 +41,18 @@ struct ReceivedFrame {
 // A connection to the raylet, as a driver, a worker or a stranger.
 class TestClient {
  public:
-  TestClient(net::EventLoop* loop, const std::string& endpoint) : loop_(loop) {
-    auto fd = net::Connect(endpoint, absl::Seconds(5));
-    EXPECT_TRUE(fd.ok()) << fd.status();
-    connection_ = net::Connection::Create(loop, *std::move(fd), {});
+  TestClient(net::EventLoop* loop, const std::string& endpoint)
+      : TestClient(loop, *net::Connect(endpoint, absl::Seconds(5)), "") {}
+  // On a connection whose HELLO is over.
+  TestClient(net::EventLoop* loop, net::UniqueFd fd, std::string already_read) : loop_(loop) {
+    connection_ = net::Connection::Create(loop, std::move(fd), {});
     connection_->Start(
         {.on_frame =
              [this](const auto&, const net::Frame& frame) {
                frames_.push_back({frame.type, frame.correlation_id, std::string(frame.metadata)});
              },
-         .on_close = [this](const auto&, const absl::Status&) { closed_ = true; }});
+         .on_close = [this](const auto&, const absl::Status&) { closed_ = true; }},
+        std::move(already_read));
   }
   ~TestClient() {
     Close();
@@ -143,8 +145,14 @@ class RayletFixture : public ::testing::Test {
     gcs_ = *std::move(server);
   }
   void StartRaylet(resources::ResourceSet resources) {
-    constexpr uint64_t kStoreBytes = 16 << 20;
-    resources.Set(resources::kObjectStoreMemory, base::FixedPoint::FromInt(kStoreBytes));
+    raylet_ = NewRaylet(session_, 16 << 20, std::move(resources));
+  }
+  // Registered. Its folder must have a folder `logs`.
+  std::unique_ptr<Raylet> NewRaylet(const std::string& session, uint64_t store_bytes,
+                                    resources::ResourceSet resources,
+                                    const std::string& tcp_endpoint = "") {
+    resources.Set(resources::kObjectStoreMemory,
+                  base::FixedPoint::FromInt(static_cast<int64_t>(store_bytes)));
     bool ready = false;
     const std::string source = getenv("MANTA_SOURCE_DIR");
     auto raylet = Raylet::Create(
@@ -152,22 +160,23 @@ class RayletFixture : public ::testing::Test {
         {.identity = {.id = base::NodeId::Random(),
                       .ip = "127.0.0.1",
                       .hostname = "test",
-                      .endpoint = "unix:" + session_ + "/raylet",
-                      .session_dir = session_,
+                      .endpoint = "unix:" + session + "/raylet",
+                      .tcp_endpoint = tcp_endpoint,
+                      .session_dir = session,
                       .gcs_address = gcs_->endpoints().front(),
                       .is_head = true},
          .config = config_,
          .resources = std::move(resources),
          .accelerators = accelerators::NodeAccelerators::Detect({.root = "/nonexistent"}),
-         .object_store_bytes = kStoreBytes,
+         .object_store_bytes = store_bytes,
          .zygote_command = {"python3", source + "/tests/cpp/integration/fake_zygote.py"},
          .gcs_token = ""},
         {.on_ready = [&ready] { ready = true; },
          .on_fatal = [](const absl::Status& why) { FAIL() << why; }});
-    ASSERT_TRUE(raylet.ok()) << raylet.status();
-    raylet_ = *std::move(raylet);
-    raylet_->Start();
-    ASSERT_TRUE(Poll([&] { return ready; }));
+    EXPECT_TRUE(raylet.ok()) << raylet.status();
+    (*raylet)->Start();
+    EXPECT_TRUE(Poll([&] { return ready; }));
+    return *std::move(raylet);
   }
 
   bool Poll(const std::function<bool()>& condition) {

@@ -1,0 +1,385 @@
+#include "ray/raylet/transfer_service.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "ray/base/check.h"
+#include "ray/base/status_macros.h"
+#include "ray/net/frame.h"
+
+namespace ray::raylet {
+
+using base::NodeId;
+using base::ObjectId;
+using base::WorkerId;
+using net::Connection;
+using store::CreateReply;
+using store::GetReply;
+using transfer::ObjectFacts;
+using transfer::PullAnswer;
+using transfer::PullFailure;
+using transfer::StreamSocket;
+using wire::v1::PullBegin;
+using wire::v1::PullBeginReply;
+using wire::v1::PullEnd;
+
+namespace {
+
+// Of the store: who writes what is fetched, and who pins what others fetch. Clients have small
+// numbers.
+constexpr store::ClientId kPuller{UINT64_MAX};
+constexpr store::ClientId kSource{UINT64_MAX - 1};
+
+transfer::PullManager::Options PullOptions(const base::Config& config, const NodeId& self,
+                                           uint64_t capacity_bytes) {
+  const auto limit = config.object_pull_memory_fraction * static_cast<double>(capacity_bytes);
+  const auto streams = static_cast<size_t>(std::max<int64_t>(config.object_transfer_streams, 1));
+  return {.self = self,
+          .memory_limit = static_cast<uint64_t>(limit),
+          .chunk_bytes = static_cast<uint64_t>(
+              std::max<int64_t>(config.object_transfer_chunk_bytes, 64 << 10)),
+          .chunks_per_node = 4 * streams,
+          .retry_pause = absl::Milliseconds(config.object_pull_retry_ms)};
+}
+
+PullAnswer Broken(absl::string_view reason) {
+  return {.outcome = PullAnswer::Outcome::kBroken, .reason = std::string(reason)};
+}
+
+absl::StatusOr<PullAnswer> ParseAnswer(const net::Frame& frame) {
+  PullBeginReply reply;
+  if (!reply.ParseFromArray(frame.metadata.data(), static_cast<int>(frame.metadata.size()))) {
+    return absl::InvalidArgumentError("an answer that does not parse");
+  }
+  PullAnswer answer;
+  switch (reply.outcome()) {
+    case PullBeginReply::READY: {
+      answer.outcome = PullAnswer::Outcome::kReady;
+      answer.facts.size_bytes = reply.size_bytes();
+      answer.facts.note = reply.note();
+      MANTA_ASSIGN_OR_RETURN(answer.facts.owner, WorkerId::FromBinary(reply.owner().worker_id()));
+      MANTA_ASSIGN_OR_RETURN(answer.facts.owner_node, NodeId::FromBinary(reply.owner().node_id()));
+      return answer;
+    }
+    case PullBeginReply::ABSENT:
+      answer.outcome = PullAnswer::Outcome::kAbsent;
+      return answer;
+    case PullBeginReply::BUSY:
+      answer.outcome = PullAnswer::Outcome::kBusy;
+      for (const std::string& node : reply.other_nodes()) {
+        MANTA_ASSIGN_OR_RETURN(answer.other_nodes.emplace_back(), NodeId::FromBinary(node));
+      }
+      return answer;
+    default:
+      return absl::InvalidArgumentError("an answer without an outcome");
+  }
+}
+
+// The socket of a connection whose HELLO was answered by the right node.
+absl::StatusOr<StreamSocket> SocketOf(Connection& connection, const NodeId& node,
+                                      const absl::StatusOr<net::Frame>& answer) {
+  MANTA_RETURN_IF_ERROR(answer.status());
+  wire::v1::HelloReply reply;
+  if (!reply.ParseFromArray(answer->metadata.data(), static_cast<int>(answer->metadata.size())) ||
+      reply.node_id() != node.Binary()) {
+    connection.Close(absl::UnavailableError("another node answered"));
+    return absl::UnavailableError("another node answers at its address");
+  }
+  MANTA_ASSIGN_OR_RETURN(Connection::Detached detached, connection.Detach());
+  return StreamSocket{std::move(detached.fd), std::move(detached.already_read)};
+}
+
+}  // namespace
+
+TransferService::TransferService(net::EventLoop* loop, const base::Clock* clock,
+                                 FrameRouter* router, NodePeers* peers, ObjectService* objects,
+                                 OwnerWatch* owners, const NodeIdentity* identity,
+                                 const base::Config& config, Connection::Options connection_options)
+    : loop_(loop),
+      peers_(peers),
+      objects_(objects),
+      store_(&objects->store()),
+      owners_(owners),
+      identity_(identity),
+      connection_options_(std::move(connection_options)),
+      restore_timeout_(absl::Milliseconds(config.object_store_full_timeout_ms)),
+      pushes_(static_cast<size_t>(std::max<int64_t>(config.object_push_fanout_max, 1))),
+      server_(&objects->memory(), &grants_),
+      fetcher_(
+          &objects->memory(),
+          {.streams = static_cast<size_t>(std::max<int64_t>(config.object_transfer_streams, 1)),
+           .dial = [this](const NodeId& node, auto done) { Dial(node, std::move(done)); },
+           .post = PostToLoop()}),
+      pulls_(PullOptions(config, identity->id, store_->capacity_bytes()), clock, this),
+      timer_(loop, clock, [this] { Enter([this] { pulls_.Tick(); }); }) {
+  store_->NameClient(kPuller, "copies being fetched from other nodes");
+  store_->NameClient(kSource, "objects being fetched by other nodes");
+  store_->OnEviction([this](const ObjectId& id) { Enter([this, id] { pulls_.OnEvicted(id); }); });
+  router->On<PullBegin>(wire::v1::PULL_BEGIN, [this](Client& client, const PullBegin& message,
+                                                     const Responder& responder) {
+    return OnPullBegin(client, message, responder);
+  });
+  router->On<PullEnd>(wire::v1::PULL_END,
+                      [this](Client& client, const PullEnd& message, const Responder&) {
+                        return OnPullEnd(client, message);
+                      });
+}
+
+TransferService::~TransferService() { store_->OnEviction(nullptr); }
+
+std::function<void(absl::AnyInvocable<void()>)> TransferService::PostToLoop() {
+  return [alive = std::weak_ptr<bool>(alive_), loop = loop_](absl::AnyInvocable<void()> task) {
+    loop->Post([alive, task = std::move(task)]() mutable {
+      if (!alive.expired()) task();
+    });
+  };
+}
+
+void TransferService::Enter(absl::AnyInvocable<void()> event) {
+  events_.push_back(std::move(event));
+  if (in_event_) return;
+  in_event_ = true;
+  while (!events_.empty()) {
+    absl::AnyInvocable<void()> next = std::move(events_.front());
+    events_.pop_front();
+    next();
+  }
+  in_event_ = false;
+  timer_.Set(pulls_.NextDeadline());
+  objects_->Changed();
+}
+
+// --- What is wanted here
+
+std::shared_ptr<void> TransferService::Pull(std::vector<PullManager::Wanted> wanted,
+                                            transfer::PullPriority priority) {
+  const auto request = std::make_shared<std::optional<PullManager::RequestId>>();
+  Enter([this, request, wanted = std::move(wanted), priority]() mutable {
+    *request = pulls_.Pull(std::move(wanted), priority);
+  });
+  // The aliased pointer is only a handle: its end is what counts.
+  return std::shared_ptr<void>(request.get(),
+                               [this, alive = std::weak_ptr<bool>(alive_), request](void*) {
+                                 if (alive.expired()) return;
+                                 Enter([this, request] {
+                                   if (request->has_value()) pulls_.Cancel(**request);
+                                 });
+                               });
+}
+
+void TransferService::FreeElsewhere(const NodeId& node, const wire::v1::StoreIds& message) {
+  // Of a node that is gone nothing is left to free.
+  if (Connection* connection = peers_->Get(node); connection != nullptr) {
+    connection->Send(wire::v1::STORE_FREE, message);
+  }
+}
+
+void TransferService::StoreChanged() {
+  const std::optional<store::ClientId> waits = store_->FirstWaitingCreator();
+  const bool revoke = pulls_.holds() && waits.has_value() && *waits != kPuller;
+  if (revoke) Enter([this] { pulls_.Revoke(); });
+}
+
+void TransferService::NodeDead(const NodeId& node) {
+  fetcher_.NodeGone(node);
+  Enter([this, node] { pulls_.NodeGone(node); });
+}
+
+void TransferService::Ask(const NodeId& node, const ObjectId& id, uint64_t number) {
+  Connection* connection = peers_->Get(node);
+  if (connection == nullptr) {
+    PullAnswer answer = Broken("its raylet cannot be reached");
+    if (peers_->IsDead(node)) {
+      answer = {.outcome = PullAnswer::Outcome::kAbsent, .reason = "it died"};
+    }
+    return Enter(
+        [this, id, number, answer = std::move(answer)] { pulls_.OnAnswer(id, number, answer); });
+  }
+  PullBegin message;
+  message.set_object_id(id.BinaryString());
+  connection->Call(
+      wire::v1::PULL_BEGIN, message,
+      [this, alive = std::weak_ptr<bool>(alive_), id, number](absl::StatusOr<net::Frame> frame) {
+        if (alive.expired()) return;
+        absl::StatusOr<PullAnswer> answer = frame.ok() ? ParseAnswer(*frame) : frame.status();
+        if (!answer.ok()) answer = Broken(answer.status().message());
+        Enter([this, id, number, answer = *std::move(answer)] {
+          pulls_.OnAnswer(id, number, answer);
+        });
+      });
+}
+
+void TransferService::End(const NodeId& node, const ObjectId& id, bool fetched) {
+  Connection* connection = peers_->Get(node);
+  if (connection == nullptr) return;
+  PullEnd message;
+  message.set_object_id(id.BinaryString());
+  message.set_fetched(fetched);
+  connection->Send(wire::v1::PULL_END, message);
+}
+
+void TransferService::Reserve(const ObjectId& id, const ObjectFacts& facts) {
+  const absl::Status status =
+      store_->Create(kPuller,
+                     {.id = id,
+                      .size_bytes = facts.size_bytes,
+                      .owner = facts.owner,
+                      .note = facts.note,
+                      .secondary = true},
+                     [this, id, facts](const CreateReply& reply) { OnReserved(id, facts, reply); });
+  MANTA_CHECK(status.ok());
+}
+
+void TransferService::OnReserved(const ObjectId& id, const ObjectFacts& facts,
+                                 const CreateReply& reply) {
+  switch (reply.outcome) {
+    case CreateReply::Outcome::kCreated:
+      offsets_[id] = reply.offset;
+      if (facts.owner_node != identity_->id) owners_->Watch(facts.owner, facts.owner_node);
+      return Enter([this, id] { pulls_.OnReserved(id); });
+    case CreateReply::Outcome::kExists:
+      return Enter([this, id] { pulls_.OnExists(id); });
+    case CreateReply::Outcome::kFull:
+    case CreateReply::Outcome::kTooLarge:
+    case CreateReply::Outcome::kOutOfDisk:
+      return Enter([this, id, message = reply.message] { pulls_.OnNoMemory(id, message); });
+  }
+}
+
+void TransferService::Fetch(const NodeId& node, const ObjectId& id, store::Extent part,
+                            uint64_t number) {
+  fetcher_.Fetch(node, id, part, offsets_.at(id) + part.offset,
+                 [this, id, number](const absl::Status& status) {
+                   const std::string error = status.ok() ? "" : std::string(status.message());
+                   Enter([this, id, number, error] { pulls_.OnFetched(id, number, error); });
+                 });
+}
+
+void TransferService::Seal(const ObjectId& id, bool hold) {
+  offsets_.erase(id);
+  MANTA_CHECK(store_->Seal(kPuller, id).ok());
+  if (!hold) Unhold(id);
+}
+
+void TransferService::Unhold(const ObjectId& id) { MANTA_CHECK(store_->Release(kPuller, id).ok()); }
+
+void TransferService::Abort(const ObjectId& id) {
+  offsets_.erase(id);
+  MANTA_CHECK(store_->Abort(kPuller, id).ok());
+}
+
+void TransferService::Fail(const ObjectId& id, PullFailure failure, const std::string& reason) {
+  store_->FailGets(
+      id, failure == PullFailure::kLost ? GetReply::Outcome::kLost : GetReply::Outcome::kNoMemory,
+      reason);
+}
+
+void TransferService::Dial(const NodeId& node, transfer::DataFetcher::DialCallback done) {
+  const wire::v1::NodeState* state = peers_->Find(node);
+  absl::StatusOr<net::UniqueFd> fd = state == nullptr ? absl::UnavailableError("its node is gone")
+                                                      : net::StartConnect(state->tcp_endpoint());
+  if (!fd.ok()) {
+    return PostToLoop()([done = std::move(done), why = fd.status()]() mutable { done(why); });
+  }
+  auto connection =
+      Connection::Create(loop_, *std::move(fd), connection_options_, Connection::Role::kConnector);
+  connection->set_description(absl::StrCat("stream to node ", node.Hex().substr(0, 12)));
+  connection->Start({.on_frame = [](const auto&, const net::Frame&) {},
+                     .on_close = [](const auto&, const absl::Status&) {}});
+  wire::v1::Hello hello;
+  hello.set_protocol_version(net::kProtocolVersion);
+  hello.set_kind(wire::v1::TRANSFER);
+  hello.set_node_id(identity_->id.BinaryString());
+  hello.set_pid(getpid());
+  connection->Call(wire::v1::HELLO, hello,
+                   [weak = std::weak_ptr<Connection>(connection), node,
+                    done = std::move(done)](absl::StatusOr<net::Frame> answer) mutable {
+                     // Its watch in the loop, or its close, holds it until here.
+                     done(SocketOf(*weak.lock(), node, answer));
+                   });
+}
+
+// --- What others want from here
+
+void TransferService::StreamOpened(const NodeId& node, Connection& connection) {
+  absl::StatusOr<Connection::Detached> detached = connection.Detach();
+  if (!detached.ok()) return connection.Close(detached.status());
+  server_.Serve({std::move(detached->fd), std::move(detached->already_read)}, node);
+}
+
+absl::Status TransferService::OnPullBegin(Client& client, const PullBegin& message,
+                                          const Responder& responder) {
+  if (!client.IsRaylet()) return absl::PermissionDeniedError("only raylets fetch objects");
+  MANTA_ASSIGN_OR_RETURN(const ObjectId id, ObjectId::FromBinary(message.object_id()));
+  MANTA_ASSIGN_OR_RETURN(const NodeId node, NodeId::FromBinary(client.address.node_id()));
+  PullBeginReply reply;
+  const std::optional<store::ObjectInfo> info = store_->Find(id);
+  // What is being fetched itself is no copy yet: two nodes could wait for each other.
+  if (!info.has_value() || (info->secondary && !info->sealed)) {
+    reply.set_outcome(PullBeginReply::ABSENT);
+    responder.Send(reply);
+    return absl::OkStatus();
+  }
+  const transfer::PushTable::Verdict verdict = pushes_.Begin(node, id);
+  if (!verdict.granted) {
+    reply.set_outcome(PullBeginReply::BUSY);
+    for (const NodeId& other : verdict.other_nodes) reply.add_other_nodes(other.BinaryString());
+    responder.Send(reply);
+    return absl::OkStatus();
+  }
+  // It may have to be restored, or its last bytes are being written.
+  store_->Get(kSource, {id}, restore_timeout_, [this, node, id, responder](const GetReply& got) {
+    Grant(node, id, got.entries.front(), responder);
+  });
+  objects_->Changed();
+  return absl::OkStatus();
+}
+
+void TransferService::Grant(const NodeId& node, const ObjectId& id, const GetReply::Entry& entry,
+                            const Responder& responder) {
+  PullBeginReply reply;
+  if (entry.outcome != GetReply::Outcome::kPresent) {
+    pushes_.End(node, id, false);
+    reply.set_outcome(entry.outcome == GetReply::Outcome::kNoMemory ? PullBeginReply::BUSY
+                                                                    : PullBeginReply::ABSENT);
+    return responder.Send(reply);
+  }
+  if (!pushes_.IsGranted(node, id)) {  // given up meanwhile
+    MANTA_CHECK(store_->Release(kSource, id).ok());
+    return;
+  }
+  grants_.Add(node, id, entry.extent, [this, post = PostToLoop(), id] {
+    post([this, id] {
+      MANTA_CHECK(store_->Release(kSource, id).ok());
+      objects_->Changed();
+    });
+  });
+  const store::ObjectInfo info =
+      store_->Find(id).value_or(store::ObjectInfo{.size_bytes = entry.extent.size});
+  reply.set_outcome(PullBeginReply::READY);
+  reply.set_size_bytes(info.size_bytes);
+  reply.set_note(info.note);
+  reply.mutable_owner()->set_worker_id(info.owner.BinaryString());
+  reply.mutable_owner()->set_node_id(owners_->NodeOf(info.owner, identity_->id).BinaryString());
+  responder.Send(reply);
+}
+
+absl::Status TransferService::OnPullEnd(Client& client, const PullEnd& message) {
+  if (!client.IsRaylet()) return absl::PermissionDeniedError("only raylets fetch objects");
+  MANTA_ASSIGN_OR_RETURN(const ObjectId id, ObjectId::FromBinary(message.object_id()));
+  MANTA_ASSIGN_OR_RETURN(const NodeId node, NodeId::FromBinary(client.address.node_id()));
+  if (pushes_.End(node, id, message.fetched())) grants_.Remove(node, id);
+  return absl::OkStatus();
+}
+
+void TransferService::ClientGone(const Client& client) {
+  if (!client.IsRaylet()) return;
+  const NodeId node = NodeId::FromTrusted(client.address.node_id().data());
+  for (const ObjectId& id : pushes_.Disconnected(node)) grants_.Remove(node, id);
+}
+
+}  // namespace ray::raylet

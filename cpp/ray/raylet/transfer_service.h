@@ -1,0 +1,105 @@
+// Objects between this node and the others: PullManager and PushTable with their sockets, streams,
+// memory and time.
+//
+// Owner: Raylet.   Threads: loop-bound (the threads of streams post to the loop).
+// Errors: a node that cannot be reached is a source that failed; see PullManager.
+// Frames: PULL_BEGIN and PULL_END, from other raylets.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/functional/any_invocable.h"
+#include "ray/base/clock.h"
+#include "ray/base/config.h"
+#include "ray/net/event_loop.h"
+#include "ray/raylet/client.h"
+#include "ray/raylet/deadline_timer.h"
+#include "ray/raylet/frame_router.h"
+#include "ray/raylet/node_identity.h"
+#include "ray/raylet/node_peers.h"
+#include "ray/raylet/object_service.h"
+#include "ray/raylet/owner_watch.h"
+#include "ray/transfer/data_stream.h"
+#include "ray/transfer/pull_manager.h"
+#include "ray/transfer/push_table.h"
+
+namespace ray::raylet {
+
+class TransferService final : private transfer::PullManager::Actions {
+ public:
+  // All pointers outlive the service.
+  TransferService(net::EventLoop* loop, const base::Clock* clock, FrameRouter* router,
+                  NodePeers* peers, ObjectService* objects, OwnerWatch* owners,
+                  const NodeIdentity* identity, const base::Config& config,
+                  net::Connection::Options connection_options);
+  ~TransferService() override;
+
+  // Fetches the objects, for as long as the handle lives (longer than the service, if need be).
+  std::shared_ptr<void> Pull(std::vector<transfer::PullManager::Wanted> wanted,
+                             transfer::PullPriority priority);
+  void FreeElsewhere(const base::NodeId& node, const wire::v1::StoreIds& message);
+
+  // Events.
+  void StoreChanged();
+  void StreamOpened(const base::NodeId& node, net::Connection& connection);
+  void ClientGone(const Client& client);
+  void NodeDead(const base::NodeId& node);
+
+ private:
+  using PullManager = transfer::PullManager;
+
+  // Actions of PullManager.
+  void Ask(const base::NodeId& node, const base::ObjectId& id, uint64_t number) override;
+  void End(const base::NodeId& node, const base::ObjectId& id, bool fetched) override;
+  void Reserve(const base::ObjectId& id, const transfer::ObjectFacts& facts) override;
+  void Fetch(const base::NodeId& node, const base::ObjectId& id, store::Extent part,
+             uint64_t number) override;
+  void Seal(const base::ObjectId& id, bool hold) override;
+  void Unhold(const base::ObjectId& id) override;
+  void Abort(const base::ObjectId& id) override;
+  void Fail(const base::ObjectId& id, transfer::PullFailure failure,
+            const std::string& reason) override;
+
+  // Runs an event of the manager; one that an action causes runs after the action's event.
+  void Enter(absl::AnyInvocable<void()> event);
+  void OnReserved(const base::ObjectId& id, const transfer::ObjectFacts& facts,
+                  const store::CreateReply& reply);
+  void Dial(const base::NodeId& node, transfer::DataFetcher::DialCallback done);
+
+  // The source's side.
+  absl::Status OnPullBegin(Client& client, const wire::v1::PullBegin& message,
+                           const Responder& responder);
+  absl::Status OnPullEnd(Client& client, const wire::v1::PullEnd& message);
+  void Grant(const base::NodeId& node, const base::ObjectId& id,
+             const store::GetReply::Entry& entry, const Responder& responder);
+
+  // A function that runs another one on the loop, unless this service has ended.
+  std::function<void(absl::AnyInvocable<void()>)> PostToLoop();
+
+  net::EventLoop* const loop_;
+  NodePeers* const peers_;
+  ObjectService* const objects_;
+  store::ObjectStore* const store_;
+  OwnerWatch* const owners_;
+  const NodeIdentity* const identity_;
+  const net::Connection::Options connection_options_;
+  const absl::Duration restore_timeout_;
+  // What comes back after the end sees that it expired.
+  const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+
+  transfer::PushTable pushes_;
+  transfer::GrantTable grants_;
+  transfer::DataServer server_;
+  transfer::DataFetcher fetcher_;
+  PullManager pulls_;
+  DeadlineTimer timer_;
+  absl::flat_hash_map<base::ObjectId, uint64_t> offsets_;  // of the memory that is reserved
+  std::deque<absl::AnyInvocable<void()>> events_;
+  bool in_event_ = false;
+};
+
+}  // namespace ray::raylet

@@ -1,0 +1,389 @@
+#include "ray/transfer/data_stream.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <deque>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "ray/base/logging.h"
+#include "ray/base/status_macros.h"
+
+namespace ray::transfer {
+
+using base::NodeId;
+using base::ObjectId;
+using store::Extent;
+
+namespace {
+
+struct Request {
+  uint8_t object_id[ObjectId::kSize] = {};
+  uint32_t zero = 0;
+  uint64_t offset = 0;
+  uint64_t length = 0;
+};
+static_assert(sizeof(Request) == 48);
+
+enum class AnswerStatus : uint32_t { kBytes = 0, kNotGranted = 1 };
+
+struct Answer {
+  AnswerStatus status = AnswerStatus::kBytes;
+  uint32_t zero = 0;
+  uint64_t length = 0;
+};
+static_assert(sizeof(Answer) == 16);
+
+absl::Status SocketError(const char* what) {
+  return absl::UnavailableError(absl::StrCat(what, ": ", std::strerror(errno)));
+}
+
+void MakeBlocking(int fd) { fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK); }
+
+absl::Status SendAll(int fd, const void* bytes, size_t size, int flags) {
+  const char* at = static_cast<const char*>(bytes);
+  while (size > 0) {
+    const ssize_t sent = send(fd, at, size, flags | MSG_NOSIGNAL);
+    if (sent < 0 && errno == EINTR) continue;
+    if (sent < 0) return SocketError("sending");
+    at += sent;
+    size -= static_cast<size_t>(sent);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SendFromFile(int fd, int file, Extent extent) {
+  auto offset = static_cast<off_t>(extent.offset);
+  uint64_t left = extent.size;
+  while (left > 0) {
+    const ssize_t sent = sendfile(fd, file, &offset, left);
+    if (sent < 0 && errno == EINTR) continue;
+    if (sent < 0) return SocketError("sending");
+    if (sent == 0) return absl::InternalError("the store's memory file ends early");
+    left -= static_cast<uint64_t>(sent);
+  }
+  return absl::OkStatus();
+}
+
+// Receives what a handshake has read already first.
+class Receiver {
+ public:
+  Receiver(int fd, std::string already_read) : fd_(fd), ahead_(std::move(already_read)) {}
+
+  absl::Status Receive(void* into, size_t size) {
+    char* at = static_cast<char*>(into);
+    const size_t from_ahead = std::min(size, ahead_.size());
+    std::memcpy(at, ahead_.data(), from_ahead);
+    ahead_.erase(0, from_ahead);
+    at += from_ahead;
+    size -= from_ahead;
+    while (size > 0) {
+      const ssize_t got = recv(fd_, at, size, MSG_WAITALL);
+      if (got < 0 && errno == EINTR) continue;
+      if (got < 0) return SocketError("receiving");
+      if (got == 0) return absl::UnavailableError("the other node closed the stream");
+      at += got;
+      size -= static_cast<size_t>(got);
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  const int fd_;
+  std::string ahead_;
+};
+
+}  // namespace
+
+// --- Grants
+
+void GrantTable::Add(const NodeId& node, const ObjectId& id, Extent extent,
+                     absl::AnyInvocable<void()> unused) {
+  // What was there before ends after the lock.
+  std::shared_ptr<const Grant> grant = std::make_shared<Grant>(extent, std::move(unused));
+  absl::MutexLock lock(&mutex_);
+  grants_[{node, id}].swap(grant);
+}
+
+void GrantTable::Remove(const NodeId& node, const ObjectId& id) {
+  std::shared_ptr<const Grant> removed;  // ends after the lock
+  absl::MutexLock lock(&mutex_);
+  if (auto it = grants_.find({node, id}); it != grants_.end()) {
+    removed = std::move(it->second);
+    grants_.erase(it);
+  }
+}
+
+std::shared_ptr<const GrantTable::Grant> GrantTable::Find(const NodeId& node,
+                                                          const ObjectId& id) const {
+  absl::MutexLock lock(&mutex_);
+  auto it = grants_.find({node, id});
+  return it == grants_.end() ? nullptr : it->second;
+}
+
+// --- The source's end
+
+struct DataServer::Stream {
+  net::UniqueFd fd;
+  std::atomic<bool> ended{false};
+  std::thread thread;
+};
+
+namespace {
+
+// Until the peer breaks off, or errs.
+absl::Status ServeRequests(int fd, std::string already_read, const NodeId& node,
+                           const store::SharedMemory& memory, const GrantTable& grants) {
+  Receiver receiver(fd, std::move(already_read));
+  while (true) {
+    Request request;
+    MANTA_RETURN_IF_ERROR(receiver.Receive(&request, sizeof request));
+    const auto grant = grants.Find(node, ObjectId::FromTrusted(request.object_id));
+    const bool granted = grant != nullptr && request.offset <= grant->extent.size &&
+                         request.length <= grant->extent.size - request.offset;
+    if (!granted) {
+      const Answer refusal{.status = AnswerStatus::kNotGranted};
+      SendAll(fd, &refusal, sizeof refusal, 0).IgnoreError();
+      return absl::PermissionDeniedError("it asked for bytes that it may not have");
+    }
+    const Answer answer{.length = request.length};
+    MANTA_RETURN_IF_ERROR(SendAll(fd, &answer, sizeof answer, MSG_MORE));
+    MANTA_RETURN_IF_ERROR(
+        SendFromFile(fd, memory.fd(), {grant->extent.offset + request.offset, request.length}));
+  }
+}
+
+}  // namespace
+
+DataServer::DataServer(const store::SharedMemory* memory, const GrantTable* grants)
+    : memory_(memory), grants_(grants) {}
+
+DataServer::~DataServer() {
+  for (const auto& stream : streams_) shutdown(stream->fd.get(), SHUT_RDWR);
+  for (const auto& stream : streams_) stream->thread.join();
+}
+
+void DataServer::Serve(StreamSocket socket, const NodeId& node) {
+  ForgetEnded();
+  MakeBlocking(socket.fd.get());
+  auto stream = std::make_unique<Stream>();
+  stream->fd = std::move(socket.fd);
+  stream->thread = std::thread([this, node, stream = stream.get(),
+                                already_read = std::move(socket.already_read)]() mutable {
+    const absl::Status why =
+        ServeRequests(stream->fd.get(), std::move(already_read), node, *memory_, *grants_);
+    if (!absl::IsUnavailable(why)) {
+      MANTA_LOG(kWarning, "a stream for objects of node ", node.Hex(), " ends: ", why.message());
+    }
+    shutdown(stream->fd.get(), SHUT_RDWR);
+    stream->ended = true;
+  });
+  streams_.push_back(std::move(stream));
+}
+
+size_t DataServer::streams() const {
+  return static_cast<size_t>(std::count_if(streams_.begin(), streams_.end(),
+                                           [](const auto& stream) { return !stream->ended; }));
+}
+
+void DataServer::ForgetEnded() {
+  std::erase_if(streams_, [](const auto& stream) {
+    if (!stream->ended) return false;
+    stream->thread.join();
+    return true;
+  });
+}
+
+// --- The puller's end
+
+struct DataFetcher::Job {
+  ObjectId id;
+  Extent part;
+  uint64_t to = 0;
+  Done done;
+};
+
+// What the streams to one node share.
+struct DataFetcher::Peer {
+  absl::Mutex mutex;
+  std::deque<Job> jobs ABSL_GUARDED_BY(mutex);
+  bool ended ABSL_GUARDED_BY(mutex) = false;
+  // Of the loop.
+  std::vector<std::unique_ptr<Stream>> streams;
+  size_t dialing = 0;
+};
+
+class DataFetcher::Stream {
+ public:
+  using OnEnd = absl::AnyInvocable<void(absl::Status)>;
+
+  Stream(StreamSocket socket, Peer* peer, const store::SharedMemory* memory, Post post,
+         OnEnd on_end)
+      : fd_(std::move(socket.fd)),
+        receiver_(fd_.get(), std::move(socket.already_read)),
+        peer_(peer),
+        memory_(memory),
+        post_(std::move(post)) {
+    MakeBlocking(fd_.get());
+    thread_ = std::thread([this, on_end = std::move(on_end)]() mutable {
+      const absl::Status why = Run();
+      for (Job& job : sent_) Report(std::move(job), why);
+      sent_.clear();
+      post_([on_end = std::move(on_end), why]() mutable { on_end(why); });
+    });
+  }
+  ~Stream() { thread_.join(); }
+
+  // Its thread ends soon.
+  void BreakOff() { shutdown(fd_.get(), SHUT_RDWR); }
+
+ private:
+  // One is received while the source turns to the next.
+  static constexpr size_t kAhead = 2;
+
+  absl::Status Run() {
+    while (true) {
+      while (sent_.size() < kAhead) {
+        std::optional<Job> job = TakeJob(/*wait=*/sent_.empty());
+        if (!job.has_value()) break;
+        MANTA_RETURN_IF_ERROR(SendRequest(*std::move(job)));
+      }
+      if (sent_.empty()) return absl::CancelledError("the stream is no longer needed");
+      MANTA_RETURN_IF_ERROR(ReceiveAnswer(sent_.front()));
+      Job done = std::move(sent_.front());
+      sent_.pop_front();
+      Report(std::move(done), absl::OkStatus());
+    }
+  }
+
+  // Nullopt: there is none; with `wait`, there will be none.
+  std::optional<Job> TakeJob(bool wait) {
+    absl::MutexLock lock(&peer_->mutex);
+    const auto has_news = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(peer_->mutex) {
+      return peer_->ended || !peer_->jobs.empty();
+    };
+    if (wait) peer_->mutex.Await(absl::Condition(&has_news));
+    if (peer_->ended || peer_->jobs.empty()) return std::nullopt;
+    Job job = std::move(peer_->jobs.front());
+    peer_->jobs.pop_front();
+    return job;
+  }
+
+  absl::Status SendRequest(Job job) {
+    Request request;
+    std::memcpy(request.object_id, job.id.data(), ObjectId::kSize);
+    request.offset = job.part.offset;
+    request.length = job.part.size;
+    sent_.push_back(std::move(job));
+    return SendAll(fd_.get(), &request, sizeof request, 0);
+  }
+
+  absl::Status ReceiveAnswer(const Job& job) {
+    memory_->PrepareWrite({job.to, job.part.size});
+    Answer answer;
+    MANTA_RETURN_IF_ERROR(receiver_.Receive(&answer, sizeof answer));
+    if (answer.status != AnswerStatus::kBytes || answer.length != job.part.size) {
+      return absl::PermissionDeniedError("it does not grant the object (any more)");
+    }
+    return receiver_.Receive(memory_->At(job.to), job.part.size);
+  }
+
+  void Report(Job job, const absl::Status& status) {
+    post_([job = std::move(job), status]() mutable { job.done(status); });
+  }
+
+  const net::UniqueFd fd_;
+  Receiver receiver_;
+  Peer* const peer_;  // owns the stream
+  const store::SharedMemory* const memory_;
+  const Post post_;
+  std::deque<Job> sent_;
+  std::thread thread_;
+};
+
+DataFetcher::DataFetcher(const store::SharedMemory* memory, Options options)
+    : memory_(memory), options_(std::move(options)) {}
+
+DataFetcher::~DataFetcher() {
+  for (auto& [node, peer] : peers_) leaving_.push_back(std::move(peer));
+  for (const auto& peer : leaving_) {
+    End(peer.get());
+    for (const auto& stream : peer->streams) stream->BreakOff();
+  }
+  for (const auto& peer : leaving_) peer->streams.clear();
+}
+
+void DataFetcher::Fetch(const NodeId& node, const ObjectId& id, Extent part, uint64_t to,
+                        Done done) {
+  std::shared_ptr<Peer>& peer = peers_[node];
+  if (peer == nullptr) peer = std::make_shared<Peer>();
+  {
+    absl::MutexLock lock(&peer->mutex);
+    peer->jobs.push_back({.id = id, .part = part, .to = to, .done = std::move(done)});
+  }
+  OpenStreams(node, peer);
+}
+
+void DataFetcher::OpenStreams(const NodeId& node, const std::shared_ptr<Peer>& peer) {
+  while (peer->streams.size() + peer->dialing < options_.streams) {
+    ++peer->dialing;
+    options_.dial(node, [this, alive = std::weak_ptr<bool>(alive_), node,
+                         peer](absl::StatusOr<StreamSocket> socket) {
+      if (!alive.expired()) OnDialed(node, peer, std::move(socket));
+    });
+  }
+}
+
+void DataFetcher::OnDialed(const NodeId& node, const std::shared_ptr<Peer>& peer,
+                           absl::StatusOr<StreamSocket> socket) {
+  --peer->dialing;
+  if (!socket.ok()) return FailAllWithoutStreams(node, peer, socket.status());
+  if (auto it = peers_.find(node); it == peers_.end() || it->second != peer) return;  // died
+  auto self = std::make_shared<Stream*>(nullptr);
+  peer->streams.push_back(std::make_unique<Stream>(
+      *std::move(socket), peer.get(), memory_, options_.post,
+      // Not the peer itself: whoever drops the last callback would join the thread, perhaps in it.
+      [this, alive = std::weak_ptr<bool>(alive_), node, weak = std::weak_ptr<Peer>(peer),
+       self](absl::Status why) {
+        if (!alive.expired()) OnStreamEnded(node, weak.lock(), *self, why);
+      }));
+  *self = peer->streams.back().get();
+}
+
+void DataFetcher::OnStreamEnded(const NodeId& node, const std::shared_ptr<Peer>& peer,
+                                Stream* stream, const absl::Status& why) {
+  std::erase_if(peer->streams, [stream](const auto& one) { return one.get() == stream; });
+  FailAllWithoutStreams(node, peer, why);
+  if (peer->streams.empty()) std::erase(leaving_, peer);
+}
+
+void DataFetcher::FailAllWithoutStreams(const NodeId& node, const std::shared_ptr<Peer>& peer,
+                                        const absl::Status& why) {
+  if (!peer->streams.empty() || peer->dialing > 0) return;
+  if (auto it = peers_.find(node); it != peers_.end() && it->second == peer) peers_.erase(it);
+  for (Job& job : End(peer.get())) job.done(why);
+}
+
+std::deque<DataFetcher::Job> DataFetcher::End(Peer* peer) {
+  absl::MutexLock lock(&peer->mutex);
+  peer->ended = true;
+  return std::exchange(peer->jobs, {});
+}
+
+void DataFetcher::NodeGone(const NodeId& node) {
+  auto entry = peers_.extract(node);
+  if (entry.empty()) return;
+  const std::shared_ptr<Peer> peer = std::move(entry.mapped());
+  for (const auto& stream : peer->streams) stream->BreakOff();
+  if (!peer->streams.empty()) leaving_.push_back(peer);
+  for (Job& job : End(peer.get())) job.done(absl::UnavailableError("its node died"));
+}
+
+}  // namespace ray::transfer

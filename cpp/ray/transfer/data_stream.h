@@ -1,0 +1,142 @@
+// The bytes of objects between two nodes: streams of fixed requests and answers, apart from the
+// connections for frames, each served by a thread of its own with blocking I/O at either end.
+//
+// All numbers are little endian.
+//   request (48): object id 28, 4 zero bytes, offset in the object 8, length 8
+//   answer  (16): status 4 (0: `length` bytes follow; 1: not granted), 4 zero bytes, length 8
+// Answers come in the order of requests. The source sends from its memory file without a copy; the
+// bytes are stable as the object stays pinned there until the puller has them all and says so. The
+// puller receives straight into the memory that it has reserved.
+//
+// Errors: a peer that sends what is not granted, or breaks off, ends that stream and nothing else.
+//   DATA-1  only bytes of a granted object are sent, to the node that they were granted to.
+//   DATA-2  what a grant lets read stays until no thread sends it: Grant::unused runs after.
+//   DATA-3  nothing is written into an object's memory after its fetch was reported.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "ray/base/ids.h"
+#include "ray/net/endpoint.h"
+#include "ray/store/extent.h"
+#include "ray/store/shared_memory.h"
+
+namespace ray::transfer {
+
+// A socket whose HELLO is over.
+struct StreamSocket {
+  net::UniqueFd fd;
+  std::string already_read;  // bytes that came after it
+};
+
+// What other nodes may read here.
+// Threads: thread-safe.
+class GrantTable {
+ public:
+  // `unused` runs once the grant was removed and no thread sends from it any more, on whichever
+  // thread that is.
+  void Add(const base::NodeId& node, const base::ObjectId& id, store::Extent extent,
+           absl::AnyInvocable<void()> unused);
+  void Remove(const base::NodeId& node, const base::ObjectId& id);
+
+  struct Grant {
+    store::Extent extent;
+    absl::AnyInvocable<void()> unused;
+    ~Grant() { unused(); }
+  };
+  // Null: not granted. What it names stays while the pointer is held.
+  std::shared_ptr<const Grant> Find(const base::NodeId& node, const base::ObjectId& id) const;
+
+ private:
+  using Key = std::pair<base::NodeId, base::ObjectId>;
+  mutable absl::Mutex mutex_;
+  absl::flat_hash_map<Key, std::shared_ptr<const Grant>> grants_ ABSL_GUARDED_BY(mutex_);
+};
+
+// The source's end.
+// Owner: TransferService.   Threads: loop-bound, with a thread a stream.
+class DataServer {
+ public:
+  // Both outlive the server.
+  DataServer(const store::SharedMemory* memory, const GrantTable* grants);
+  // Breaks all streams off; waits for their threads, which is short.
+  ~DataServer();
+
+  // Serves a stream that this node's raylet opened, until either side breaks it off.
+  void Serve(StreamSocket socket, const base::NodeId& node);
+  size_t streams() const;
+
+ private:
+  struct Stream;
+  void ForgetEnded();
+
+  const store::SharedMemory* const memory_;
+  const GrantTable* const grants_;
+  std::vector<std::unique_ptr<Stream>> streams_;
+};
+
+// The puller's end.
+// Owner: TransferService.   Threads: loop-bound, with a thread a stream.
+class DataFetcher {
+ public:
+  using DialCallback = absl::AnyInvocable<void(absl::StatusOr<StreamSocket>)>;
+  // Opens a stream to a node: connects and says HELLO. Answers on the loop, later.
+  using Dial = std::function<void(const base::NodeId&, DialCallback)>;
+  using Post = std::function<void(absl::AnyInvocable<void()>)>;
+  // On the loop; not ok: the bytes are not there.
+  using Done = absl::AnyInvocable<void(absl::Status)>;
+
+  struct Options {
+    size_t streams = 2;  // to one node
+    Dial dial;
+    Post post;  // runs a function on the loop, unless the fetcher's owner is gone; thread-safe
+  };
+
+  // `memory` outlives the fetcher.
+  DataFetcher(const store::SharedMemory* memory, Options options);
+  // Breaks all streams off; waits for their threads, which is short. Fetches are not answered.
+  ~DataFetcher();
+
+  // Bytes [part] of an object of that node into this node's memory at `to`.
+  void Fetch(const base::NodeId& node, const base::ObjectId& id, store::Extent part, uint64_t to,
+             Done done);
+  // Breaks the streams to it off: what is fetched from there fails.
+  void NodeGone(const base::NodeId& node);
+
+ private:
+  struct Job;
+  class Stream;
+  struct Peer;
+
+  void OpenStreams(const base::NodeId& node, const std::shared_ptr<Peer>& peer);
+  void OnDialed(const base::NodeId& node, const std::shared_ptr<Peer>& peer,
+                absl::StatusOr<StreamSocket> socket);
+  void OnStreamEnded(const base::NodeId& node, const std::shared_ptr<Peer>& peer, Stream* stream,
+                     const absl::Status& why);
+  void FailAllWithoutStreams(const base::NodeId& node, const std::shared_ptr<Peer>& peer,
+                             const absl::Status& why);
+
+  // What nobody will fetch any more.
+  static std::deque<Job> End(Peer* peer);
+
+  const store::SharedMemory* const memory_;
+  const Options options_;
+  absl::flat_hash_map<base::NodeId, std::shared_ptr<Peer>> peers_;
+  std::vector<std::shared_ptr<Peer>> leaving_;  // of dead nodes, until their threads have ended
+  // Callbacks that come after the end see that it expired.
+  const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+}  // namespace ray::transfer

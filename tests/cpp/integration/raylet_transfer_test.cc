@@ -1,0 +1,349 @@
+// Objects between nodes, as their clients see it: two and more raylets on one loop, with real
+// sockets, streams and shared memory.
+#include <gmock/gmock.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <thread>
+
+#include "ray/store/shared_memory.h"
+#include "tests/cpp/integration/raylet_fixture.h"
+
+namespace ray::raylet {
+namespace {
+
+using base::NodeId;
+using base::ObjectId;
+using ::testing::HasSubstr;
+using namespace wire::v1;  // NOLINT: the messages of this test
+
+constexpr uint64_t kStoreBytes = 64 << 20;
+
+class RayletTransferTest : public RayletFixture {
+ protected:
+  // A driver that has mapped its node's store.
+  struct Program {
+    std::unique_ptr<TestClient> client;
+    std::unique_ptr<store::SharedMemory> memory;
+    Address address;
+  };
+  struct Node {
+    std::unique_ptr<Raylet> raylet;
+    std::string id() const { return raylet->identity().id.BinaryString(); }
+  };
+
+  void SetUp() override {
+    char path[] = "/tmp/raylet_testXXXXXX";
+    session_ = mkdtemp(path);
+    config_.worker_prestart_max = 0;
+    config_.node_dead_timeout_ms = 300;
+    config_.object_store_full_timeout_ms = 1000;
+    config_.object_transfer_chunk_bytes = 1 << 20;
+    StartGcs();
+    a_ = Start("a");
+    b_ = Start("b");
+    WaitForNodes(2);
+  }
+  void TearDown() override {
+    a_.raylet.reset();
+    b_.raylet.reset();
+    RayletFixture::TearDown();
+  }
+
+  Node Start(const std::string& name) {
+    const std::string session = session_ + "/" + name;
+    std::filesystem::create_directories(session + "/logs");
+    return {NewRaylet(session, kStoreBytes, {{"CPU", 1}}, "tcp:127.0.0.1:0")};
+  }
+  // Until each raylet knows of all others: it then has asked the GCS for the state.
+  void WaitForNodes(int) {
+    const absl::Time until = absl::Now() + absl::Milliseconds(100);
+    while (absl::Now() < until) loop_.Poll(absl::Milliseconds(10));
+  }
+
+  Program StartProgram(const Node& node) {
+    auto fd = net::Connect(node.raylet->identity().endpoint, absl::Seconds(5));
+    Hello hello;
+    hello.set_protocol_version(net::kProtocolVersion);
+    hello.set_kind(DRIVER);
+    const base::WorkerId id = base::WorkerId::Random();
+    hello.set_worker_id(id.BinaryString());
+    absl::StatusOr<net::HandshakeResult> result;
+    std::atomic<bool> done = false;
+    std::thread thread([&] {
+      result = net::BlockingHandshake(fd->get(), hello, HELLO, ERROR, absl::Seconds(10));
+      done = true;
+    });
+    Poll([&] { return done.load(); });
+    thread.join();
+    EXPECT_TRUE(result.ok()) << result.status();
+    HelloReply welcome;
+    EXPECT_TRUE(welcome.ParseFromString(result->reply_metadata));
+    auto memory =
+        store::SharedMemory::Map(std::move(result->received_fd), welcome.store_capacity_bytes());
+    EXPECT_TRUE(memory.ok()) << memory.status();
+    Program program{std::make_unique<TestClient>(&loop_, *std::move(fd), result->already_read),
+                    *std::move(memory)};
+    program.client->id = id;
+    program.address.set_node_id(node.id());
+    program.address.set_worker_id(id.BinaryString());
+    return program;
+  }
+
+  static uint64_t Pattern(const ObjectId& id, uint64_t word) {
+    uint64_t seed;
+    std::memcpy(&seed, id.data(), sizeof seed);
+    return (seed + word) * 0x9e3779b97f4a7c15;
+  }
+  static void Fill(const Program& program, const ObjectId& id, uint64_t offset, uint64_t size) {
+    std::vector<uint64_t> words(size / 8 + 1);
+    for (uint64_t i = 0; i < words.size(); ++i) words[i] = Pattern(id, i);
+    std::memcpy(program.memory->At(offset), words.data(), size);
+  }
+  static bool HasItsBytes(const Program& program, const ObjectId& id,
+                          const StoreGetReply::Entry& entry) {
+    for (uint64_t i = 0; i < entry.size_bytes() / 8; ++i) {
+      uint64_t word;
+      std::memcpy(&word, program.memory->At(entry.offset() + 8 * i), 8);
+      if (word != Pattern(id, i)) return false;
+    }
+    return true;
+  }
+
+  ObjectId Put(Program& program, uint64_t size, const Address* owner = nullptr) {
+    const ObjectId id = ObjectId::Random();
+    const StoreCreateReply created = Create(program, id, size, owner);
+    EXPECT_EQ(created.outcome(), StoreCreateReply::CREATED) << created.message();
+    Fill(program, id, created.offset(), size);
+    StoreSeal seal;
+    seal.set_object_id(id.BinaryString());
+    program.client->Send(STORE_SEAL, seal);
+    Release(program, id);
+    return id;
+  }
+  StoreCreateReply Create(Program& program, const ObjectId& id, uint64_t size,
+                          const Address* owner = nullptr) {
+    StoreCreate create;
+    create.set_object_id(id.BinaryString());
+    create.set_size_bytes(size);
+    *create.mutable_owner() = owner == nullptr ? program.address : *owner;
+    create.set_note("put");
+    return program.client->Call<StoreCreateReply>(STORE_CREATE, create);
+  }
+  static StoreGet GetOf(const std::vector<ObjectId>& ids, const std::vector<std::string>& nodes,
+                        int64_t timeout_ms = -1) {
+    StoreGet get;
+    get.set_timeout_ms(timeout_ms);
+    for (const ObjectId& id : ids) {
+      get.add_object_ids(id.BinaryString());
+      ObjectSource* source = get.add_sources();
+      for (const std::string& node : nodes) source->add_node_ids(node);
+    }
+    return get;
+  }
+  StoreGetReply Get(Program& program, const std::vector<ObjectId>& ids,
+                    const std::vector<std::string>& nodes, int64_t timeout_ms = -1) {
+    return program.client->Call<StoreGetReply>(STORE_GET, GetOf(ids, nodes, timeout_ms));
+  }
+  StoreGetReply::Entry GetOne(Program& program, const ObjectId& id,
+                              const std::vector<std::string>& nodes, int64_t timeout_ms = -1) {
+    const StoreGetReply reply = Get(program, {id}, nodes, timeout_ms);
+    return reply.entries_size() == 1 ? reply.entries(0) : StoreGetReply::Entry();
+  }
+  static void Release(Program& program, const ObjectId& id) {
+    StoreIds ids;
+    ids.add_object_ids(id.BinaryString());
+    program.client->Send(STORE_RELEASE, ids);
+  }
+  StoreStatsReply Stats(Program& program) {
+    return program.client->Call<StoreStatsReply>(STORE_STATS, StoreStats());
+  }
+
+  Node a_;
+  Node b_;
+};
+
+TEST_F(RayletTransferTest, ObjectIsFetchedFromWhereItIs) {
+  Program on_a = StartProgram(a_);
+  Program on_b = StartProgram(b_);
+  const ObjectId id = Put(on_a, (10 << 20) + 12'345);
+  const auto entry = GetOne(on_b, id, {a_.id()});
+  ASSERT_TRUE(entry.present()) << entry.reason();
+  EXPECT_EQ(entry.size_bytes(), (10u << 20) + 12'345);
+  EXPECT_TRUE(HasItsBytes(on_b, id, entry));
+  EXPECT_THAT(Stats(on_a).breakdown(), testing::Not(HasSubstr("fetched by other nodes")));
+}
+
+TEST_F(RayletTransferTest, ManySmallObjectsAreFetchedByOneRequest) {
+  Program on_a = StartProgram(a_);
+  Program on_b = StartProgram(b_);
+  std::vector<ObjectId> ids;
+  for (int i = 0; i < 200; ++i) ids.push_back(Put(on_a, 1000 + 8 * i));
+  const StoreGetReply reply = Get(on_b, ids, {b_.id(), a_.id()});
+  ASSERT_EQ(reply.entries_size(), 200);
+  for (int i = 0; i < 200; ++i) {
+    ASSERT_TRUE(reply.entries(i).present());
+    EXPECT_TRUE(HasItsBytes(on_b, ids[static_cast<size_t>(i)], reply.entries(i)));
+  }
+}
+
+TEST_F(RayletTransferTest, ObjectThatIsNowhereIsLostAndCanComeLater) {
+  Program on_a = StartProgram(a_);
+  Program on_b = StartProgram(b_);
+  const ObjectId nowhere = ObjectId::Random();
+  const ObjectId here = Put(on_a, 1000);
+  const StoreGetReply reply = Get(on_b, {nowhere, here}, {a_.id()});
+  EXPECT_EQ(reply.entries(0).absence(), StoreGetReply::Entry::LOST);
+  EXPECT_THAT(reply.entries(0).reason(), HasSubstr("no copy"));
+  EXPECT_TRUE(reply.entries(1).present());
+  EXPECT_EQ(GetOne(on_b, nowhere, {b_.id()}).absence(), StoreGetReply::Entry::LOST);
+  // Computed again, it is an object like any other.
+  const StoreCreateReply created = Create(on_a, nowhere, 800);
+  Fill(on_a, nowhere, created.offset(), 800);
+  StoreSeal seal;
+  seal.set_object_id(nowhere.BinaryString());
+  on_a.client->Send(STORE_SEAL, seal);
+  const auto entry = GetOne(on_b, nowhere, {a_.id()});
+  ASSERT_TRUE(entry.present()) << entry.reason();
+  EXPECT_TRUE(HasItsBytes(on_b, nowhere, entry));
+}
+
+TEST_F(RayletTransferTest, FreeReachesTheOtherNode) {
+  Program on_a = StartProgram(a_);
+  Program on_b = StartProgram(b_);
+  const ObjectId id = Put(on_a, 1 << 20);
+  ASSERT_TRUE(GetOne(on_b, id, {a_.id()}).present());
+  Release(on_b, id);
+  StoreIds ids;
+  ids.add_object_ids(id.BinaryString());
+  ids.set_node_id(b_.id());
+  on_a.client->Send(STORE_FREE, ids);
+  EXPECT_TRUE(Poll([&] { return Stats(on_b).objects() == 0; }));
+  EXPECT_EQ(Stats(on_a).objects(), 1u);
+  EXPECT_EQ(GetOne(on_b, id, {}).absence(), StoreGetReply::Entry::GONE);
+}
+
+TEST_F(RayletTransferTest, OwnersDeathFreesItsObjectsOnOtherNodes) {
+  Program on_a = StartProgram(a_);
+  Program on_b = StartProgram(b_);
+  Put(on_b, 1 << 20, &on_a.address);
+  const ObjectId fetched = Put(on_a, 1 << 20);
+  ASSERT_TRUE(GetOne(on_b, fetched, {a_.id()}).present());
+  Release(on_b, fetched);
+  EXPECT_EQ(Stats(on_b).objects(), 2u);
+  on_a.client->Close();
+  EXPECT_TRUE(Poll([&] { return Stats(on_b).objects() == 0; }));
+  // One that is created for it later goes at once.
+  Put(on_b, 1 << 20, &on_a.address);
+  EXPECT_TRUE(Poll([&] { return Stats(on_b).objects() == 0; }));
+}
+
+TEST_F(RayletTransferTest, OwnersDieWithTheirNode) {
+  Program on_a = StartProgram(a_);
+  Program on_b = StartProgram(b_);
+  Put(on_b, 1 << 20, &on_a.address);
+  on_a.client.reset();
+  a_.raylet.reset();
+  EXPECT_TRUE(Poll([&] { return Stats(on_b).objects() == 0; }));
+}
+
+TEST_F(RayletTransferTest, ObjectOfADeadNodeIsLost) {
+  Program on_a = StartProgram(a_);
+  Program on_b = StartProgram(b_);
+  const ObjectId id = Put(on_a, 1 << 20);
+  on_a.client.reset();
+  a_.raylet.reset();
+  const std::string dead = NodeId::Random().BinaryString();
+  EXPECT_EQ(GetOne(on_b, id, {dead}).absence(), StoreGetReply::Entry::LOST);
+}
+
+TEST_F(RayletTransferTest, CreationOfWhatIsASecondaryCopyMakesItThePrimaryOne) {
+  Program on_a = StartProgram(a_);
+  Program on_b = StartProgram(b_);
+  const ObjectId kept = Put(on_a, 20 << 20);
+  const ObjectId dropped = Put(on_a, 20 << 20);
+  ASSERT_TRUE(GetOne(on_b, kept, {a_.id()}).present());
+  Release(on_b, kept);
+  ASSERT_TRUE(GetOne(on_b, dropped, {a_.id()}).present());
+  Release(on_b, dropped);
+  EXPECT_EQ(Create(on_b, kept, 20 << 20).outcome(), StoreCreateReply::EXISTS);
+  Put(on_b, 40 << 20);
+  EXPECT_EQ(GetOne(on_b, dropped, {}, 0).present(), false) << "a copy that makes room";
+  const auto entry = GetOne(on_b, kept, {}, 10'000);
+  ASSERT_TRUE(entry.present()) << "perhaps from disk";
+  EXPECT_TRUE(HasItsBytes(on_b, kept, entry));
+}
+
+TEST_F(RayletTransferTest, PrefetchPinsNothingAndTakesMoreThanFits) {
+  Program on_a = StartProgram(a_);
+  Program on_b = StartProgram(b_);
+  std::vector<ObjectId> ids;
+  for (int i = 0; i < 5; ++i) ids.push_back(Put(on_a, 20 << 20));  // some of them go to disk
+  StoreGet get = GetOf(ids, {a_.id()});
+  get.set_prefetch(true);
+  const StoreGetReply reply = on_b.client->Call<StoreGetReply>(STORE_GET, get);
+  ASSERT_EQ(reply.entries_size(), 5);
+  for (const auto& entry : reply.entries()) EXPECT_TRUE(entry.present()) << entry.reason();
+  Put(on_b, 60 << 20);  // what was fetched makes room
+}
+
+TEST_F(RayletTransferTest, RequestThatDoesNotFitIsToldSo) {
+  Program on_a = StartProgram(a_);
+  Program on_b = StartProgram(b_);
+  const ObjectId x = Put(on_a, 30 << 20);
+  const ObjectId y = Put(on_a, 30 << 20);
+  const ObjectId held = Put(on_b, 20 << 20);
+  ASSERT_TRUE(GetOne(on_b, held, {}).present());
+  const StoreGetReply reply = Get(on_b, {x, y}, {a_.id()});
+  ASSERT_EQ(reply.entries_size(), 2);
+  EXPECT_NE(reply.entries(0).present(), reply.entries(1).present());
+  const auto& missing = reply.entries(reply.entries(0).present() ? 1 : 0);
+  EXPECT_EQ(missing.absence(), StoreGetReply::Entry::NO_MEMORY) << missing.reason();
+  Release(on_b, reply.entries(0).present() ? x : y);
+  // Nothing is left of it.
+  ASSERT_TRUE(GetOne(on_b, x, {a_.id()}).present());
+}
+
+TEST_F(RayletTransferTest, TimeoutAndClientsThatLeaveEndTheirRequests) {
+  Program on_a = StartProgram(a_);
+  Program on_b = StartProgram(b_);
+  const ObjectId id = Put(on_a, 40 << 20);
+  const auto soon = GetOne(on_b, id, {a_.id()}, 1);
+  EXPECT_EQ(soon.absence(), StoreGetReply::Entry::ABSENCE_UNSPECIFIED);
+  Program leaver = StartProgram(b_);
+  leaver.client->Send(STORE_GET, GetOf({id}, {a_.id()}));
+  leaver.client.reset();
+  const auto entry = GetOne(on_b, id, {a_.id()});
+  ASSERT_TRUE(entry.present()) << entry.reason();
+  EXPECT_TRUE(HasItsBytes(on_b, id, entry));
+}
+
+TEST_F(RayletTransferTest, BroadcastReachesEveryNode) {
+  Program on_a = StartProgram(a_);
+  const ObjectId id = Put(on_a, 8 << 20);
+  std::vector<Node> nodes;
+  std::vector<Program> programs;
+  for (int i = 0; i < 5; ++i) nodes.push_back(Start(absl::StrCat("n", i)));
+  WaitForNodes(7);
+  for (const Node& node : nodes) programs.push_back(StartProgram(node));
+  std::vector<StoreGetReply> replies(5);
+  size_t came = 0;
+  for (size_t i = 0; i < 5; ++i) {
+    programs[i].client->connection().Call(
+        STORE_GET, GetOf({id}, {a_.id()}), [&, i](absl::StatusOr<net::Frame> frame) {
+          ASSERT_TRUE(frame.ok());
+          replies[i].ParseFromString(std::string(frame->metadata));
+          ++came;
+        });
+  }
+  ASSERT_TRUE(Poll([&] { return came == 5; }));
+  for (size_t i = 0; i < 5; ++i) {
+    ASSERT_TRUE(replies[i].entries(0).present()) << replies[i].entries(0).reason();
+    EXPECT_TRUE(HasItsBytes(programs[i], id, replies[i].entries(0)));
+  }
+  programs.clear();
+}
+
+}  // namespace
+}  // namespace ray::raylet
