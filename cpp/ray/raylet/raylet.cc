@@ -29,6 +29,8 @@ scheduling::LeaseQueue::Options LeaseOptions(const base::Config& config) {
                                     : absl::InfiniteDuration()};
 }
 
+constexpr absl::Duration kLeaveTimeout = absl::Milliseconds(200);
+
 // The GCS will not have this node, however often it asks.
 bool IsFinal(const absl::Status& why) {
   return absl::IsUnauthenticated(why) || absl::IsFailedPrecondition(why) ||
@@ -40,10 +42,9 @@ bool IsFinal(const absl::Status& why) {
 absl::StatusOr<std::unique_ptr<Raylet>> Raylet::Create(net::EventLoop* loop,
                                                        const base::Clock* clock, Options options,
                                                        Events events) {
-  std::unique_ptr<Raylet> raylet(new Raylet(loop, clock, std::move(options.config),
-                                            std::move(options.identity),
-                                            std::move(options.accelerators),
-                                            std::move(options.gcs_token), std::move(events)));
+  std::unique_ptr<Raylet> raylet(
+      new Raylet(loop, clock, std::move(options.config), std::move(options.identity),
+                 std::move(options.accelerators), std::move(options.gcs_token), std::move(events)));
   MANTA_RETURN_IF_ERROR(raylet->OpenStore(options.object_store_bytes));
   raylet->MakeServices(std::move(options));
   MANTA_RETURN_IF_ERROR(raylet->Listen());
@@ -110,29 +111,38 @@ void Raylet::MakeServices(Options options) {
       NodeService::Options{.identity = &identity_,
                            .resources = &leases_->queue().resources(),
                            .store = &objects_->store(),
-                           .report_interval = absl::Milliseconds(config_.node_report_interval_ms)});
+                           .report_interval = absl::Milliseconds(config_.node_report_interval_ms),
+                           .drain = DrainEnvironment()});
+  if (!options.gcs_command.empty()) {
+    supervisor_ = std::make_unique<GcsSupervisor>(
+        loop_, clock_,
+        GcsSupervisor::Options{
+            .pid = options.gcs_pid,
+            .command = std::move(options.gcs_command),
+            .output_file = absl::StrCat(identity_.session_dir, "/logs/gcs_server.out"),
+            .on_ready = [this] { gcs_->ReconnectNow(); }});
+  }
   logs_ =
       std::make_unique<LogService>(loop_, &router_, clients_.get(), &workers_->pool(), &identity_);
 }
 
 absl::Status Raylet::Listen() {
-  MANTA_ASSIGN_OR_RETURN(
-      listener_, net::Listener::Create(loop_, identity_.endpoint, ConnectionOptions(),
-                                       [this](std::shared_ptr<net::Connection> connection) {
-                                         clients_->Accept(std::move(connection));
-                                       }));
+  MANTA_ASSIGN_OR_RETURN(listener_,
+                         net::Listener::Create(loop_, identity_.endpoint, ConnectionOptions(),
+                                               [this](std::shared_ptr<net::Connection> connection) {
+                                                 clients_->Accept(std::move(connection));
+                                               }));
   identity_.endpoint = listener_->endpoint();
   return identity_.tcp_endpoint.empty() ? absl::OkStatus() : ListenTcp();
 }
 
 absl::Status Raylet::ListenTcp() {
-  MANTA_ASSIGN_OR_RETURN(
-      tcp_listener_,
-      net::Listener::Create(
-          loop_, identity_.tcp_endpoint, ConnectionOptions(),
-          [this](std::shared_ptr<net::Connection> connection) {
-            clients_->Accept(std::move(connection), ClientRegistry::From::kOtherNode);
-          }));
+  MANTA_ASSIGN_OR_RETURN(tcp_listener_,
+                         net::Listener::Create(loop_, identity_.tcp_endpoint, ConnectionOptions(),
+                                               [this](std::shared_ptr<net::Connection> connection) {
+                                                 clients_->Accept(std::move(connection),
+                                                                  ClientRegistry::From::kOtherNode);
+                                               }));
   identity_.tcp_endpoint = tcp_listener_->endpoint();
   const size_t host = identity_.tcp_endpoint.find(':') + 1;
   identity_.listen_host =
@@ -263,6 +273,7 @@ gcs::GcsClient::Events Raylet::GcsEvents() {
           [this](const gcs::v1::CommitBundles& message) { bundles_->Commit(message); },
       .on_return_bundles =
           [this](const gcs::v1::ReturnBundles& message) { bundles_->Return(message); },
+      .on_drain = [this](const wire::v1::DrainNode& order) { node_->Drain(order); },
       .on_disconnected = [this](const absl::Status& why) { OnDisconnected(why); },
   };
 }
@@ -284,6 +295,7 @@ void Raylet::OnRegistered() {
   MANTA_LOG(kInfo, "registered with the GCS at ", identity_.gcs_address);
   if (ready_) return;
   ready_ = true;
+  if (supervisor_ != nullptr) supervisor_->Start();
   if (events_.on_ready) events_.on_ready();
 }
 
@@ -356,6 +368,26 @@ void Raylet::OnWorkerDied(const WorkerDeath& death) {
   actors_->WorkerDied(death, explanation);
 }
 
+NodeDrain::Environment Raylet::DrainEnvironment() {
+  return {
+      .is_idle = [this] { return IsIdle(); },
+      .move_objects = [](NodeDrain::Done done) { done(); },
+      .leave =
+          [this](const std::string& reason) {
+            leave_reason_ = reason;
+            MANTA_LOG(kInfo, "this node leaves: ", reason);
+            if (events_.on_drained) events_.on_drained();
+          },
+  };
+}
+
+bool Raylet::IsIdle() const {
+  bool has_driver = false;
+  clients_->ForEach([&](const Client& client) { has_driver |= client.IsDriver(); });
+  return !has_driver && leases_->queue().leases() == 0 && actors_->LiveActors().empty() &&
+         bundles_->Held().empty();
+}
+
 // --- Life
 
 void Raylet::Start() {
@@ -365,10 +397,19 @@ void Raylet::Start() {
 }
 
 void Raylet::Stop() {
+  if (std::exchange(stopped_, true)) return;
+  if (supervisor_ != nullptr) supervisor_->Stop();
+  // First, so that nothing is restarted because its worker died here.
+  if (gcs_ != nullptr) gcs_->Leave(leave_reason_);
   listener_.reset();
   tcp_listener_.reset();
-  clients_->ForEach([this](Client& client) { UnlinkSocketOf(client); });
+  if (clients_ != nullptr) clients_->ForEach([this](Client& client) { UnlinkSocketOf(client); });
   if (workers_ != nullptr) workers_->Stop();
+  const absl::Time deadline = clock_->Now() + kLeaveTimeout;
+  while (gcs_ != nullptr && !gcs_->left() && clock_->Now() < deadline) {
+    loop_->Poll(deadline - clock_->Now());
+  }
+  supervisor_.reset();
 }
 
 }  // namespace ray::raylet
