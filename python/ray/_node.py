@@ -67,16 +67,21 @@ class LocalNode:
         gcs_endpoint = f"unix:{self.session_dir}/sockets/gcs"
         common = self._common_flags(options.config)
         with contextlib.ExitStack() as stack:
-            gcs = stack.enter_context(
-                self._spawn(
-                    "gcs_server",
-                    [f"--listen={gcs_endpoint},tcp:127.0.0.1:0", "--storage=memory", *common],
-                )
-            )
+            gcs_flags = [
+                f"--listen={gcs_endpoint},tcp:127.0.0.1:0",
+                f"--storage=sqlite:{self.session_dir}/gcs.db",
+                *common,
+            ]
+            gcs = stack.enter_context(self._spawn("gcs_server", gcs_flags))
             raylet = stack.enter_context(
                 self._spawn(
                     "raylet",
-                    [f"--gcs_address={gcs_endpoint}", *self._raylet_flags(options), *common],
+                    [
+                        f"--gcs_address={gcs_endpoint}",
+                        *self._supervisor_flags(gcs_flags),
+                        *self._raylet_flags(options),
+                        *common,
+                    ],
                 )
             )
             deadline = time.monotonic() + _START_TIMEOUT_S
@@ -93,6 +98,13 @@ class LocalNode:
             f"--lifeline_fd={self._lifeline_read}",
             f"--config={format_config(config)}",
         ]
+
+    def _supervisor_flags(self, gcs_flags: list[str]) -> list[str]:
+        """What the raylet needs to start gcs_server again; that one then ends with the raylet."""
+        kept = [flag for flag in gcs_flags if not flag.startswith("--lifeline_fd=")]
+        command = [*_daemon_command("gcs_server", self.session_dir), *kept]
+        pid = self._daemons["gcs_server"].pid
+        return [f"--gcs_pid={pid}", f"--gcs_command={shlex.join(command)}"]
 
     def _raylet_flags(self, options: NodeOptions) -> list[str]:
         flags = [
@@ -122,8 +134,7 @@ class LocalNode:
             with open(f"{log}.out", "ab") as output:
                 self._daemons[name] = subprocess.Popen(
                     [
-                        os.path.join(_BINARY_FOLDER, name),
-                        f"--log_file={log}.log",
+                        *_daemon_command(name, self.session_dir),
                         f"--ready_fd={ready_write}",
                         *flags,
                     ],
@@ -185,8 +196,9 @@ class LocalNode:
         self._lifeline_read = self._lifeline_write = -1
         for folder in ("sockets", "spill", "runtime_env"):
             shutil.rmtree(os.path.join(self.session_dir, folder), ignore_errors=True)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(self.session_dir, "token"))
+        for name in ("token", "gcs.db", "gcs.db-wal"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(self.session_dir, name))
 
 
 def format_config(config: Mapping[str, Any]) -> str:
@@ -202,6 +214,11 @@ def format_config(config: Mapping[str, Any]) -> str:
             raise ValueError(f"_system_config: the value of {name} has a comma: {text!r}")
         texts.append(f"{name}={text}")
     return ",".join(texts)
+
+
+def _daemon_command(name: str, session_dir: str) -> list[str]:
+    log = os.path.join(session_dir, "logs", f"{name}.log")
+    return [os.path.join(_BINARY_FOLDER, name), f"--log_file={log}"]
 
 
 def _end(daemon: subprocess.Popen[bytes]) -> None:
