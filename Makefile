@@ -1,6 +1,7 @@
 # make setup       system packages (only missing ones), .venv, build and install ray into it
 # make quickstart  setup, then the example
 # make test        setup, then the C++ tests (ctest) and the Python tests (pytest)
+# make soak        tests/chaos for long, with figures
 # make lint        ruff and clang-format, changing nothing;  make format changes
 # make bench       C++ benchmarks (bench/cpp), built in build/bench
 # make asan|tsan   C++ tests under the sanitizers, in build/asan and build/tsan
@@ -19,7 +20,7 @@ CXX_FILES = $(shell find $(wildcard cpp tests/cpp tests/fuzz bench/cpp cmake) -n
 
 export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
 
-.PHONY: setup quickstart build-tests ctest pytest test lint format bench asan tsan gpu-check thread-safety clean
+.PHONY: setup quickstart build-tests ctest pytest test soak lint format bench asan tsan gpu-check thread-safety clean
 
 setup:
 	@$(PYTHON) scripts/setup_env.py
@@ -38,6 +39,9 @@ pytest: setup
 
 test: ctest
 	$(VENV_PYTHON) -m pytest $(PYTEST_ARGS)
+
+soak: setup
+	RAY_TEST_SOAK=1 $(VENV_PYTHON) -m pytest tests/chaos -s --timeout=600 $(PYTEST_ARGS)
 
 lint: setup
 	.venv/bin/ruff check $(RUFF_PATHS)

@@ -123,11 +123,14 @@ class Node:
                     f"--listen={gcs_endpoint},tcp:{options.node_ip}:{cluster.port}",
                     f"--storage={self._storage(cluster.storage)}",
                 ]
-                gcs = stack.enter_context(self._spawn("gcs_server", [*flags, *common], environment))
+                gcs_flags = [*flags, *common]
+                gcs = stack.enter_context(self._spawn("gcs_server", gcs_flags, environment))
+                supervision = self._supervisor_flags(gcs_flags)
             else:
                 gcs_endpoint = f"tcp:{cluster.gcs_address}"
                 self.gcs_address = cluster.gcs_address
-            flags = [f"--gcs_address={gcs_endpoint}", *self._raylet_flags(options)]
+                supervision = []
+            flags = [f"--gcs_address={gcs_endpoint}", *supervision, *self._raylet_flags(options)]
             raylet = stack.enter_context(self._spawn("raylet", [*flags, *common], environment))
             deadline = time.monotonic() + _START_TIMEOUT_S
             if self.is_head:
@@ -151,6 +154,13 @@ class Node:
             return storage
         os.mkdir(f"{self.session_dir}/state", mode=0o700)
         return f"sqlite:{self.session_dir}/state/gcs.sqlite"
+
+    def _supervisor_flags(self, gcs_flags: list[str]) -> list[str]:
+        """What the raylet needs to start gcs_server again; that one then ends with the raylet."""
+        kept = [flag for flag in gcs_flags if not flag.startswith("--lifeline_fd=")]
+        command = [*_daemon_command("gcs_server", self.session_dir), *kept]
+        pid = self._daemons["gcs_server"].pid
+        return [f"--gcs_pid={pid}", f"--gcs_command={shlex.join(command)}"]
 
     def _raylet_flags(self, options: NodeOptions) -> list[str]:
         flags = [
@@ -181,8 +191,7 @@ class Node:
             with open(f"{log}.out", "ab") as output:
                 self._daemons[name] = subprocess.Popen(
                     [
-                        os.path.join(_BINARY_FOLDER, name),
-                        f"--log_file={log}.log",
+                        *_daemon_command(name, self.session_dir),
                         f"--ready_fd={ready_write}",
                         *flags,
                     ],
@@ -310,6 +319,9 @@ def own_ip(peer: str = "192.0.2.1") -> str:
             return LOOPBACK
         address: str = probe.getsockname()[0]
         return address
+def _daemon_command(name: str, session_dir: str) -> list[str]:
+    log = os.path.join(session_dir, "logs", f"{name}.log")
+    return [os.path.join(_BINARY_FOLDER, name), f"--log_file={log}"]
 
 
 def _end(daemon: subprocess.Popen[bytes]) -> None:

@@ -22,12 +22,17 @@ class Table:
 
     def __init__(self):
         self.values = {}
+        self.items = []
         self.puts = 0
+        self.job_id = bytes(4)
 
     def kv_exists(self, key, namespace):
         return key in self.values
 
     def kv_put(self, key, value, overwrite, namespace):
+        if namespace == "job_items":
+            self.items.append(key.decode())
+            return
         self.puts += 1
         self.values[key] = value
 
@@ -108,7 +113,9 @@ def test_name_is_by_content(project):
 
 def test_second_upload_does_nothing(project):
     table = Table()
-    Package(str(project)).upload(table)
+    package = Package(str(project))
+    package.upload(table)
+    assert table.items == [f"00000000 packages {package.uri}"]
     puts = table.puts
     Package(str(project)).upload(table)
     assert table.puts == puts

@@ -18,12 +18,14 @@ class Core:
 
     def __init__(self):
         self.values = {}
+        self.job_id = bytes(4)
 
     def kv_exists(self, key, namespace):
         return key in self.values
 
     def kv_put(self, key, value, overwrite, namespace):
-        self.values[key] = value
+        if namespace != "job_items":
+            self.values[key] = value
 
 
 @pytest.fixture

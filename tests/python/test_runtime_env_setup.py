@@ -53,12 +53,14 @@ class Table:
 
     def __init__(self):
         self.values = {}
+        self.job_id = bytes(4)
 
     def kv_exists(self, key, namespace):
         return False
 
     def kv_put(self, key, value, overwrite, namespace):
-        self.values[key.decode()] = value.hex()
+        if namespace != "job_items":
+            self.values[key.decode()] = value.hex()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "ray/base/check.h"
 #include "ray/base/logging.h"
@@ -17,7 +18,14 @@ using base::ActorId;
 using base::NodeId;
 using base::WorkerId;
 
+constexpr std::string_view kDeadOwnersTable = "dead_owners";
 constexpr size_t kDeadOwnersMax = 10000;
+constexpr int kPendingShownMax = 1000;
+// A queue of waiting actors is cleared of those that do not wait any more when its size has become
+// this, twice this and so on.
+constexpr size_t kSweepMin = 1024;
+// A registration that has not come by then will not come.
+constexpr absl::Duration kUnknownWatchMax = absl::Minutes(1);
 
 absl::Status NoSuchActor(const ActorId& id) {
   return absl::NotFoundError(absl::StrCat("there is no actor ", id.Hex(),
@@ -77,6 +85,8 @@ absl::StatusOr<NodeActors> NodeActors::FromRegistration(const v1::RegisterNode& 
 
 absl::Status ActorManager::Load() {
   MANTA_RETURN_IF_ERROR(table_.Load());
+  MANTA_RETURN_IF_ERROR(LoadDeadOwners());
+  std::set<base::PlacementGroupId> removed_groups;
   for (const ActorId& id : table_.Where([](const Actor& actor) { return !actor.dead(); })) {
     Actor* actor = table_.Find(id);
     if (!actor->placed()) {
@@ -84,11 +94,43 @@ absl::Status ActorManager::Load() {
     } else {
       // A node's room is what it reports; that of a bundle only we know.
       actor->held = actor->being_created() ? actor->creation : actor->lifetime;
-      if (actor->in_group())
-        ChangeHold(actor->group, {actor->node, actor->bundle}, {}, actor->held);
+      if (!actor->in_group()) continue;
+      ChangeHold(actor->group, {actor->node, actor->bundle}, {}, actor->held);
+      if (!groups_->Exists(actor->group)) removed_groups.insert(actor->group);
     }
   }
+  for (const base::PlacementGroupId& group : removed_groups) OnGroupRemoved(group);
   return absl::OkStatus();
+}
+
+bool ActorManager::HasLiving(const base::JobId& job) const {
+  return !table_
+              .Where(
+                  [&](const Actor& actor) { return !actor.dead() && base::JobOf(actor.id) == job; })
+              .empty();
+}
+
+absl::Status ActorManager::LoadDeadOwners() {
+  absl::Status damage;
+  absl::Status scanned =
+      storage_->Scan(kDeadOwnersTable, "", [&](std::string_view key, std::string_view value) {
+        absl::StatusOr<WorkerId> owner = ParseId<WorkerId>(key, "key of a dead owner");
+        uint64_t number = 0;
+        if (!owner.ok() ||
+            !absl::SimpleAtoi(absl::string_view(value.data(), value.size()), &number)) {
+          damage = absl::DataLossError("unreadable dead owner");
+          return false;
+        }
+        dead_owners_.insert(*owner);
+        dead_owners_order_[number] = *owner;
+        return true;
+      });
+  return scanned.ok() ? damage : scanned;
+}
+
+bool ActorManager::Lives(const ActorId& id) const {
+  const Actor* actor = table_.Find(id);
+  return actor != nullptr && !actor->dead();
 }
 
 // -- requests
@@ -170,11 +212,23 @@ v1::ListActorsReply ActorManager::List() const {
   return reply;
 }
 
-absl::Status ActorManager::Kill(const wire::v1::KillActor& request) {
+void ActorManager::AddPendingTo(wire::v1::ClusterStateReply* reply) const {
+  table_.ForEach([&](const Actor& actor) {
+    if (!actor.waiting || reply->pending_actors_size() >= kPendingShownMax) return;
+    wire::v1::ActorInfo& info = *reply->add_pending_actors();
+    info = actor.info;
+    if (!info.pending_reason().empty()) return;
+    const bool feasible = nodes_->IsFeasible(actor.creation, actor.spec.strategy());
+    info.set_pending_reason(PendingReason(actor, feasible));
+  });
+}
+
+absl::Status ActorManager::Kill(const wire::v1::KillActor& request, WriteBatch with_effect) {
   MANTA_ASSIGN_OR_RETURN(ActorId id, ParseId<ActorId>(request.actor_id(), "actor_id"));
   Actor* actor = table_.Find(id);
   if (actor == nullptr) return NoSuchActor(id);
   if (actor->dead()) return absl::OkStatus();
+  table_.WriteWithNext(std::move(with_effect));
   if (request.no_restart()) {
     EndForGood(actor, KilledByUser(), Worker::kKill);
   } else {
@@ -276,7 +330,10 @@ void ActorManager::Reconcile(const NodeId& node, const ActorId& id,
   const bool present = actor != nullptr && !actor->dead() && actor->node == node &&
                        actor->info.num_restarts() == live.num_restarts();
   if (!present) {
-    SendKill(node, id, live.num_restarts(), true, "The actor was ended while its node was away.");
+    // One that nobody refers to any more still finishes what it runs.
+    const bool finish = actor != nullptr && actor->info.death_cause() == wire::v1::OUT_OF_SCOPE;
+    SendKill(node, id, live.num_restarts(), !finish,
+             "The actor was ended while its node was away.");
     return;
   }
   actor->unconfirmed = false;
@@ -333,16 +390,28 @@ void ActorManager::OnNodeDead(const NodeId& node) {
 }
 
 void ActorManager::OnOwnerDead(const WorkerId& owner) {
-  if (dead_owners_.insert(owner).second) dead_owners_order_.push_back(owner);
-  if (dead_owners_order_.size() > kDeadOwnersMax) {
-    dead_owners_.erase(dead_owners_order_.front());
-    dead_owners_order_.pop_front();
-  }
+  if (dead_owners_.insert(owner).second) RememberDeadOwner(owner);
   std::vector<ActorId> orphans;
   for (const ActorId& id : table_.OwnedBy(owner)) {
     if (!table_.Find(id)->info.detached()) orphans.push_back(id);
   }
   EndAll(orphans, OwnerLost(owner));
+}
+
+void ActorManager::RememberDeadOwner(const WorkerId& owner) {
+  const uint64_t number = dead_owners_order_.empty() ? 1 : dead_owners_order_.rbegin()->first + 1;
+  dead_owners_order_[number] = owner;
+  WriteBatch batch;
+  batch.Put(kDeadOwnersTable, owner.Binary(), absl::StrCat(number));
+  if (dead_owners_order_.size() > kDeadOwnersMax) {
+    const auto oldest = dead_owners_order_.begin();
+    batch.Delete(kDeadOwnersTable, oldest->second.Binary());
+    dead_owners_.erase(oldest->second);
+    dead_owners_order_.erase(oldest);
+  }
+  if (absl::Status status = storage_->Write(batch); !status.ok()) {
+    MANTA_LOG(kWarning, "a restart would forget that a worker is dead: ", status.ToString());
+  }
 }
 
 void ActorManager::OnJobFinished(const base::JobId& job, const WorkerId& driver) {
@@ -441,7 +510,14 @@ void ActorManager::Wait(Actor* actor) {
   actor->waiting = true;
   const std::string request =
       absl::StrCat(actor->creation.ToString(), actor->spec.strategy().SerializeAsString());
-  waiting_[request].push_back(actor->id);
+  std::deque<ActorId>& ids = waiting_[request];
+  ids.push_back(actor->id);
+  if (ids.size() >= kSweepMin && (ids.size() & (ids.size() - 1)) == 0) {
+    std::erase_if(ids, [this](const ActorId& id) {
+      const Actor* other = table_.Find(id);
+      return other == nullptr || !other->waiting;
+    });
+  }
   deadlines_->After(options_.pending_warning,
                     [this, id = actor->id, num_restarts = actor->info.num_restarts()] {
                       ExplainWait(id, num_restarts);
@@ -607,6 +683,11 @@ void ActorManager::SendState(const NodeId& node, const Actor& actor) {
 // An actor that is not known may be one whose registration is on the way.
 void ActorManager::Watch(const NodeId& node, const ActorId& id) {
   const Actor* actor = table_.Find(id);
+  if (actor == nullptr && !watchers_.contains(id)) {
+    deadlines_->After(kUnknownWatchMax, [this, id] {
+      if (table_.Find(id) == nullptr) watchers_.erase(id);
+    });
+  }
   if (actor == nullptr || !actor->dead()) watchers_[id].insert(node);
   if (actor != nullptr) SendState(node, *actor);
 }

@@ -70,6 +70,7 @@ class ActorManager {
         nodes_(nodes),
         groups_(groups),
         sender_(sender),
+        storage_(storage),
         on_dead_(std::move(on_dead)),
         table_(options.dead_actors_max, storage, deadlines) {}
 
@@ -82,8 +83,14 @@ class ActorManager {
   wire::v1::ActorInfoReply GetNamed(const wire::v1::GetNamedActor& request) const;
   wire::v1::ListNamedActorsReply ListNamed(const wire::v1::ListNamedActors& request) const;
   v1::ListActorsReply List() const;
+  // Known and not DEAD.
+  bool Lives(const base::ActorId& actor) const;
+  bool HasLiving(const base::JobId& job) const;
+  // Those that wait for room, each with the reason; a thousand at most.
+  void AddPendingTo(wire::v1::ClusterStateReply* reply) const;
   // With no_restart = false the kill counts as a restart, if one is left.
-  absl::Status Kill(const wire::v1::KillActor& request);
+  // `with_effect` is stored with what the kill changes.
+  absl::Status Kill(const wire::v1::KillActor& request, WriteBatch with_effect = {});
   // Detached actors have no scope: nothing happens to them.
   absl::Status OutOfScope(const wire::v1::ActorOutOfScope& request);
 
@@ -134,6 +141,8 @@ class ActorManager {
   void LeaveNode(Actor* actor, const ActorEnd& end, Worker worker);
   void EndAll(const std::vector<base::ActorId>& ids, const ActorEnd& end);
   void OnOwnerDead(const base::WorkerId& owner);
+  absl::Status LoadDeadOwners();
+  void RememberDeadOwner(const base::WorkerId& owner);
   std::set<base::ActorId> ActorsThatOutliveJob(const base::JobId& job) const;
 
   void Reconcile(const base::NodeId& node, const base::ActorId& id,
@@ -153,6 +162,7 @@ class ActorManager {
   NodeManager* const nodes_;
   PlacementGroupManager* const groups_;
   NodeSender* const sender_;
+  Storage* const storage_;
   const OnDead on_dead_;
 
   ActorTable table_;
@@ -162,7 +172,7 @@ class ActorManager {
   // Owners that died lately: a registration that was overtaken by its owner's death must not leave
   // an orphan.
   absl::flat_hash_set<base::WorkerId> dead_owners_;
-  std::deque<base::WorkerId> dead_owners_order_;
+  std::map<uint64_t, base::WorkerId> dead_owners_order_;
 };
 
 }  // namespace ray::gcs

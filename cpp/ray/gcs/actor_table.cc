@@ -173,7 +173,7 @@ absl::Status ActorTable::Write(const Actor& actor) {
   record.set_job_namespace(actor.job_namespace);
   record.set_death_number(actor.death_number);
   if (actor.bundle.has_value()) record.set_bundle(*actor.bundle + 1);
-  WriteBatch batch;
+  WriteBatch batch = std::exchange(with_next_, {});
   batch.Put(kTable, actor.id.Binary(), record.SerializeAsString());
   if (actor.dead()) batch.Delete(kSpecTable, actor.id.Binary());
   return storage_->Write(batch);

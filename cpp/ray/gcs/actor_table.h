@@ -78,6 +78,8 @@ class ActorTable {
   absl::StatusOr<Actor*> Add(std::unique_ptr<Actor> actor);
   // Writes what changed. An actor that has become DEAD gives its name up and is forgotten in time.
   void Save(Actor* actor);
+  // Goes into the storage together with the next change, whichever it is.
+  void WriteWithNext(WriteBatch batch) { with_next_ = std::move(batch); }
 
   Actor* Find(const base::ActorId& id) const;
   // Not DEAD ones only.
@@ -112,6 +114,7 @@ class ActorTable {
   std::map<base::PlacementGroupId, std::set<base::ActorId>> by_group_;
   std::map<uint64_t, base::ActorId> dead_;  // by death number
   std::set<base::ActorId> unsaved_;
+  WriteBatch with_next_;
 };
 
 }  // namespace ray::gcs

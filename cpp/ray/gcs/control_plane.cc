@@ -16,6 +16,7 @@ using base::NodeId;
 
 constexpr std::string_view kMetaTable = "meta";
 constexpr std::string_view kIncarnation = "incarnation";
+constexpr size_t kAnsweredMax = 10000;
 
 NodeManager::Options NodeOptions(const base::Config& config) {
   return {.dead_timeout = absl::Milliseconds(config.node_dead_timeout_ms),
@@ -46,9 +47,10 @@ ControlPlane::ControlPlane(const base::Config& config, Environment environment)
       deadlines_(environment_.clock),
       jobs_({.finished_jobs_max = config.gcs_finished_jobs_max}, environment_.wall_clock,
             environment_.storage),
-      kv_({.value_max_bytes = config.kv_value_max_bytes}, environment_.storage),
+      answered_(kAnsweredMax, environment_.storage),
+      kv_({.value_max_bytes = config.kv_value_max_bytes}, environment_.storage, &answered_),
       nodes_(NodeOptions(config), environment_.storage, &deadlines_, environment_.sender,
-             [this](const NodeId& node) { OnNodeDead(node); }),
+             environment_.probe, [this](const NodeId& node) { OnNodeDead(node); }),
       groups_(GroupOptions(config),
               {.clock = environment_.clock,
                .wall_clock = environment_.wall_clock,
@@ -62,10 +64,24 @@ ControlPlane::ControlPlane(const base::Config& config, Environment environment)
 
 absl::Status ControlPlane::Load() {
   MANTA_RETURN_IF_ERROR(LoadIncarnation());
+  MANTA_RETURN_IF_ERROR(answered_.Load());
   MANTA_RETURN_IF_ERROR(jobs_.Load());
   MANTA_RETURN_IF_ERROR(nodes_.Load());
   MANTA_RETURN_IF_ERROR(groups_.Load());
-  return actors_.Load();
+  MANTA_RETURN_IF_ERROR(actors_.Load());
+  FinishWhatWasBegun();
+  return absl::OkStatus();
+}
+
+// The last process may have ended between a death and what follows from it.
+void ControlPlane::FinishWhatWasBegun() {
+  for (const NodeId& node : nodes_.Dead()) OnNodeDead(node);
+  for (const base::ActorId& creator : groups_.Creators()) {
+    if (!actors_.Lives(creator)) groups_.OnCreatorDead(creator);
+  }
+  if (auto jobs = kv_.JobsWithItems(); jobs.ok()) {
+    for (const base::JobId& job : *jobs) ForgetIfGone(job);
+  }
 }
 
 absl::Status ControlPlane::LoadIncarnation() {
@@ -150,11 +166,22 @@ void ControlPlane::OnNodeDead(const NodeId& node) {
 
 // Later, because whoever ends the actor may be about to end others.
 void ControlPlane::OnActorDead(const base::ActorId& actor) {
+  const base::JobId job = base::JobOf(actor);
+  if (!jobs_.IsRunning(job)) {
+    deadlines_.After(absl::ZeroDuration(), [this, job] { ForgetIfGone(job); });
+  }
   if (!groups_.IsCreator(actor)) return;
   deadlines_.After(absl::ZeroDuration(), [this, actor] {
     groups_.OnCreatorDead(actor);
     PlaceWaiting();
   });
+}
+
+void ControlPlane::ForgetIfGone(const base::JobId& job) {
+  if (jobs_.IsRunning(job) || actors_.HasLiving(job)) return;
+  if (absl::Status status = kv_.ForgetJob(job); !status.ok()) {
+    MANTA_LOG(kWarning, "what job ", job.Hex(), " stored stays: ", status.ToString());
+  }
 }
 
 void ControlPlane::PlaceWaiting() {
@@ -197,8 +224,13 @@ absl::StatusOr<v1::ListActorsReply> ControlPlane::ListActors(const v1::ListActor
   return actors_.List();
 }
 
-absl::StatusOr<wire::v1::StatusReply> ControlPlane::KillActor(const wire::v1::KillActor& request) {
-  return ToReply(actors_.Kill(request));
+absl::StatusOr<wire::v1::StatusReply> ControlPlane::KillActor(const wire::v1::KillActor& request,
+                                                              const std::string& request_id) {
+  if (answered_.Find(request_id) != nullptr) return wire::v1::StatusReply();
+  WriteBatch with_effect;
+  // Only what had an effect is remembered, and its reply is empty.
+  if (!request.no_restart()) answered_.Remember(request_id, "", &with_effect);
+  return ToReply(actors_.Kill(request, std::move(with_effect)));
 }
 
 absl::StatusOr<wire::v1::StatusReply> ControlPlane::ActorOutOfScope(
@@ -244,24 +276,34 @@ absl::StatusOr<wire::v1::StatusReply> ControlPlane::FinishJob(const v1::FinishJo
 }
 
 absl::Status ControlPlane::Finish(const base::JobId& job) {
-  MANTA_ASSIGN_OR_RETURN(base::WorkerId driver, jobs_.Finish(job));
+  // The job last: until it has finished, it will be said again.
+  MANTA_ASSIGN_OR_RETURN(base::WorkerId driver, jobs_.DriverOf(job));
   actors_.OnJobFinished(job, driver);
   groups_.OnJobFinished(job);
   PlaceWaiting();
-  return absl::OkStatus();
+  if (!actors_.HasLiving(job)) MANTA_RETURN_IF_ERROR(kv_.ForgetJob(job));
+  return jobs_.Finish(job);
 }
 
 absl::StatusOr<v1::ListJobsReply> ControlPlane::ListJobs(const v1::ListJobsRequest&) {
   return jobs_.List();
 }
 
-absl::StatusOr<wire::v1::KvReply> ControlPlane::Kv(const wire::v1::KvRequest& request) {
-  return kv_.Handle(request);
+absl::StatusOr<wire::v1::KvReply> ControlPlane::Kv(const wire::v1::KvRequest& request,
+                                                   const std::string& request_id) {
+  return kv_.Handle(request, request_id);
 }
 
 absl::StatusOr<wire::v1::ClusterStateReply> ControlPlane::ClusterState(
     const wire::v1::ClusterStateRequest&) {
-  return nodes_.ClusterState();
+  wire::v1::ClusterStateReply reply = nodes_.ClusterState();
+  actors_.AddPendingTo(&reply);
+  groups_.AddPendingTo(&reply);
+  return reply;
+}
+
+absl::StatusOr<wire::v1::StatusReply> ControlPlane::DrainNode(const wire::v1::DrainNode& request) {
+  return ToReply(nodes_.Drain(request));
 }
 
 }  // namespace ray::gcs

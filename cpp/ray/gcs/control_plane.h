@@ -17,6 +17,7 @@
 #include "ray/base/clock.h"
 #include "ray/base/config.h"
 #include "ray/gcs/actor_manager.h"
+#include "ray/gcs/answered_requests.h"
 #include "ray/gcs/deadlines.h"
 #include "ray/gcs/job_manager.h"
 #include "ray/gcs/kv_manager.h"
@@ -36,6 +37,7 @@ class ControlPlane {
     JobManager::WallClock wall_clock;
     Storage* storage = nullptr;
     NodeSender* sender = nullptr;
+    NodeProbe* probe = nullptr;  // null: nodes die of silence only
   };
 
   ControlPlane(const base::Config& config, Environment environment);
@@ -61,7 +63,12 @@ class ControlPlane {
   absl::StatusOr<wire::v1::ListNamedActorsReply> ListNamedActors(
       const wire::v1::ListNamedActors& request);
   absl::StatusOr<v1::ListActorsReply> ListActors(const v1::ListActorsRequest& request);
-  absl::StatusOr<wire::v1::StatusReply> KillActor(const wire::v1::KillActor& request);
+  // These two would take effect twice: one that comes again has the same id, and is answered as
+  // before. "": it has none.
+  absl::StatusOr<wire::v1::StatusReply> KillActor(const wire::v1::KillActor& request,
+                                                  const std::string& request_id);
+  absl::StatusOr<wire::v1::KvReply> Kv(const wire::v1::KvRequest& request,
+                                       const std::string& request_id);
   absl::StatusOr<wire::v1::StatusReply> ActorOutOfScope(const wire::v1::ActorOutOfScope& request);
   absl::StatusOr<v1::ChangePlacementGroupsReply> ChangePlacementGroups(
       const v1::ChangePlacementGroupsRequest& request);
@@ -77,12 +84,14 @@ class ControlPlane {
   absl::StatusOr<v1::AddJobReply> AddJob(const v1::AddJobRequest& request);
   absl::StatusOr<wire::v1::StatusReply> FinishJob(const v1::FinishJobRequest& request);
   absl::StatusOr<v1::ListJobsReply> ListJobs(const v1::ListJobsRequest& request);
-  absl::StatusOr<wire::v1::KvReply> Kv(const wire::v1::KvRequest& request);
   absl::StatusOr<wire::v1::ClusterStateReply> ClusterState(
       const wire::v1::ClusterStateRequest& request);
+  absl::StatusOr<wire::v1::StatusReply> DrainNode(const wire::v1::DrainNode& request);
 
  private:
   absl::Status LoadIncarnation();
+  void FinishWhatWasBegun();
+  void ForgetIfGone(const base::JobId& job);
   absl::Status Dispatch(const base::NodeId& node, const v1::NodeMessage& message);
   absl::Status Finish(const base::JobId& job);
   absl::Status Change(const v1::PlacementGroupChange& change);
@@ -95,6 +104,7 @@ class ControlPlane {
   uint64_t incarnation_ = 0;
   Deadlines deadlines_;
   JobManager jobs_;
+  AnsweredRequests answered_;
   KvManager kv_;
   NodeManager nodes_;
   PlacementGroupManager groups_;

@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "ray/base/clock.h"
+#include "ray/base/ids.h"
 #include "ray/base/logging.h"
 #include "ray/gcs/gcs_client_target.h"
 #include "ray/gcs/v1/gcs.grpc.pb.h"
@@ -34,6 +35,12 @@ absl::Status ToAbsl(const grpc::Status& status) {
 bool IsFinal(const absl::Status& status) {
   return absl::IsUnauthenticated(status) || absl::IsFailedPrecondition(status) ||
          absl::IsInvalidArgument(status);
+}
+
+std::string NewRequestId() {
+  uint8_t bytes[16];
+  base::FillUniqueBytes(bytes, sizeof bytes);
+  return base::BytesToHex({reinterpret_cast<const char*>(bytes), sizeof bytes});
 }
 
 // Unix sockets need no TLS: only the session's user can reach them.
@@ -211,6 +218,8 @@ struct AnyCall {
   virtual ~AnyCall() = default;
   std::unique_ptr<grpc::ClientContext> context;  // of the present attempt
   absl::Time deadline;
+  std::string id;  // the same in all attempts
+  int attempts = 0;
 };
 
 template <typename Request, typename Reply>
@@ -233,8 +242,9 @@ class GcsClient::Impl {
     address_status_ = target.status();
     if (!target.ok()) return;
     target_ = *std::move(target);
-    stub_ = GcsService::NewStub(
-        OpenChannel(target_.name, options_.reconnect_interval, Credentials(options_)));
+    transport_ =
+        OpenChannel(target_.name, options_.reconnect_interval, Credentials(options_));
+    stub_ = GcsService::NewStub(transport_);
   }
 
   ~Impl() {
@@ -252,17 +262,33 @@ class GcsClient::Impl {
 
   bool registered() const { return registered_; }
 
-  void Report(const v1::NodeReport& report) {
-    if (channel_ != nullptr) channel_->WriteReport(report);
+  void ReconnectNow() {
+    if (stub_ == nullptr) return;
+    grpc::experimental::ChannelResetConnectionBackoff(transport_.get());
+    if (registration_ && !leaving_ && channel_ == nullptr) Connect(/*wait=*/true);
   }
+
+  void Report(const v1::NodeReport& report) {
+    if (channel_ != nullptr && !leaving_) channel_->WriteReport(report);
+  }
+
+  void Leave(const std::string& reason) {
+    NodeMessage message;
+    message.mutable_leaving()->set_reason(reason);
+    Deliver(std::move(message));
+    leaving_ = true;
+  }
+
+  bool left() const { return leaving_ && (!registered_ || unacknowledged_.empty()); }
 
   // Dropped while there is no connection: the next registration makes up for it.
   void Send(NodeMessage message) {
-    if (channel_ != nullptr) channel_->Write(std::move(message));
+    if (channel_ != nullptr && !leaving_) channel_->Write(std::move(message));
   }
 
   // Kept until it is acknowledged.
   void Deliver(NodeMessage message) {
+    if (leaving_) return;
     message.set_sequence(++last_sequence_);
     if (channel_ != nullptr) channel_->Write(message);
     unacknowledged_.push_back(std::move(message));
@@ -276,6 +302,7 @@ class GcsClient::Impl {
     calls_[call] = std::move(owned);
     call->method = method;
     call->request = request;
+    call->id = NewRequestId();
     call->callback = std::move(callback);
     call->deadline = Now() + options_.rpc_timeout;
     if (stub_ == nullptr) {
@@ -298,7 +325,8 @@ class GcsClient::Impl {
 
   // -- the node's channel
 
-  void Connect() {
+  // `wait`: until there is a connection, rather than fail while there is none.
+  void Connect(bool wait = false) {
     if (stub_ == nullptr) {
       Disconnected(address_status_);
       return;
@@ -307,7 +335,9 @@ class GcsClient::Impl {
         &loop_, &operations_,
         NodeChannel::Handlers{[this](const GcsMessage& message) { OnMessage(message); },
                               [this](const absl::Status& status) { OnChannelDone(status); }});
-    channel_->Open(stub_.get(), NewContext());
+    std::unique_ptr<grpc::ClientContext> context = NewContext();
+    context->set_wait_for_ready(wait);
+    channel_->Open(stub_.get(), std::move(context));
     NodeMessage registration;
     *registration.mutable_register_() = registration_();
     channel_->Write(std::move(registration));
@@ -370,8 +400,11 @@ class GcsClient::Impl {
 
   void Disconnected(const absl::Status& why) {
     registered_ = false;
+    if (leaving_) return;
     if (!IsFinal(why)) {
-      loop_.RunAfter(options_.reconnect_interval, [this] { Connect(); });
+      loop_.RunAfter(options_.reconnect_interval, [this] {
+        if (channel_ == nullptr && !leaving_) Connect();
+      });
       if (std::exchange(failure_reported_, true)) return;
     }
     MANTA_LOG(kWarning, "no channel to the GCS at ", options_.address, ": ", why.ToString());
@@ -383,6 +416,7 @@ class GcsClient::Impl {
   template <typename Request, typename Reply>
   void Attempt(UnaryCall<Request, Reply>* call) {
     call->context = NewContext();
+    call->context->AddMetadata("request-id", call->id);
     // Waits for a connection rather than fail: the GCS may be on its way back.
     call->context->set_wait_for_ready(true);
     call->context->set_deadline(std::chrono::system_clock::now() +
@@ -399,9 +433,11 @@ class GcsClient::Impl {
 
   template <typename Request, typename Reply>
   void OnAttemptDone(UnaryCall<Request, Reply>* call, const absl::Status& status) {
-    const absl::Time again = Now() + options_.reconnect_interval;
-    if (absl::IsUnavailable(status) && again < call->deadline) {
-      loop_.RunAfter(options_.reconnect_interval, [this, call] { Attempt(call); });
+    // The next attempt waits for a connection anyway; only one that fails again needs a pause.
+    const absl::Duration pause =
+        call->attempts++ == 0 ? absl::ZeroDuration() : options_.reconnect_interval;
+    if (absl::IsUnavailable(status) && Now() + pause < call->deadline) {
+      loop_.RunAfter(pause, [this, call] { Attempt(call); });
       return;
     }
     if (absl::IsDeadlineExceeded(status)) {
@@ -429,12 +465,14 @@ class GcsClient::Impl {
   Operations operations_;
   absl::Status address_status_;
   GrpcTarget target_;
+  std::shared_ptr<grpc::Channel> transport_;
   std::unique_ptr<GcsService::Stub> stub_;  // null if the address is malformed
 
   Registration registration_;
   std::unique_ptr<NodeChannel> channel_;
   bool registered_ = false;
   bool failure_reported_ = false;
+  bool leaving_ = false;
   uint64_t last_sequence_ = 0;
   // Bounded by what the node's workers do while the GCS is away.
   std::deque<NodeMessage> unacknowledged_;
@@ -450,6 +488,8 @@ GcsClient::~GcsClient() = default;
 void GcsClient::Start(Registration registration) { impl_->Start(std::move(registration)); }
 
 bool GcsClient::registered() const { return impl_->registered(); }
+
+void GcsClient::ReconnectNow() { impl_->ReconnectNow(); }
 
 void GcsClient::Report(const v1::NodeReport& report) { impl_->Report(report); }
 
@@ -470,6 +510,10 @@ void GcsClient::BundlesPrepared(const v1::BundlesPrepared& prepared) {
   *message.mutable_bundles_prepared() = prepared;
   impl_->Send(std::move(message));
 }
+
+void GcsClient::Leave(const std::string& reason) { impl_->Leave(reason); }
+
+bool GcsClient::left() const { return impl_->left(); }
 
 void GcsClient::WatchActor(const std::string& actor_id) {
   NodeMessage message;
@@ -547,6 +591,11 @@ void GcsClient::Kv(const wire::v1::KvRequest& request, Callback<wire::v1::KvRepl
 void GcsClient::ClusterState(const wire::v1::ClusterStateRequest& request,
                              Callback<wire::v1::ClusterStateReply> callback) {
   impl_->Call(&Async::ClusterState, request, std::move(callback));
+}
+
+void GcsClient::DrainNode(const wire::v1::DrainNode& request,
+                          Callback<wire::v1::StatusReply> callback) {
+  impl_->Call(&Async::DrainNode, request, std::move(callback));
 }
 
 }  // namespace ray::gcs

@@ -79,12 +79,19 @@ class GcsClient {
   // Opens the node's channel. Once; tools that only make unary calls never do.
   void Start(Registration registration);
   bool registered() const;
+  // The GCS serves (again), as somebody knows: a lost connection is made now, without a pause.
+  void ReconnectNow();
 
   void Report(const v1::NodeReport& report);
   void ActorCreated(const v1::ActorCreated& created);
   void WorkerDied(const v1::WorkerDied& died);
   // Not said again after a reconnect: the GCS asks again then.
   void BundlesPrepared(const v1::BundlesPrepared& prepared);
+  // This node ends on purpose: it is dead from now on. Nothing else is sent afterwards, and a lost
+  // connection is not made again.
+  void Leave(const std::string& reason);
+  // The GCS has heard Leave(), or cannot hear it.
+  bool left() const;
   // The GCS answers with the actor's present state as on_actor_changed, and with each change from
   // then on. The next registration must name the actor in watched_actors.
   void WatchActor(const std::string& actor_id);
@@ -117,6 +124,7 @@ class GcsClient {
   void Kv(const wire::v1::KvRequest& request, Callback<wire::v1::KvReply> callback);
   void ClusterState(const wire::v1::ClusterStateRequest& request,
                     Callback<wire::v1::ClusterStateReply> callback);
+  void DrainNode(const wire::v1::DrainNode& request, Callback<wire::v1::StatusReply> callback);
 
  private:
   class Impl;

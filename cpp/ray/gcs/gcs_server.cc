@@ -20,6 +20,7 @@
 #include "ray/gcs/control_plane.h"
 #include "ray/gcs/id_field.h"
 #include "ray/gcs/node_stream.h"
+#include "ray/gcs/tcp_node_probe.h"
 #include "ray/gcs/v1/gcs.grpc.pb.h"
 #include "ray/net/endpoint.h"
 
@@ -30,6 +31,12 @@ using base::NodeId;
 
 // What a request may need beside the largest value.
 constexpr int64_t kMessageSlackBytes = 1 << 20;
+
+constexpr char kRequestIdKey[] = "request-id";
+constexpr size_t kRequestIdMaxBytes = 64;
+
+constexpr std::string_view kMetaTable = "meta";
+constexpr absl::string_view kListenKey = "listen/";
 
 grpc::Status ToGrpc(const absl::Status& status) {
   return grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message()));
@@ -58,6 +65,7 @@ class RefusedStream final : public grpc::ServerBidiReactor<v1::NodeMessage, v1::
 
 class GcsServer::Impl final : public v1::GcsService::CallbackService,
                               public NodeSender,
+                              public NodeProbe,
                               public StreamHost {
  public:
   Impl(net::EventLoop* loop, Options options, std::unique_ptr<Storage> storage)
@@ -65,10 +73,12 @@ class GcsServer::Impl final : public v1::GcsService::CallbackService,
         options_(std::move(options)),
         authorization_(options_.token.empty() ? "" : absl::StrCat("Bearer ", options_.token)),
         storage_(std::move(storage)),
+        probe_(loop, absl::Milliseconds(options_.config.node_dead_timeout_ms)),
         control_(options_.config, {.clock = base::RealClock::Get(),
                                    .wall_clock = [] { return absl::Now(); },
                                    .storage = storage_.get(),
-                                   .sender = this}) {}
+                                   .sender = this,
+                                   .probe = this}) {}
 
   ~Impl() override {
     acceptors_.clear();
@@ -85,12 +95,7 @@ class GcsServer::Impl final : public v1::GcsService::CallbackService,
     }
     MANTA_RETURN_IF_ERROR(control_.Load());
     StartGrpc();
-    for (const std::string& endpoint : options_.listen) {
-      MANTA_ASSIGN_OR_RETURN(std::unique_ptr<Acceptor> acceptor,
-                             Acceptor::Create(loop_, endpoint, AcceptorFor(endpoint)));
-      endpoints_.push_back(acceptor->endpoint());
-      acceptors_.push_back(std::move(acceptor));
-    }
+    for (const std::string& endpoint : options_.listen) MANTA_RETURN_IF_ERROR(Listen(endpoint));
     ArmDeadline();
     return absl::OkStatus();
   }
@@ -102,6 +107,15 @@ class GcsServer::Impl final : public v1::GcsService::CallbackService,
   void Send(const NodeId& node, const v1::GcsMessage& message) override {
     auto stream = streams_.find(node);
     if (stream != streams_.end()) stream->second->Send(message);
+  }
+
+  // -- NodeProbe
+
+  void Ask(const std::string& tcp_endpoint, Callback callback) override {
+    probe_.Ask(tcp_endpoint, [this, callback = std::move(callback)](bool refused) mutable {
+      callback(refused);
+      ArmDeadline();
+    });
   }
 
   // -- StreamHost
@@ -168,7 +182,7 @@ class GcsServer::Impl final : public v1::GcsService::CallbackService,
   grpc::ServerUnaryReactor* KillActor(grpc::CallbackServerContext* context,
                                       const wire::v1::KillActor* request,
                                       wire::v1::StatusReply* reply) override {
-    return Serve(context, request, reply, &ControlPlane::KillActor);
+    return ServeOnce(context, request, reply, &ControlPlane::KillActor);
   }
   grpc::ServerUnaryReactor* ActorOutOfScope(grpc::CallbackServerContext* context,
                                             const wire::v1::ActorOutOfScope* request,
@@ -222,12 +236,17 @@ class GcsServer::Impl final : public v1::GcsService::CallbackService,
   grpc::ServerUnaryReactor* Kv(grpc::CallbackServerContext* context,
                                const wire::v1::KvRequest* request,
                                wire::v1::KvReply* reply) override {
-    return Serve(context, request, reply, &ControlPlane::Kv);
+    return ServeOnce(context, request, reply, &ControlPlane::Kv);
   }
   grpc::ServerUnaryReactor* ClusterState(grpc::CallbackServerContext* context,
                                          const wire::v1::ClusterStateRequest* request,
                                          wire::v1::ClusterStateReply* reply) override {
     return Serve(context, request, reply, &ControlPlane::ClusterState);
+  }
+  grpc::ServerUnaryReactor* DrainNode(grpc::CallbackServerContext* context,
+                                      const wire::v1::DrainNode* request,
+                                      wire::v1::StatusReply* reply) override {
+    return Serve(context, request, reply, &ControlPlane::DrainNode);
   }
 
  private:
@@ -253,6 +272,21 @@ class GcsServer::Impl final : public v1::GcsService::CallbackService,
     options.pem_root_certs = options_.tls.authority;
     options.pem_key_cert_pairs.push_back({options_.tls.key, options_.tls.certificate});
     return grpc::SslServerCredentials(options);
+  }
+
+  // A port that was chosen once stays: the cluster's nodes know it.
+  absl::Status Listen(const std::string& endpoint) {
+    const bool chosen = IsTcp(endpoint) && endpoint.ends_with(":0");
+    const std::string key = absl::StrCat(kListenKey, endpoint);
+    absl::StatusOr<std::string> before = absl::NotFoundError("");
+    if (chosen) before = storage_->Get(kMetaTable, key);
+    MANTA_ASSIGN_OR_RETURN(
+        std::unique_ptr<Acceptor> acceptor,
+        Acceptor::Create(loop_, before.ok() ? *before : endpoint, AcceptorFor(endpoint)));
+    endpoints_.push_back(acceptor->endpoint());
+    acceptors_.push_back(std::move(acceptor));
+    if (!chosen || before.ok()) return absl::OkStatus();
+    return storage_->Put(kMetaTable, key, endpoints_.back());
   }
 
   void StartGrpc() {
@@ -304,6 +338,26 @@ class GcsServer::Impl final : public v1::GcsService::CallbackService,
   grpc::ServerUnaryReactor* Serve(grpc::CallbackServerContext* context, const Request* request,
                                   Reply* reply,
                                   absl::StatusOr<Reply> (ControlPlane::*method)(const Request&)) {
+    return Answer(context, reply, [=, this] { return (control_.*method)(*request); });
+  }
+
+  // For what must not be done twice.
+  template <typename Request, typename Reply>
+  grpc::ServerUnaryReactor* ServeOnce(
+      grpc::CallbackServerContext* context, const Request* request, Reply* reply,
+      absl::StatusOr<Reply> (ControlPlane::*method)(const Request&, const std::string&)) {
+    std::string id;
+    const auto& metadata = context->client_metadata();
+    auto given = metadata.find(kRequestIdKey);
+    if (given != metadata.end() && given->second.size() <= kRequestIdMaxBytes) {
+      id.assign(given->second.data(), given->second.size());
+    }
+    return Answer(context, reply, [=, this] { return (control_.*method)(*request, id); });
+  }
+
+  template <typename Reply, typename Handler>
+  grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context, Reply* reply,
+                                   Handler handler) {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
     if (!IsAuthorized(*context)) {
       reactor->Finish(Unauthenticated());
@@ -311,7 +365,7 @@ class GcsServer::Impl final : public v1::GcsService::CallbackService,
     }
     // gRPC keeps request and reply until Finish().
     loop_->Post([=, this] {
-      absl::StatusOr<Reply> result = (control_.*method)(*request);
+      absl::StatusOr<Reply> result = handler();
       if (result.ok()) *reply = *std::move(result);
       reactor->Finish(ToGrpc(result.status()));
       ArmDeadline();
@@ -368,6 +422,7 @@ class GcsServer::Impl final : public v1::GcsService::CallbackService,
   const Options options_;
   const std::string authorization_;  // what a caller must send; "" = anything
   const std::unique_ptr<Storage> storage_;
+  TcpNodeProbe probe_;
   ControlPlane control_;
   std::map<NodeId, NodeStream*> streams_;  // registered ones
   std::atomic<int> open_streams_ = 0;

@@ -18,9 +18,10 @@
 ABSL_FLAG(std::string, listen, "tcp:127.0.0.1:6379",
           "Where to listen: unix:PATH or tcp:HOST:PORT (port 0: any free one); several, separated "
           "by commas. An address that other machines can reach needs --token_file.");
-ABSL_FLAG(std::string, storage, "memory",
-          "Where the state lives: memory (lost with this process) or sqlite:PATH (a restart "
-          "continues from it).");
+ABSL_FLAG(
+    std::string, storage, "memory",
+    "Where the state lives: memory (lost with this process), sqlite:PATH or "
+    "redis://HOST:PORT/PREFIX (a restart continues from it; password in RAY_REDIS_PASSWORD).");
 ABSL_FLAG(std::string, token_file, "",
           "File with the cluster's token, which every caller must send. Empty: none is asked for.");
 ABSL_FLAG(std::string, tls_cert_file, "",

@@ -10,6 +10,7 @@
 
 #include "ray/base/ids.h"
 #include "ray/gcs/memory_storage.h"
+#include "ray/gcs/node_probe.h"
 #include "ray/gcs/node_sender.h"
 #include "ray/gcs/storage.h"
 #include "ray/gcs/v1/gcs.pb.h"
@@ -36,6 +37,26 @@ class RecordingSender final : public NodeSender {
 
  private:
   std::vector<std::pair<base::NodeId, v1::GcsMessage>> sent_;
+};
+
+// Answers when the test says so.
+class FakeProbe final : public NodeProbe {
+ public:
+  void Ask(const std::string& tcp_endpoint, Callback callback) override {
+    asked_.emplace_back(tcp_endpoint, std::move(callback));
+  }
+  // Answers what was asked since the last time; returns of which endpoints.
+  std::vector<std::string> Answer(bool refused) {
+    std::vector<std::string> endpoints;
+    for (auto& [endpoint, callback] : std::exchange(asked_, {})) {
+      endpoints.push_back(endpoint);
+      callback(refused);
+    }
+    return endpoints;
+  }
+
+ private:
+  std::vector<std::pair<std::string, Callback>> asked_;
 };
 
 // Memory whose writes fail while `broken`.

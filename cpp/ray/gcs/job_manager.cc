@@ -90,11 +90,16 @@ v1::JobRecord JobManager::NewRecord(uint32_t number, const v1::AddJobRequest& re
   return record;
 }
 
-absl::StatusOr<base::WorkerId> JobManager::Finish(const base::JobId& job) {
+absl::StatusOr<base::WorkerId> JobManager::DriverOf(const base::JobId& job) const {
   auto found = jobs_.find(base::JobIdToInt(job));
   if (found == jobs_.end()) return absl::NotFoundError(absl::StrCat("no job ", job.Hex()));
-  const auto driver = base::WorkerId::FromTrusted(found->second.state().driver_worker_id().data());
-  if (found->second.state().finished()) return driver;
+  return base::WorkerId::FromTrusted(found->second.state().driver_worker_id().data());
+}
+
+absl::Status JobManager::Finish(const base::JobId& job) {
+  auto found = jobs_.find(base::JobIdToInt(job));
+  if (found == jobs_.end()) return absl::NotFoundError(absl::StrCat("no job ", job.Hex()));
+  if (found->second.state().finished()) return absl::OkStatus();
 
   v1::JobRecord record = found->second;
   record.mutable_state()->set_finished(true);
@@ -102,7 +107,7 @@ absl::StatusOr<base::WorkerId> JobManager::Finish(const base::JobId& job) {
   MANTA_RETURN_IF_ERROR(storage_->Put(kTable, job.Binary(), record.SerializeAsString()));
   found->second = std::move(record);
   if (++finished_count_ > options_.finished_jobs_max) ForgetOldest();
-  return driver;
+  return absl::OkStatus();
 }
 
 void JobManager::ForgetOldest() {
@@ -122,6 +127,11 @@ v1::ListJobsReply JobManager::List() const {
   v1::ListJobsReply reply;
   for (const auto& [number, record] : jobs_) *reply.add_jobs() = record.state();
   return reply;
+}
+
+bool JobManager::IsRunning(const base::JobId& job) const {
+  auto found = jobs_.find(base::JobIdToInt(job));
+  return found != jobs_.end() && !found->second.state().finished();
 }
 
 absl::StatusOr<std::string> JobManager::NamespaceOf(const base::JobId& job) const {

@@ -37,10 +37,13 @@ class JobManager {
   absl::Status Load();
 
   absl::StatusOr<v1::AddJobReply> Add(const v1::AddJobRequest& request);
-  // Harmless for a job that is finished already. Returns the driver.
-  absl::StatusOr<base::WorkerId> Finish(const base::JobId& job);
+  // Harmless for a job that is finished already.
+  absl::Status Finish(const base::JobId& job);
+  absl::StatusOr<base::WorkerId> DriverOf(const base::JobId& job) const;
   v1::ListJobsReply List() const;
 
+  // Known and not finished.
+  bool IsRunning(const base::JobId& job) const;
   absl::StatusOr<std::string> NamespaceOf(const base::JobId& job) const;
   // Jobs whose driver runs on the node and has not finished.
   std::vector<base::JobId> RunningOn(const base::NodeId& node) const;

@@ -1,27 +1,38 @@
 #include "ray/gcs/kv_manager.h"
 
+#include <algorithm>
+
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "ray/base/status_macros.h"
 #include "ray/gcs/status_reply.h"
 
 namespace ray::gcs {
+namespace {
 
-wire::v1::KvReply KvManager::Handle(const Request& request) {
+// Written by the processes of a job, before they put what they name: "<job> <namespace> <prefix>".
+constexpr std::string_view kItemsTable = "kv/job_items";
+
+}  // namespace
+
+wire::v1::KvReply KvManager::Handle(const Request& request, const std::string& request_id) {
   Reply reply;
-  absl::Status status = Run(request, &reply);
+  const std::string* before = answered_->Find(request_id);
+  if (before != nullptr && reply.ParseFromString(*before)) return reply;
+  absl::Status status = Run(request, request_id, &reply);
   *reply.mutable_status() = ToReply(status);
   return reply;
 }
 
-absl::Status KvManager::Run(const Request& request, Reply* reply) {
+absl::Status KvManager::Run(const Request& request, const std::string& request_id, Reply* reply) {
   const std::string table = absl::StrCat("kv/", request.kv_namespace());
   switch (request.op()) {
     case Request::GET:
       return Get(table, request, reply);
     case Request::PUT:
-      return Put(table, request, reply);
+      return Put(table, request, request_id, reply);
     case Request::DELETE:
-      return Delete(table, request, reply);
+      return Delete(table, request, request_id, reply);
     case Request::EXISTS:
       return Exists(table, request, reply);
     case Request::KEYS:
@@ -30,6 +41,49 @@ absl::Status KvManager::Run(const Request& request, Reply* reply) {
       return absl::InvalidArgumentError(
           absl::StrCat("key-value request with unknown operation ", request.op()));
   }
+}
+
+absl::StatusOr<std::set<base::JobId>> KvManager::JobsWithItems() {
+  std::set<base::JobId> jobs;
+  MANTA_RETURN_IF_ERROR(
+      storage_->Scan(kItemsTable, "", [&](std::string_view key, std::string_view) {
+        const absl::string_view hex(key.data(), std::min(key.find(' '), key.size()));
+        absl::StatusOr<base::JobId> job = base::JobId::FromBinary(absl::HexStringToBytes(hex));
+        if (job.ok()) jobs.insert(*job);
+        return true;
+      }));
+  return jobs;
+}
+
+absl::Status KvManager::ForgetJob(const base::JobId& job) {
+  const std::string own = absl::StrCat(job.Hex(), " ");
+  WriteBatch batch;
+  std::set<std::string> items;
+  std::set<std::string> used_by_others;
+  MANTA_RETURN_IF_ERROR(
+      storage_->Scan(kItemsTable, "", [&](std::string_view key, std::string_view) {
+        const bool is_own = key.starts_with(own);
+        if (is_own) batch.Delete(kItemsTable, key);
+        const size_t space = key.find(' ');
+        if (space != std::string_view::npos) {
+          (is_own ? items : used_by_others).emplace(key.substr(space + 1));
+        }
+        return true;
+      }));
+  items.insert(absl::StrCat("job:", job.Hex(), " "));
+  for (const std::string& item : items) {
+    if (used_by_others.contains(item)) continue;
+    // "<namespace> <prefix of its keys>"
+    const size_t space = item.find(' ');
+    if (space == std::string::npos) continue;
+    const std::string table = absl::StrCat("kv/", item.substr(0, space));
+    MANTA_RETURN_IF_ERROR(
+        storage_->Scan(table, item.substr(space + 1), [&](std::string_view key, std::string_view) {
+          batch.Delete(table, key);
+          return true;
+        }));
+  }
+  return batch.changes().empty() ? absl::OkStatus() : storage_->Write(batch);
 }
 
 absl::Status KvManager::Get(std::string_view table, const Request& request, Reply* reply) {
@@ -49,7 +103,8 @@ absl::Status KvManager::Exists(std::string_view table, const Request& request, R
   });
 }
 
-absl::Status KvManager::Put(std::string_view table, const Request& request, Reply* reply) {
+absl::Status KvManager::Put(std::string_view table, const Request& request,
+                            const std::string& request_id, Reply* reply) {
   if (static_cast<int64_t>(request.value().size()) > options_.value_max_bytes) {
     return absl::InvalidArgumentError(absl::StrCat("a value of ", request.value().size(),
                                                    " bytes; kv_value_max_bytes allows ",
@@ -57,10 +112,14 @@ absl::Status KvManager::Put(std::string_view table, const Request& request, Repl
   }
   MANTA_RETURN_IF_ERROR(Exists(table, request, reply));
   if (reply->found() && !request.overwrite()) return absl::OkStatus();
-  return storage_->Put(table, request.key(), request.value());
+  WriteBatch batch;
+  batch.Put(table, request.key(), request.value());
+  answered_->Remember(request_id, reply->SerializeAsString(), &batch);
+  return storage_->Write(batch);
 }
 
-absl::Status KvManager::Delete(std::string_view table, const Request& request, Reply* reply) {
+absl::Status KvManager::Delete(std::string_view table, const Request& request,
+                               const std::string& request_id, Reply* reply) {
   WriteBatch batch;
   MANTA_RETURN_IF_ERROR(
       storage_->Scan(table, request.key(), [&](std::string_view key, std::string_view) {
@@ -68,9 +127,9 @@ absl::Status KvManager::Delete(std::string_view table, const Request& request, R
         return request.prefix();
       }));
   if (batch.changes().empty()) return absl::OkStatus();
-  MANTA_RETURN_IF_ERROR(storage_->Write(batch));
   reply->set_count(batch.changes().size());
-  return absl::OkStatus();
+  answered_->Remember(request_id, reply->SerializeAsString(), &batch);
+  return storage_->Write(batch);
 }
 
 absl::Status KvManager::Keys(std::string_view table, const Request& request, Reply* reply) {

@@ -16,6 +16,9 @@ using resources::ResourceSet;
 using wire::v1::SchedulingStrategy;
 
 constexpr std::string_view kTable = "nodes";
+constexpr std::string_view kDrainsTable = "node_drains";
+// A node that says more is cut short; the figures are for people and an autoscaler.
+constexpr int kDemandsMax = 100;
 
 struct Capacity {
   ResourceSet total;
@@ -34,6 +37,13 @@ scheduling::Labels LabelsOf(const wire::v1::NodeState& state) {
   scheduling::Labels labels(state.labels().begin(), state.labels().end());
   labels[scheduling::kNodeIdLabel] = base::BytesToHex(state.node_id());
   return labels;
+}
+
+// What waits at a node is for who asks for the state of the cluster.
+wire::v1::NodeState ForOtherNodes(const wire::v1::NodeState& state) {
+  wire::v1::NodeState shown = state;
+  shown.clear_demands();
+  return shown;
 }
 
 bool IsNamed(const NodeId& node, const SchedulingStrategy& strategy) {
@@ -67,6 +77,16 @@ absl::Status NodeManager::Load() {
         return true;
       }));
   MANTA_RETURN_IF_ERROR(damage);
+  MANTA_RETURN_IF_ERROR(
+      storage_->Scan(kDrainsTable, "", [&](std::string_view key, std::string_view value) {
+        auto id = ParseId<NodeId>(key, "key of a drain");
+        if (!id.ok() ||
+            !drains_[*id].ParseFromArray(value.data(), static_cast<int>(value.size()))) {
+          damage = absl::DataLossError(absl::StrCat("unreadable drain ", base::BytesToHex(key)));
+        }
+        return damage.ok();
+      }));
+  MANTA_RETURN_IF_ERROR(damage);
   for (const auto& [id, node] : nodes_) {
     if (node.death_number > 0) {
       dead_[node.death_number] = id;
@@ -93,9 +113,9 @@ absl::Status NodeManager::Register(const NodeId& id, const wire::v1::NodeState& 
   MANTA_ASSIGN_OR_RETURN(Capacity capacity, ParseCapacity(state.total(), state.available()));
   auto known = nodes_.find(id);
   if (known != nodes_.end() && known->second.death_number > 0) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "node ", id.Hex(), " was declared dead after ", absl::FormatDuration(options_.dead_timeout),
-        " without contact and cannot come back under this id"));
+    return absl::FailedPreconditionError(absl::StrCat("node ", id.Hex(), " was declared dead (",
+                                                      known->second.state.death_reason(),
+                                                      ") and cannot come back under this id"));
   }
   Node node;
   node.state = state;
@@ -106,17 +126,49 @@ absl::Status NodeManager::Register(const NodeId& id, const wire::v1::NodeState& 
   node.labels = LabelsOf(node.state);
   node.connected = true;
   node.channel = known == nodes_.end() ? 1 : known->second.channel + 1;
+  const bool knows_of_drain = state.draining();
+  node.state.set_draining(state.draining() || drains_.contains(id));
   MANTA_RETURN_IF_ERROR(Save(node));
+  const bool draining = node.state.draining();
   nodes_[id] = std::move(node);
+  if (draining && !knows_of_drain) TellToDrain(id);
   Announce(id, absl::ZeroDuration());
   return absl::OkStatus();
+}
+
+absl::Status NodeManager::Drain(const wire::v1::DrainNode& request) {
+  MANTA_ASSIGN_OR_RETURN(NodeId id, ParseId<NodeId>(request.node_id(), "node_id"));
+  Node* node = FindAlive(id);
+  if (node == nullptr) {
+    return absl::NotFoundError(absl::StrCat("no node ", id.Hex(), " is alive in this cluster"));
+  }
+  if (node->state.is_head()) {
+    return absl::FailedPreconditionError(
+        "the head node cannot be drained: the cluster's control plane runs there");
+  }
+  Node draining = *node;
+  draining.state.set_draining(true);
+  MANTA_RETURN_IF_ERROR(storage_->Put(kDrainsTable, id.Binary(), request.SerializeAsString()));
+  MANTA_RETURN_IF_ERROR(Save(draining));
+  drains_[id] = request;
+  *node = std::move(draining);
+  MANTA_LOG(kInfo, "node ", id.Hex(), " is drained: ", request.reason());
+  TellToDrain(id);
+  Announce(id, absl::ZeroDuration());
+  return absl::OkStatus();
+}
+
+void NodeManager::TellToDrain(const NodeId& id) const {
+  v1::GcsMessage message;
+  *message.mutable_drain() = drains_.at(id);
+  sender_->Send(id, message);
 }
 
 void NodeManager::SendOthersTo(const NodeId& receiver) const {
   v1::GcsMessage message;
   v1::NodesChanged& changed = *message.mutable_nodes_changed();
   for (const auto& [id, node] : nodes_) {
-    if (id != receiver) *changed.add_nodes() = node.state;
+    if (id != receiver) *changed.add_nodes() = ForOtherNodes(node.state);
   }
   if (changed.nodes_size() > 0) sender_->Send(receiver, message);
 }
@@ -134,17 +186,37 @@ void NodeManager::Disconnect(const NodeId& id) {
 }
 
 void NodeManager::WatchSilence(const NodeId& id) {
-  deadlines_->After(options_.dead_timeout, [this, id, channel = nodes_[id].channel] {
-    Node* node = FindAlive(id);
-    if (node == nullptr || node->connected || node->channel != channel) return;
+  const uint64_t channel = nodes_[id].channel;
+  deadlines_->After(options_.dead_timeout, [this, id, channel] {
+    if (FindSilent(id, channel) == nullptr) return;
     Die(id, absl::StrCat("no contact for ", absl::FormatDuration(options_.dead_timeout)));
   });
+  if (probe_ != nullptr) Probe(id, channel);
+}
+
+// Again and again: a process that is just being torn down may still be listening.
+void NodeManager::Probe(const NodeId& id, uint64_t channel) {
+  const Node* node = FindSilent(id, channel);
+  if (node == nullptr || node->state.tcp_endpoint().empty()) return;
+  probe_->Ask(node->state.tcp_endpoint(), [this, id, channel](bool refused) {
+    if (FindSilent(id, channel) == nullptr) return;
+    if (refused) return Die(id, "its raylet has ended without a word");
+    deadlines_->After(options_.probe_interval, [this, id, channel] { Probe(id, channel); });
+  });
+}
+
+NodeManager::Node* NodeManager::FindSilent(const NodeId& id, uint64_t channel) {
+  Node* node = FindAlive(id);
+  return node == nullptr || node->connected || node->channel != channel ? nullptr : node;
 }
 
 void NodeManager::Die(const NodeId& id, const std::string& reason) {
   Node& node = nodes_[id];
   MANTA_LOG(kWarning, "node ", id.Hex(), " (", node.state.ip(), ") is dead: ", reason);
+  node.connected = false;
   node.state.set_alive(false);
+  node.state.set_draining(false);
+  node.state.clear_demands();
   node.state.set_death_reason(reason);
   node.state.clear_available();
   node.death_number = dead_.empty() ? 1 : dead_.rbegin()->first + 1;
@@ -153,6 +225,11 @@ void NodeManager::Die(const NodeId& id, const std::string& reason) {
   // dead again.
   if (absl::Status status = Save(node); !status.ok()) {
     MANTA_LOG(kError, "cannot store the death of node ", id.Hex(), ": ", status.ToString());
+  }
+  if (drains_.erase(id) > 0) {
+    if (absl::Status status = storage_->Delete(kDrainsTable, id.Binary()); !status.ok()) {
+      MANTA_LOG(kWarning, "a drain stays in the storage: ", status.ToString());
+    }
   }
   Announce(id, absl::ZeroDuration());
   on_dead_(id);
@@ -178,6 +255,11 @@ absl::Status NodeManager::Report(const NodeId& id, const v1::NodeReport& report)
   *node->state.mutable_total() = report.total();
   *node->state.mutable_available() = report.available();
   node->state.set_store_used_bytes(report.store_used_bytes());
+  node->state.set_spilled_bytes(report.spilled_bytes());
+  *node->state.mutable_demands() = report.demands();
+  if (report.demands_size() > kDemandsMax) {
+    node->state.mutable_demands()->DeleteSubrange(kDemandsMax, report.demands_size() - kDemandsMax);
+  }
   Announce(id, options_.broadcast_interval);
   return absl::OkStatus();
 }
@@ -199,7 +281,7 @@ void NodeManager::Broadcast() {
   v1::GcsMessage message;
   for (const NodeId& id : changed_) {
     if (auto node = nodes_.find(id); node != nodes_.end()) {
-      *message.mutable_nodes_changed()->add_nodes() = node->second.state;
+      *message.mutable_nodes_changed()->add_nodes() = ForOtherNodes(node->second.state);
     }
   }
   for (const auto& [id, node] : nodes_) {
@@ -207,6 +289,12 @@ void NodeManager::Broadcast() {
     if (node.connected && !only_itself) sender_->Send(id, message);
   }
   changed_.clear();
+}
+
+std::vector<NodeId> NodeManager::Dead() const {
+  std::vector<NodeId> dead;
+  for (const auto& [number, id] : dead_) dead.push_back(id);
+  return dead;
 }
 
 wire::v1::ClusterStateReply NodeManager::ClusterState() const {
@@ -223,7 +311,7 @@ std::optional<NodeId> NodeManager::FindRoom(const ResourceSet& request,
   std::optional<NodeId> best;
   Rank best_rank;
   for (const auto& [id, node] : nodes_) {
-    if (!node.connected || !request.FitsIn(node.room)) continue;
+    if (!node.IsOpen() || !request.FitsIn(node.room)) continue;
     if (!IsAllowed(id, node.labels, strategy)) continue;
     const Rank rank(!IsNamed(id, strategy), scheduling::LabelChoice(strategy, node.labels),
                     !scheduling::MatchesAll(strategy.preferred_labels(), node.labels),
@@ -239,7 +327,7 @@ std::optional<NodeId> NodeManager::FindRoom(const ResourceSet& request,
 bool NodeManager::IsFeasible(const ResourceSet& request, const SchedulingStrategy& strategy) const {
   return std::any_of(nodes_.begin(), nodes_.end(), [&](const auto& entry) {
     const auto& [id, node] = entry;
-    return node.death_number == 0 && request.FitsIn(node.total) &&
+    return node.death_number == 0 && !node.state.draining() && request.FitsIn(node.total) &&
            IsAllowed(id, node.labels, strategy);
   });
 }
@@ -247,7 +335,7 @@ bool NodeManager::IsFeasible(const ResourceSet& request, const SchedulingStrateg
 std::vector<scheduling::NodeView> NodeManager::View() const {
   std::vector<scheduling::NodeView> view;
   for (const auto& [id, node] : nodes_) {
-    if (node.connected) view.push_back({id, node.total, node.room, node.labels, 0});
+    if (node.IsOpen()) view.push_back({id, node.total, node.room, node.labels, 0});
   }
   return view;
 }

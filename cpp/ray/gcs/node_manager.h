@@ -1,8 +1,12 @@
 // Nodes: who is there, with what, since when not; and which of them has room.
 //
 // A node is known from its registration until well after its death. It stays alive through a break
-// of its channel that is shorter than dead_timeout; meanwhile nothing is placed on it. After a
-// restart of the GCS every node of the storage counts as one whose channel has just broken.
+// of its channel that is shorter than dead_timeout; meanwhile nothing is placed on it, and it is
+// asked from outside whether its process lives: if not, it is dead at once. After a restart of the
+// GCS every node of the storage counts as one whose channel has just broken.
+//
+// A draining node lives and is counted, but nothing new is placed on it. The order to drain is kept
+// in the storage and given again to a node that registers without knowing of it.
 //
 // Room is a guess that the raylet may refute: what the node reported last, less what has been
 // placed there since.
@@ -24,6 +28,7 @@
 #include "absl/time/time.h"
 #include "ray/base/ids.h"
 #include "ray/gcs/deadlines.h"
+#include "ray/gcs/node_probe.h"
 #include "ray/gcs/node_sender.h"
 #include "ray/gcs/storage.h"
 #include "ray/gcs/v1/gcs.pb.h"
@@ -39,16 +44,20 @@ class NodeManager {
     absl::Duration dead_timeout = absl::Seconds(5);
     // Reports of several nodes travel to the others together, this much later at most.
     absl::Duration broadcast_interval = absl::Milliseconds(100);
+    // A node whose channel is broken is asked this often whether its process lives.
+    absl::Duration probe_interval = absl::Milliseconds(50);
     int64_t dead_nodes_max = 100;
   };
   using OnDead = std::function<void(const base::NodeId&)>;
 
+  // `probe` may be null: silence alone tells of deaths then.
   NodeManager(Options options, Storage* storage, Deadlines* deadlines, NodeSender* sender,
-              OnDead on_dead)
+              NodeProbe* probe, OnDead on_dead)
       : options_(options),
         storage_(storage),
         deadlines_(deadlines),
         sender_(sender),
+        probe_(probe),
         on_dead_(std::move(on_dead)) {}
 
   absl::Status Load();
@@ -62,11 +71,16 @@ class NodeManager {
   // Its channel broke.
   void Disconnect(const base::NodeId& node);
   absl::Status Report(const base::NodeId& node, const v1::NodeReport& report);
+  // kFailedPrecondition for the head node. Harmless for one that is draining already, whose order
+  // is replaced.
+  absl::Status Drain(const wire::v1::DrainNode& request);
 
+  std::vector<base::NodeId> Dead() const;  // those that are remembered
   // Alive and remembered dead nodes.
   wire::v1::ClusterStateReply ClusterState() const;
 
-  // A connected node with room for the request that its strategy allows. Of several, in this order:
+  // A node that is connected and not draining, with room for the request, that its strategy allows.
+  // Of several, in this order:
   // the one that it names, the rules it would rather have met, `preferred` (unless it is to be
   // spread), the node that it loads the least.
   std::optional<base::NodeId> FindRoom(const resources::ResourceSet& request,
@@ -76,7 +90,7 @@ class NodeManager {
   // there.
   bool IsFeasible(const resources::ResourceSet& request,
                   const wire::v1::SchedulingStrategy& strategy) const;
-  // The connected nodes, for who places several things at once.
+  // The nodes on which something may be placed, for who places several things at once.
   std::vector<scheduling::NodeView> View() const;
   // Changes the guess of a node's room: `before` is no longer held there, `after` is. Harmless for
   // an unknown node.
@@ -93,10 +107,16 @@ class NodeManager {
     uint64_t channel = 0;  // counts registrations, so that an old break does not end a new channel
     uint64_t report_sequence = 0;
     uint64_t death_number = 0;
+
+    bool IsOpen() const { return connected && !state.draining(); }
   };
 
   Node* FindAlive(const base::NodeId& node);
   void WatchSilence(const base::NodeId& node);
+  void Probe(const base::NodeId& node, uint64_t channel);
+  // A node that has not come back since this channel of it broke. Null: it has, or is dead.
+  Node* FindSilent(const base::NodeId& node, uint64_t channel);
+  void TellToDrain(const base::NodeId& node) const;
   void Die(const base::NodeId& node, const std::string& reason);
   void ForgetOldestDead();
   void Announce(const base::NodeId& node, absl::Duration delay);
@@ -107,11 +127,13 @@ class NodeManager {
   Storage* const storage_;
   Deadlines* const deadlines_;
   NodeSender* const sender_;
+  NodeProbe* const probe_;
   const OnDead on_dead_;
 
   std::map<base::NodeId, Node> nodes_;
-  std::map<uint64_t, base::NodeId> dead_;  // by death number
-  std::set<base::NodeId> changed_;         // to be broadcast
+  std::map<base::NodeId, wire::v1::DrainNode> drains_;  // of draining nodes
+  std::map<uint64_t, base::NodeId> dead_;               // by death number
+  std::set<base::NodeId> changed_;                      // to be broadcast
   bool broadcast_pending_ = false;
 };
 

@@ -25,6 +25,7 @@ using wire::v1::PlacementGroupsReply;
 
 // Of an order that no attempt stands behind: bundles that the table has at a node.
 constexpr uint64_t kNoAttempt = 0;
+constexpr int kPendingShownMax = 1000;
 
 absl::Status NoSuchGroup(const PlacementGroupId& id) {
   return absl::NotFoundError(absl::StrCat("there is no placement group ", id.Hex(),
@@ -151,6 +152,15 @@ PlacementGroupInfo PlacementGroupManager::Explained(const PlacementGroup& group)
   const bool waits = group.queue_number > 0;
   if (waits && info.pending_reason().empty()) info.set_pending_reason(PendingReason(group));
   return info;
+}
+
+void PlacementGroupManager::AddPendingTo(wire::v1::ClusterStateReply* reply) const {
+  table_.ForEach([&](const PlacementGroup& group) {
+    if (group.removed() || group.created()) return;
+    if (reply->pending_groups_size() < kPendingShownMax) {
+      *reply->add_pending_groups() = Explained(group);
+    }
+  });
 }
 
 void PlacementGroupManager::EndWaits() {
@@ -380,6 +390,14 @@ void PlacementGroupManager::OnJobFinished(const base::JobId& job) {
 
 bool PlacementGroupManager::IsCreator(const ActorId& actor) const {
   return !table_.Where([&](const PlacementGroup& group) { return group.creator == actor; }).empty();
+}
+
+std::set<ActorId> PlacementGroupManager::Creators() const {
+  std::set<ActorId> creators;
+  table_.ForEach([&](const PlacementGroup& group) {
+    if (!group.removed() && group.creator.has_value()) creators.insert(*group.creator);
+  });
+  return creators;
 }
 
 void PlacementGroupManager::OnCreatorDead(const ActorId& actor) {

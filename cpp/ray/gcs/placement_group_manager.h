@@ -28,6 +28,7 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -93,6 +94,8 @@ class PlacementGroupManager {
   // wait_max, or when the reason why it waits has been found out.
   void Wait(const wire::v1::WaitPlacementGroup& request, WaitCallback callback);
   wire::v1::PlacementGroupsReply List(const wire::v1::PlacementGroupRequest& request) const;
+  // Those that are not placed, each with the reason; a thousand at most.
+  void AddPendingTo(wire::v1::ClusterStateReply* reply) const;
   // Answers every wait now: the server is about to end.
   void EndWaits();
 
@@ -104,6 +107,7 @@ class PlacementGroupManager {
   void OnNodeDead(const base::NodeId& node);
   void OnJobFinished(const base::JobId& job);
   bool IsCreator(const base::ActorId& actor) const;
+  std::set<base::ActorId> Creators() const;
   void OnCreatorDead(const base::ActorId& actor);
   // Some node may have more room than before.
   void PlaceWaiting();

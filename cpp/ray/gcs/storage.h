@@ -66,7 +66,7 @@ class Storage {
   }
 };
 
-// "memory" or "sqlite:PATH".
+// "memory", "sqlite:PATH" or "redis://HOST:PORT/PREFIX".
 absl::StatusOr<std::unique_ptr<Storage>> OpenStorage(std::string_view name);
 
 }  // namespace ray::gcs

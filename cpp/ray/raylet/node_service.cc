@@ -1,5 +1,7 @@
 #include "ray/raylet/node_service.h"
 
+#include <google/protobuf/io/coded_stream.h>
+#include <google/protobuf/io/zero_copy_stream_impl_lite.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,12 +17,30 @@ using base::JobId;
 using wire::v1::ClusterStateReply;
 using wire::v1::NodeState;
 
+namespace {
+
+// Equal messages give equal bytes.
+std::string Serialize(const gcs::v1::NodeReport& report) {
+  std::string bytes;
+  {
+    google::protobuf::io::StringOutputStream stream(&bytes);
+    google::protobuf::io::CodedOutputStream coded(&stream);
+    coded.SetSerializationDeterministic(true);
+    report.SerializeToCodedStream(&coded);
+  }
+  return bytes;
+}
+
+}  // namespace
+
 NodeService::NodeService(net::EventLoop* loop, const base::Clock* clock, FrameRouter* router,
                          gcs::GcsClient* gcs, Options options)
     : clock_(clock),
       gcs_(gcs),
       options_(options),
-      timer_(loop, clock, [this] { ReportIfChanged(); }) {
+      timer_(loop, clock, [this] { ReportIfChanged(); }),
+      drain_(options_.drain),
+      drain_timer_(loop, clock, [this] { LookAtDrain(); }) {
   router->On<wire::v1::KvRequest>(wire::v1::KV,
                                   [this](Client&, const auto& message, const Responder& responder) {
                                     gcs_->Kv(message, RelayTo<wire::v1::KvReply>(responder));
@@ -29,6 +49,11 @@ NodeService::NodeService(net::EventLoop* loop, const base::Clock* clock, FrameRo
   router->On<wire::v1::ClusterStateRequest>(
       wire::v1::CLUSTER_STATE, [this](Client&, const auto&, const Responder& responder) {
         RelayClusterState(responder);
+        return absl::OkStatus();
+      });
+  router->On<wire::v1::DrainNode>(
+      wire::v1::DRAIN_NODE, [this](Client&, const auto& message, const Responder& responder) {
+        gcs_->DrainNode(message, RelayTo<wire::v1::StatusReply>(responder));
         return absl::OkStatus();
       });
 }
@@ -54,10 +79,13 @@ void NodeService::AddJob(const wire::v1::Hello& hello, ClientRegistry::JobCallba
 void NodeService::FinishJob(const JobId& job) {
   gcs::v1::FinishJobRequest request;
   request.set_job_id(job.BinaryString());
-  gcs_->FinishJob(request, [job](const absl::StatusOr<wire::v1::StatusReply>& reply) {
+  gcs_->FinishJob(request, [this, job](const absl::StatusOr<wire::v1::StatusReply>& reply) {
     if (reply.ok()) return;
     MANTA_LOG(kWarning, "the GCS was not told that job ", job.Hex(),
               " finished: ", reply.status().message());
+    const bool is_away =
+        absl::IsUnavailable(reply.status()) || absl::IsDeadlineExceeded(reply.status());
+    if (is_away) FinishJob(job);
   });
 }
 
@@ -87,7 +115,9 @@ NodeState NodeService::State() const {
   state.set_is_head(identity.is_head);
   state.set_raylet_pid(getpid());
   state.set_store_used_bytes(options_.store->used_bytes());
-  for (wire::v1::Demand& demand : options_.demands()) *state.add_demands() = std::move(demand);
+  state.set_store_capacity_bytes(options_.store->capacity_bytes());
+  state.set_draining(draining());
+  *state.mutable_demands() = MakeReport().demands();
   return state;
 }
 
@@ -116,24 +146,42 @@ void NodeService::MarkChanged() {
 
 void NodeService::ReportIfChanged() {
   report_due_ = false;
-  resources::ResourceSet available = Available();
-  const uint64_t store_used = options_.store->used_bytes();
-  gcs::v1::NodeReport report;
-  for (wire::v1::Demand& demand : options_.demands()) *report.add_demands() = std::move(demand);
-  // Without its other parts: what waits.
-  std::string demands = report.SerializeAsString();
-  const bool same =
-      available == last_available_ && store_used == last_store_used_ && demands == last_demands_;
-  if (same) return;
-  *report.mutable_total() = options_.resources->total().ToWire();
-  *report.mutable_available() = available.ToWire();
-  report.set_store_used_bytes(store_used);
+  gcs::v1::NodeReport report = MakeReport();
+  std::string serialized = Serialize(report);
+  if (serialized == last_report_) return;
+  last_report_ = std::move(serialized);
+  last_time_ = clock_->Now();
   report.set_sequence(++last_sequence_);
   gcs_->Report(report);
-  last_available_ = std::move(available);
-  last_store_used_ = store_used;
-  last_demands_ = std::move(demands);
-  last_time_ = clock_->Now();
+}
+
+gcs::v1::NodeReport NodeService::MakeReport() const {
+  gcs::v1::NodeReport report;
+  *report.mutable_total() = options_.resources->total().ToWire();
+  *report.mutable_available() = Available().ToWire();
+  report.set_store_used_bytes(options_.store->used_bytes());
+  if (options_.demands) {
+    for (wire::v1::Demand& demand : options_.demands()) *report.add_demands() = std::move(demand);
+  }
+  return report;
+}
+
+// --- Draining
+
+void NodeService::Drain(const wire::v1::DrainNode& order) {
+  MANTA_LOG(kInfo, "this node is drained: ", order.reason());
+  absl::Time deadline = absl::InfiniteFuture();
+  if (order.deadline_ms() != 0) {
+    deadline = clock_->Now() + (absl::FromUnixMillis(order.deadline_ms()) - absl::Now());
+  }
+  drain_.Begin(order.reason(), deadline);
+  LookAtDrain();
+}
+
+void NodeService::LookAtDrain() {
+  const absl::Time now = clock_->Now();
+  drain_timer_.Set(now + options_.report_interval);
+  drain_.Look(now);
 }
 
 }  // namespace ray::raylet

@@ -1,9 +1,10 @@
 // What concerns the node and the cluster as a whole: jobs of drivers, the key-value store, the
-// cluster's state, and the node's reports to the GCS.
+// cluster's state, the node's reports to the GCS, and its draining.
 //
-// Owner: Raylet.   Threads: loop-bound.   Frames: KV, CLUSTER_STATE.
+// Owner: Raylet.   Threads: loop-bound.   Frames: KV, CLUSTER_STATE, DRAIN_NODE.
 //   NODE-1  a change of resources is reported at once after a quiet interval, else at its end.
 //   NODE-2  CLUSTER_STATE says of this node what is true now, whatever the GCS has heard.
+//   NODE-3  the GCS hears of the end of each job, however long it is away.
 #pragma once
 
 #include <functional>
@@ -17,6 +18,7 @@
 #include "ray/raylet/client_registry.h"
 #include "ray/raylet/deadline_timer.h"
 #include "ray/raylet/frame_router.h"
+#include "ray/raylet/node_drain.h"
 #include "ray/raylet/node_identity.h"
 #include "ray/resources/node_resources.h"
 #include "ray/store/object_store.h"
@@ -29,8 +31,10 @@ class NodeService {
     const NodeIdentity* identity = nullptr;
     const resources::NodeResources* resources = nullptr;
     const store::ObjectStore* store = nullptr;
-    std::function<std::vector<wire::v1::Demand>()> demands;  // what waits at this node
     absl::Duration report_interval = absl::Milliseconds(100);
+    // What waits here for resources, by shape. Without a function: nothing.
+    std::function<std::vector<wire::v1::Demand>()> demands = nullptr;
+    NodeDrain::Environment drain;
   };
 
   // All pointers, also those of the options, outlive the service.
@@ -40,27 +44,32 @@ class NodeService {
   void AddJob(const wire::v1::Hello& hello, ClientRegistry::JobCallback callback);
   void FinishJob(const base::JobId& job);
 
-  // Resources, the store's use or what waits may have changed.
+  // Resources, the store's use or the demands may have changed.
   void MarkChanged();
+  // The GCS wants this node to end.
+  void Drain(const wire::v1::DrainNode& order);
+  // Nothing new is to be started here.
+  bool draining() const { return drain_.draining(); }
   // This node as it is now.
   wire::v1::NodeState State() const;
 
  private:
   void RelayClusterState(const Responder& responder);
   void ReportIfChanged();
+  gcs::v1::NodeReport MakeReport() const;
+  void LookAtDrain();
   resources::ResourceSet Available() const;
 
   const base::Clock* const clock_;
   gcs::GcsClient* const gcs_;
   const Options options_;
   uint64_t last_sequence_ = 0;
-  // What was reported last.
-  resources::ResourceSet last_available_;
-  uint64_t last_store_used_ = 0;
-  std::string last_demands_;
+  std::string last_report_;  // serialized, without its sequence
   absl::Time last_time_ = absl::InfinitePast();
   bool report_due_ = false;
   DeadlineTimer timer_;
+  NodeDrain drain_;
+  DeadlineTimer drain_timer_;
 };
 
 }  // namespace ray::raylet

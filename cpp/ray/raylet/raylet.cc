@@ -29,6 +29,7 @@ scheduling::LeaseQueue::Options LeaseOptions(const base::Config& config) {
                                     : absl::InfiniteDuration()};
 }
 
+constexpr absl::Duration kLeaveTimeout = absl::Milliseconds(200);
 // Before a raylet whose connection broke is asked again.
 constexpr absl::Duration kPeerRetry = absl::Milliseconds(500);
 
@@ -146,7 +147,17 @@ void Raylet::MakeServices(Options options) {
                            .resources = &leases_->queue().resources(),
                            .store = &objects_->store(),
                            .demands = [this] { return leases_->Demands(); },
-                           .report_interval = absl::Milliseconds(config_.node_report_interval_ms)});
+                           .report_interval = absl::Milliseconds(config_.node_report_interval_ms),
+                           .drain = DrainEnvironment()});
+  if (!options.gcs_command.empty()) {
+    supervisor_ = std::make_unique<GcsSupervisor>(
+        loop_, clock_,
+        GcsSupervisor::Options{
+            .pid = options.gcs_pid,
+            .command = std::move(options.gcs_command),
+            .output_file = absl::StrCat(identity_.session_dir, "/logs/gcs_server.out"),
+            .on_ready = [this] { gcs_->ReconnectNow(); }});
+  }
   logs_ =
       std::make_unique<LogService>(loop_, &router_, clients_.get(), &workers_->pool(),
                                    peers_.get(), &identity_);
@@ -332,6 +343,7 @@ gcs::GcsClient::Events Raylet::GcsEvents() {
           [this](const gcs::v1::CommitBundles& message) { bundles_->Commit(message); },
       .on_return_bundles =
           [this](const gcs::v1::ReturnBundles& message) { bundles_->Return(message); },
+      .on_drain = [this](const wire::v1::DrainNode& order) { node_->Drain(order); },
       .on_disconnected = [this](const absl::Status& why) { OnDisconnected(why); },
   };
 }
@@ -353,6 +365,7 @@ void Raylet::OnRegistered() {
   MANTA_LOG(kInfo, "registered with the GCS at ", identity_.gcs_address);
   if (ready_) return;
   ready_ = true;
+  if (supervisor_ != nullptr) supervisor_->Start();
   if (events_.on_ready) events_.on_ready();
 }
 
@@ -451,6 +464,26 @@ void Raylet::OnWorkerDied(const WorkerDeath& death) {
   actors_->WorkerDied(death, explanation);
 }
 
+NodeDrain::Environment Raylet::DrainEnvironment() {
+  return {
+      .is_idle = [this] { return IsIdle(); },
+      .move_objects = [](NodeDrain::Done done) { done(); },
+      .leave =
+          [this](const std::string& reason) {
+            leave_reason_ = reason;
+            MANTA_LOG(kInfo, "this node leaves: ", reason);
+            if (events_.on_drained) events_.on_drained();
+          },
+  };
+}
+
+bool Raylet::IsIdle() const {
+  bool has_driver = false;
+  clients_->ForEach([&](const Client& client) { has_driver |= client.IsDriver(); });
+  return !has_driver && leases_->queue().leases() == 0 && actors_->LiveActors().empty() &&
+         bundles_->Held().empty();
+}
+
 // --- Life
 
 void Raylet::Start() {
@@ -460,10 +493,19 @@ void Raylet::Start() {
 }
 
 void Raylet::Stop() {
+  if (std::exchange(stopped_, true)) return;
+  if (supervisor_ != nullptr) supervisor_->Stop();
+  // First, so that nothing is restarted because its worker died here.
+  if (gcs_ != nullptr) gcs_->Leave(leave_reason_);
   listener_.reset();
   tcp_listener_.reset();
-  clients_->ForEach([this](Client& client) { UnlinkSocketOf(client); });
+  if (clients_ != nullptr) clients_->ForEach([this](Client& client) { UnlinkSocketOf(client); });
   if (workers_ != nullptr) workers_->Stop();
+  const absl::Time deadline = clock_->Now() + kLeaveTimeout;
+  while (gcs_ != nullptr && !gcs_->left() && clock_->Now() < deadline) {
+    loop_->Poll(deadline - clock_->Now());
+  }
+  supervisor_.reset();
 }
 
 }  // namespace ray::raylet

@@ -26,6 +26,7 @@
 #include "ray/raylet/client_registry.h"
 #include "ray/raylet/death_records.h"
 #include "ray/raylet/frame_router.h"
+#include "ray/raylet/gcs_supervisor.h"
 #include "ray/raylet/lease_service.h"
 #include "ray/raylet/log_service.h"
 #include "ray/raylet/node_identity.h"
@@ -52,10 +53,14 @@ class Raylet {
     std::vector<std::string> zygote_command;
     std::string gcs_token;
     net::TlsCredentials gcs_tls = {};
+    // The gcs_server that this node keeps alive. Without a command: none.
+    pid_t gcs_pid = 0;
+    std::vector<std::string> gcs_command = {};
   };
   struct Events {
     std::function<void()> on_ready;  // once: registered with the GCS and listening
     std::function<void(const absl::Status& why)> on_fatal;
+    std::function<void()> on_drained;  // nothing is left to do here: Stop() this node
   };
 
   // `loop` and `clock` outlive the raylet. <session_dir>/logs must exist.
@@ -67,8 +72,8 @@ class Raylet {
   Raylet& operator=(const Raylet&) = delete;
 
   void Start();
-  // Kills the zygote and all workers, and removes the socket. Takes milliseconds; the GCS notices
-  // by its channel.
+  // Kills the zygote and all workers, removes the sockets and tells the GCS that this node leaves.
+  // Takes milliseconds, and drives the loop until the GCS has heard, for 0.2 s at most.
   void Stop();
 
   const NodeIdentity& identity() const { return identity_; }
@@ -107,6 +112,8 @@ class Raylet {
   void OnGone(const Client& client, const absl::Status& why);
   void UnlinkSocketOf(const Client& client) const;
   void OnWorkerDied(const WorkerDeath& death);
+  NodeDrain::Environment DrainEnvironment();
+  bool IsIdle() const;
 
   net::EventLoop* const loop_;
   const base::Clock* const clock_;
@@ -116,6 +123,8 @@ class Raylet {
   const std::string token_;
   const Events events_;
   bool ready_ = false;
+  bool stopped_ = false;
+  std::string leave_reason_ = "it was stopped";
 
   // Each uses what stands before it.
   FrameRouter router_;
@@ -135,6 +144,7 @@ class Raylet {
   std::unique_ptr<TaskEventLog> task_events_;
   std::unique_ptr<NodeService> node_;
   std::unique_ptr<LogService> logs_;
+  std::unique_ptr<GcsSupervisor> supervisor_;  // null: somebody else's business
   std::unique_ptr<net::Listener> listener_;
   std::unique_ptr<net::Listener> tcp_listener_;
 };

@@ -31,10 +31,11 @@ ABSL_FLAG(std::string, gcs_address, "",
 ABSL_FLAG(std::string, listen, "",
           "Where to listen for this node's drivers and workers: unix:PATH, in a folder that only "
           "its user may enter. Required.");
-ABSL_FLAG(std::string, listen_tcp, "",
-          "Where to listen for other nodes' raylets: tcp:HOST:PORT, port 0 to have one chosen. Core "
-          "workers listen on the same host. An address that other machines can reach needs a token. "
-          "Empty: this node is alone.");
+ABSL_FLAG(
+    std::string, listen_tcp, "",
+    "Where to listen for other nodes' raylets: tcp:HOST:PORT, port 0 to have one chosen. Core "
+    "workers listen on the same host. An address that other machines can reach needs a token. "
+    "Empty: this node is alone.");
 ABSL_FLAG(std::string, session_dir, "",
           "Folder of the session; logs go to logs/ in it, spilled objects to spill/. Required.");
 ABSL_FLAG(std::string, node_ip, "127.0.0.1", "Address under which other nodes reach this one.");
@@ -60,6 +61,13 @@ ABSL_FLAG(std::string, tls_cert_file, "",
 ABSL_FLAG(std::string, tls_key_file, "", "File (PEM) with the key of that certificate.");
 ABSL_FLAG(std::string, tls_ca_file, "",
           "File (PEM) with the certificate of the authority that has signed those of all nodes.");
+ABSL_FLAG(int, gcs_pid, 0,
+          "Process id of the cluster's gcs_server, which this node keeps alive. Needs "
+          "--gcs_command.");
+ABSL_FLAG(
+    std::string, gcs_command, "",
+    "Command that starts gcs_server again, on the same address and storage, when that process "
+    "is gone; words as in a shell. Empty: nobody does.");
 ABSL_FLAG(std::string, zygote_command, "python3 -m ray._zygote",
           "Command that runs the zygote, which forks workers; words as in a shell.");
 ABSL_FLAG(std::string, log_file, "", "File to log to; it is rotated. Empty: standard error.");
@@ -114,6 +122,10 @@ absl::StatusOr<Raylet::Options> ReadOptions() {
                                                   .key = absl::GetFlag(FLAGS_tls_key_file),
                                                   .authority = absl::GetFlag(FLAGS_tls_ca_file)}));
   MANTA_ASSIGN_OR_RETURN(options.zygote_command, SplitCommand(absl::GetFlag(FLAGS_zygote_command)));
+  options.gcs_pid = absl::GetFlag(FLAGS_gcs_pid);
+  if (options.gcs_pid > 0) {
+    MANTA_ASSIGN_OR_RETURN(options.gcs_command, SplitCommand(absl::GetFlag(FLAGS_gcs_command)));
+  }
   const Machine machine = InspectMachine();
   options.accelerators = accelerators::NodeAccelerators::Detect(accelerators::Host::Current());
   MANTA_ASSIGN_OR_RETURN(
@@ -167,7 +179,8 @@ class Node {
     MANTA_ASSIGN_OR_RETURN(
         raylet_, Raylet::Create(&loop_, base::RealClock::Get(), std::move(options),
                                 {.on_ready = [this] { OnReady(); },
-                                 .on_fatal = [this](const absl::Status& why) { End(why); }}));
+                                 .on_fatal = [this](const absl::Status& why) { End(why); },
+                                 .on_drained = [this] { End(absl::OkStatus()); }}));
     start_timer_ = loop_.RunAfter(start_timeout, [this, gcs_address] {
       End(absl::DeadlineExceededError(absl::StrCat("the GCS at ", gcs_address, " did not answer")));
     });

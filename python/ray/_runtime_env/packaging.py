@@ -75,6 +75,7 @@ class Package:
 
     def upload(self, core: Core) -> None:
         """Puts the package where all nodes find it, unless it is there. Blocks."""
+        keep_for_job(core, self.uri)
         key = self.uri.encode()
         if core.kv_exists(key, NAMESPACE):
             return
@@ -107,6 +108,13 @@ class Package:
                     continue
                 with open(file.path, "rb") as source, target.open(info, "w") as copy:
                     shutil.copyfileobj(source, copy)
+
+
+def keep_for_job(core: Core, key: str) -> None:
+    """Says that this job uses what is in the table under keys that begin with this one. Once no
+    job that said so is left, with its detached actors, the GCS deletes them. Blocks."""
+    item = f"{core.job_id.hex()} {NAMESPACE} {key}"
+    core.kv_put(item.encode(), b"", True, "job_items")
 
 
 def part_key(uri: str, index: int) -> bytes:

@@ -208,7 +208,10 @@ def _unpack(archive: str, folder: str) -> None:
 
 
 def _uploaded_hook(core: Core, hook: Any) -> str:
+    from ray._runtime_env.packaging import keep_for_job
+
     blob, _ = pickle_definition(hook, "the worker_process_setup_hook")
     key = f"hook:{_digest(blob)}"
+    keep_for_job(core, key)
     core.kv_put(key.encode(), blob, True, NAMESPACE)
     return f"{HOOK_PREFIX}{key}"

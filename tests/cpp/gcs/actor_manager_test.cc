@@ -32,9 +32,9 @@ class ActorManagerTest : public testing::Test {
     actors_.reset();
     nodes_.reset();
     deadlines_ = std::make_unique<Deadlines>(&clock_);
-    nodes_ =
-        std::make_unique<NodeManager>(NodeManager::Options{}, &storage_, deadlines_.get(), &sender_,
-                                      [this](const NodeId& node) { actors_->OnNodeDead(node); });
+    nodes_ = std::make_unique<NodeManager>(
+        NodeManager::Options{}, &storage_, deadlines_.get(), &sender_, nullptr,
+        [this](const NodeId& node) { actors_->OnNodeDead(node); });
     groups_ = std::make_unique<PlacementGroupManager>(
         PlacementGroupManager::Options(),
         PlacementGroupManager::Environment{
@@ -339,6 +339,27 @@ TEST_F(ActorManagerTest, EndsAWorkerThatWasCreatedForAnActorNobodyWantsAnyMore) 
   Created(id, node_);
   EXPECT_EQ(Info(id).state(), wire::v1::DEAD);
   ASSERT_EQ(KillsOn(node_).size(), 1);
+}
+
+TEST_F(ActorManagerTest, AnActorWithoutHandlesFinishesItsCallsThoughItsNodeWasAway) {
+  for (const bool out_of_scope : {true, false}) {
+    const ActorId id = MakeAlive(Spec());
+    const ActorInfo live = Info(id);
+    nodes_->Disconnect(node_);
+    ASSERT_TRUE((out_of_scope ? OutOfScope(id) : Kill(id, true)).ok());
+    sender_.Clear();
+    Join(node_, 4, {live});
+    const auto kills = KillsOn(node_);
+    ASSERT_EQ(kills.size(), 1);
+    EXPECT_EQ(kills[0].force(), !out_of_scope);
+  }
+}
+
+TEST_F(ActorManagerTest, ARegistrationThatComesAfterItsOwnersDeathIsRefusedByTheNextGcsToo) {
+  WorkerDied(owner_);
+  Restart();
+  EXPECT_EQ(TryRegister(Spec()).status().code(),
+            static_cast<int>(absl::StatusCode::kFailedPrecondition));
 }
 
 TEST_F(ActorManagerTest, IgnoresWhatAnotherNodeSaysOfAnActor) {

@@ -179,6 +179,20 @@ TEST_F(GcsServerMainTest, ContinuesFromItsFileAfterSigkill) {
   EXPECT_EQ(Kv(wire::v1::KvRequest::GET)->value(), "v");
 }
 
+TEST_F(GcsServerMainTest, KeepsThePortThatWasChosenOnce) {
+  const std::vector<std::string> arguments = {"--storage=sqlite:" + folder_ + "/gcs.db",
+                                              "--listen=tcp:127.0.0.1:0,unix:" + socket_};
+  std::string before;
+  {
+    Process server(arguments);
+    before = server.ready_line();
+    server.Signal(SIGKILL);
+    ASSERT_TRUE(server.WaitForEnd().has_value());
+  }
+  Process server(arguments);
+  EXPECT_EQ(server.ready_line(), before);
+}
+
 TEST_F(GcsServerMainTest, AsksForTheTokenOfItsFile) {
   std::ofstream(folder_ + "/token") << "secret\n";
   Process server(Arguments({"--token_file=" + folder_ + "/token"}));

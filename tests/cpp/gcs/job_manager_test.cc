@@ -65,15 +65,17 @@ TEST_F(JobManagerTest, FinishesOnceAndRemembersWhen) {
   const WorkerId driver = WorkerId::Random();
   ASSERT_TRUE(jobs->Add(RequestOf(driver)).ok());
   now_ = absl::FromUnixMillis(2000);
-  EXPECT_EQ(*jobs->Finish(base::JobIdFromInt(1)), driver);
+  EXPECT_TRUE(jobs->Finish(base::JobIdFromInt(1)).ok());
+  EXPECT_EQ(*jobs->DriverOf(base::JobIdFromInt(1)), driver);
   now_ = absl::FromUnixMillis(3000);
-  EXPECT_EQ(*jobs->Finish(base::JobIdFromInt(1)), driver);
+  EXPECT_TRUE(jobs->Finish(base::JobIdFromInt(1)).ok());
   const v1::JobState job = jobs->List().jobs(0);
   EXPECT_TRUE(job.finished());
   EXPECT_EQ(job.start_time_ms(), 1000);
   EXPECT_EQ(job.end_time_ms(), 2000);
   EXPECT_EQ(job.driver_pid(), 7);
-  EXPECT_TRUE(absl::IsNotFound(jobs->Finish(base::JobIdFromInt(9)).status()));
+  EXPECT_TRUE(absl::IsNotFound(jobs->Finish(base::JobIdFromInt(9))));
+  EXPECT_TRUE(absl::IsNotFound(jobs->DriverOf(base::JobIdFromInt(9)).status()));
 }
 
 TEST_F(JobManagerTest, KnowsWhatRunsOnANode) {

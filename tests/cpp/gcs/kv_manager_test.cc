@@ -26,7 +26,8 @@ class KvManagerTest : public testing::Test {
   }
 
   FailingStorage storage_;
-  KvManager kv_{{.value_max_bytes = 8}, &storage_};
+  AnsweredRequests answered_{2, &storage_};
+  KvManager kv_{{.value_max_bytes = 8}, &storage_, &answered_};
 };
 
 TEST_F(KvManagerTest, GetsWhatWasPut) {
@@ -81,6 +82,49 @@ TEST_F(KvManagerTest, SaysWhenTheStorageFails) {
             static_cast<int>(absl::StatusCode::kResourceExhausted));
   storage_.broken = false;
   EXPECT_FALSE(Run(KvRequest::EXISTS, "k").found());
+}
+
+TEST_F(KvManagerTest, ARepeatedChangeIsAnsweredAsBefore) {
+  wire::v1::KvRequest put;
+  put.set_op(wire::v1::KvRequest::PUT);
+  put.set_key("k");
+  put.set_value("v");
+  EXPECT_FALSE(kv_.Handle(put, "put 1").found());
+  wire::v1::KvRequest remove;
+  remove.set_op(wire::v1::KvRequest::DELETE);
+  remove.set_key("k");
+  // By the next process, too: the answer was stored with the effect.
+  AnsweredRequests answered(2, &storage_);
+  ASSERT_TRUE(answered.Load().ok());
+  KvManager next({.value_max_bytes = 8}, &storage_, &answered);
+  EXPECT_FALSE(next.Handle(put, "put 1").found());
+  EXPECT_TRUE(next.Handle(put, "put 2").found());
+  EXPECT_EQ(next.Handle(remove, "remove").count(), 1);
+  EXPECT_EQ(next.Handle(remove, "remove").count(), 1);
+  EXPECT_EQ(next.Handle(remove, "remove again").count(), 0);
+}
+
+TEST_F(KvManagerTest, RemembersTheLatestAnswersOnly) {
+  wire::v1::KvRequest put;
+  put.set_op(wire::v1::KvRequest::PUT);
+  put.set_overwrite(true);
+  for (int i = 0; i < 5; ++i) kv_.Handle(put, std::string(1, static_cast<char>('a' + i)));
+  EXPECT_EQ(answered_.Find("c"), nullptr);
+  EXPECT_NE(answered_.Find("d"), nullptr);
+  EXPECT_NE(answered_.Find("e"), nullptr);
+  int stored = 0;
+  ASSERT_TRUE(storage_
+                  .Scan("answered", "",
+                        [&](std::string_view, std::string_view) {
+                          ++stored;
+                          return true;
+                        })
+                  .ok());
+  EXPECT_EQ(stored, 2);
+  AnsweredRequests fewer(1, &storage_);
+  ASSERT_TRUE(fewer.Load().ok());
+  EXPECT_EQ(fewer.Find("d"), nullptr);
+  EXPECT_NE(fewer.Find("e"), nullptr);
 }
 
 }  // namespace

@@ -37,9 +37,9 @@ class PlacementGroupManagerTest : public testing::Test {
     groups_.reset();
     nodes_.reset();
     deadlines_ = std::make_unique<Deadlines>(&clock_);
-    nodes_ =
-        std::make_unique<NodeManager>(NodeManager::Options{}, &storage_, deadlines_.get(), &sender_,
-                                      [this](const NodeId& node) { groups_->OnNodeDead(node); });
+    nodes_ = std::make_unique<NodeManager>(
+        NodeManager::Options{}, &storage_, deadlines_.get(), &sender_, nullptr,
+        [this](const NodeId& node) { groups_->OnNodeDead(node); });
     groups_ = std::make_unique<PlacementGroupManager>(
         PlacementGroupManager::Options{.removed_max = 2},
         PlacementGroupManager::Environment{

@@ -1,4 +1,4 @@
-// One suite for every backend, and what only SQLite promises.
+// One suite for every backend (Redis where redis-server is installed), and what only some promise.
 #include "ray/gcs/storage.h"
 
 #include <gtest/gtest.h>
@@ -8,8 +8,12 @@
 #include <csignal>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 
+#include "absl/strings/str_cat.h"
+#include "ray/gcs/redis_storage.h"
 #include "ray/gcs/sqlite_storage.h"
+#include "ray/net/endpoint.h"
 
 namespace ray::gcs {
 namespace {
@@ -27,11 +31,57 @@ class TempFolder {
   std::filesystem::path path_;
 };
 
+constexpr char kRedisServer[] = "/usr/bin/redis-server";
+
+// A server of the test's own, which keeps its data in the folder.
+class RedisServer {
+ public:
+  RedisServer() {
+    auto listening = net::Listen("tcp:127.0.0.1:0");
+    EXPECT_TRUE(listening.ok());
+    port_ = listening->endpoint.substr(listening->endpoint.rfind(':') + 1);
+    listening->fd.Reset(-1);
+    Start();
+  }
+  ~RedisServer() { Kill(); }
+
+  std::string Url() const { return "redis://127.0.0.1:" + port_ + "/test"; }
+
+  void Start() {
+    pid_ = fork();
+    if (pid_ == 0) {
+      const std::string folder = folder_.File("");
+      execl(kRedisServer, kRedisServer, "--port", port_.c_str(), "--bind", "127.0.0.1", "--dir",
+            folder.c_str(), "--appendonly", "yes", "--appendfsync", "always", "--loglevel",
+            "warning", "--logfile", folder_.File("log").c_str(), nullptr);
+      _exit(127);
+    }
+    for (int i = 0; i < 500 && !OpenStorage(Url()).ok(); ++i) usleep(10'000);
+  }
+  void Kill() {
+    kill(pid_, SIGKILL);
+    waitpid(pid_, nullptr, 0);
+  }
+
+ private:
+  TempFolder folder_;
+  std::string port_;
+  pid_t pid_ = 0;
+};
+
+std::vector<std::string> Backends() {
+  std::vector<std::string> backends = {"memory", "sqlite"};
+  if (std::filesystem::exists(kRedisServer)) backends.push_back("redis");
+  return backends;
+}
+
 class StorageTest : public testing::TestWithParam<std::string> {
  protected:
   StorageTest() {
-    auto opened =
-        OpenStorage(GetParam() == "sqlite" ? "sqlite:" + folder_.File("gcs.db") : GetParam());
+    std::string name = GetParam();
+    if (name == "sqlite") name = "sqlite:" + folder_.File("gcs.db");
+    if (name == "redis") name = redis_.emplace().Url();
+    auto opened = OpenStorage(name);
     EXPECT_TRUE(opened.ok()) << opened.status();
     storage_ = *std::move(opened);
   }
@@ -49,10 +99,11 @@ class StorageTest : public testing::TestWithParam<std::string> {
   }
 
   TempFolder folder_;
+  std::optional<RedisServer> redis_;
   std::unique_ptr<Storage> storage_;
 };
 
-INSTANTIATE_TEST_SUITE_P(Backends, StorageTest, testing::Values("memory", "sqlite"),
+INSTANTIATE_TEST_SUITE_P(Backends, StorageTest, testing::ValuesIn(Backends()),
                          [](const auto& backend) { return backend.param; });
 
 TEST_P(StorageTest, GetsWhatWasPut) {
@@ -113,6 +164,42 @@ TEST_P(StorageTest, AppliesABatchInOrder) {
   EXPECT_EQ(Keys("t", ""), std::vector<std::string>{"k"});
   EXPECT_EQ(*storage_->Get("t", "k"), "2");
   EXPECT_EQ(*storage_->Get("u", "k"), "3");
+}
+
+TEST_P(StorageTest, ScansTablesOfAnySize) {
+  WriteBatch batch;
+  for (int i = 0; i < 2000; ++i) batch.Put("t", absl::StrCat(1000 + i), absl::StrCat(i));
+  ASSERT_TRUE(storage_->Write(batch).ok());
+  EXPECT_EQ(Keys("t", "").size(), 2000);
+  EXPECT_EQ(Keys("t", "2").size(), 1000);
+  EXPECT_EQ(Keys("t", "1999"), std::vector<std::string>{"1999"});
+}
+
+TEST(RedisStorage, OutlivesTheServersRestart) {
+  if (Backends().size() == 2) return;
+  RedisServer server;
+  auto storage = OpenStorage(server.Url());
+  ASSERT_TRUE(storage.ok()) << storage.status();
+  ASSERT_TRUE((*storage)->Put("t", "k", "v").ok());
+  server.Kill();
+  EXPECT_TRUE(absl::IsUnavailable((*storage)->Put("t", "k", "w")));
+  EXPECT_TRUE(absl::IsUnavailable((*storage)->Get("t", "k").status()));
+  EXPECT_TRUE(absl::IsUnavailable(OpenStorage(server.Url()).status()));
+  server.Start();
+  EXPECT_EQ(*(*storage)->Get("t", "k"), "v");
+  EXPECT_TRUE((*storage)->Put("t", "k", "w").ok());
+}
+
+TEST(RedisStorage, RefusesUrlsThatNameNoServer) {
+  for (const char* rest :
+       {"", "host", "host:1", "host:1/", ":1/p", "host:x/p", "host:0/p", "host:65536/p"}) {
+    EXPECT_TRUE(absl::IsInvalidArgument(RedisStorage::ParseUrl(rest).status())) << rest;
+  }
+  auto options = RedisStorage::ParseUrl("[::1]:6379/a/b");
+  ASSERT_TRUE(options.ok());
+  EXPECT_EQ(options->host, "::1");
+  EXPECT_EQ(options->port, 6379);
+  EXPECT_EQ(options->prefix, "a/b");
 }
 
 TEST(SqliteStorage, KeepsWhatWasWrittenWhenOpenedAgain) {
