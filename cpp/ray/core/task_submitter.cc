@@ -20,10 +20,19 @@ constexpr double kNewestWeight = 0.2;
 }  // namespace
 
 TaskSubmitter::Class& TaskSubmitter::ClassOf(const TaskPtr& task) {
+  if (classes_.size() >= classes_forget_at_) ForgetUnusedClasses();
   auto& slot = classes_[task->task_template->scheduling_class];
   if (slot == nullptr) slot = std::make_unique<Class>();
   slot->example = task->task_template;
   return *slot;
+}
+
+void TaskSubmitter::ForgetUnusedClasses() {
+  absl::erase_if(classes_, [](const auto& entry) {
+    const Class& of = *entry.second;
+    return of.queue.empty() && of.workers.empty() && of.requests.empty();
+  });
+  classes_forget_at_ = std::max(kClassesKept, 2 * classes_.size());
 }
 
 void TaskSubmitter::Submit(TaskPtr task, int64_t now) {
@@ -243,6 +252,13 @@ void TaskSubmitter::Tick(int64_t now) {
       behind.push_back(worker->in_flight[i]->id);
     actions_->RecallTasks(worker->address, behind);
   }
+}
+
+bool TaskSubmitter::RunsSomethingOn(const base::NodeId& node) const {
+  return std::any_of(workers_.begin(), workers_.end(), [&](const auto& entry) {
+    const Worker& worker = *entry.second;
+    return !worker.in_flight.empty() && worker.address->node_id == node;
+  });
 }
 
 std::optional<AddressPtr> TaskSubmitter::WorkerRunning(const TaskId& task) const {

@@ -22,6 +22,7 @@ class DeathRecords {
   DeathRecords(net::EventLoop* loop, FrameRouter* router, const WorkerPool* pool, size_t limit);
 
   void WorkerDied(const WorkerDeath& death, const std::string& explanation);
+  size_t size() const { return known_.size(); }
 
  private:
   struct Question {

@@ -70,10 +70,12 @@ absl::Status LeaseService::OnRequest(Client& client, const wire::v1::RequestLeas
   MANTA_ASSIGN_OR_RETURN(request.job, base::JobId::FromBinary(message.job_id()));
   MANTA_ASSIGN_OR_RETURN(request.bundle, BundleOf(message.strategy()));
   request.env_hash = message.runtime_env_hash();
-  pool_->Learn(request.env_hash, message.runtime_env());
   request.task_name = message.task_name();
+  request.retriable = message.retriable();
   request.misfit = MisfitOf(message.strategy(), *identity_);
-  const bool is_new = open_.emplace(RequestKey{client.id, request.request_id}, responder).second;
+  Open open{responder, pool_->Learn(request.env_hash, message.runtime_env())};
+  const bool is_new =
+      open_.emplace(RequestKey{client.id, request.request_id}, std::move(open)).second;
   if (!is_new) return absl::AlreadyExistsError("a lease request whose id is in use");
   const std::string never = WhyUnschedulable(message.strategy(), *identity_, request.resources,
                                              queue_.resources().total());
@@ -157,7 +159,7 @@ void LeaseService::ClientGone(const Client& client) {
 void LeaseService::Answer(const RequestKey& request, const RequestLeaseReply& reply) {
   auto open = open_.extract(request);
   MANTA_CHECK(!open.empty());
-  open.mapped().Send(reply);
+  open.mapped().responder.Send(reply);
 }
 
 std::optional<WorkerId> LeaseService::AcquireWorker(const LeaseId& lease, const base::JobId& job,

@@ -75,7 +75,11 @@ class LeaseService final : private scheduling::LeaseQueue::Actions {
   const NodeIdentity* const identity_;
   const accelerators::NodeAccelerators* const accelerators_;
   const Events events_;
-  absl::flat_hash_map<RequestKey, Responder> open_;  // requests without an answer
+  struct Open {
+    Responder responder;
+    EnvironmentHandle environment;
+  };
+  absl::flat_hash_map<RequestKey, Open> open_;  // requests without an answer
   scheduling::LeaseQueue queue_;
   DeadlineTimer timer_;
 };

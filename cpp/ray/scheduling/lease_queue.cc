@@ -38,6 +38,7 @@ struct LeaseQueue::Bundle : Pool {
 struct LeaseQueue::Queued {
   uint64_t request_id;
   std::string task_name;
+  bool retriable;
   absl::Time since;
 };
 
@@ -66,13 +67,15 @@ struct LeaseQueue::Lease {
   LeaseState state = LeaseState::kAwaitingWorker;
   Pool* pool = nullptr;
   ResourceAllocation allocation;
-  WorkerId worker;      // nil while kAwaitingWorker
+  WorkerId worker;  // nil while kAwaitingWorker
+  absl::Time worker_since;
   FixedPoint lent_cpu;  // while kBlocked
   // Of the request; an actor has none.
   Class* in_class = nullptr;
   uint64_t request_id = 0;
   std::string task_name;
-  absl::Time since;
+  bool retriable = false;
+  absl::Time since;  // of the request
   bool warned = false;
 
   bool IsActor() const { return in_class == nullptr; }
@@ -148,8 +151,9 @@ void LeaseQueue::Enqueue(Class* in_class, LeaseRequest request) {
   if (in_class->queue.empty()) {
     in_class->in_ring = shape->ring.insert(shape->ring.end(), in_class);
   }
-  auto queued = in_class->queue.insert(in_class->queue.end(),
-                                       {request.request_id, std::move(request.task_name), now});
+  auto queued = in_class->queue.insert(
+      in_class->queue.end(),
+      {request.request_id, std::move(request.task_name), request.retriable, now});
   queued_.emplace(RequestKey{request.client, request.request_id}, std::make_pair(queued, in_class));
 }
 
@@ -233,6 +237,7 @@ bool LeaseQueue::StartNext(Shape* shape) {
   lease->in_class = in_class;
   lease->request_id = request.request_id;
   lease->task_name = std::move(request.task_name);
+  lease->retriable = request.retriable;
   lease->since = request.since;
   ++in_class->leases;
   clients_[in_class->key.client].leases.insert(lease);
@@ -406,6 +411,7 @@ void LeaseQueue::Requeue(const Lease& lease) {
   request.client = in_class->key.client;
   request.request_id = lease.request_id;
   request.task_name = lease.task_name;
+  request.retriable = lease.retriable;
   Enqueue(in_class, std::move(request));
 }
 
@@ -460,6 +466,7 @@ std::vector<HeldBundles> LeaseQueue::Bundles() const {
 void LeaseQueue::SetWorker(Lease* lease, const WorkerId& worker) {
   Transition(lease, LeaseState::kRunning);
   lease->worker = worker;
+  lease->worker_since = clock_->Now();
   MANTA_CHECK_MSG(by_worker_.emplace(worker, lease).second, "LEASE-2");
 }
 
@@ -587,6 +594,22 @@ void LeaseQueue::ReleaseActor(const LeaseId& lease) {
   MANTA_CHECK(actor->IsActor());
   EndLease(actor, std::nullopt);
   Schedule();
+}
+
+std::vector<RunningLease> LeaseQueue::Running() const {
+  std::vector<RunningLease> running;
+  for (const auto& [worker, lease] : by_worker_) {
+    RunningLease& one = running.emplace_back();
+    one.worker = worker;
+    one.since = lease->worker_since;
+    one.is_actor = lease->IsActor();
+    if (one.is_actor) continue;
+    one.client = lease->in_class->key.client;
+    one.job = lease->in_class->key.job;
+    one.task_name = lease->task_name;
+    one.retriable = lease->retriable;
+  }
+  return running;
 }
 
 const ResourceAllocation* LeaseQueue::AllocationOf(const LeaseId& lease) const {
@@ -827,6 +850,16 @@ void LeaseQueue::CheckInvariants() const {
     waiting += in_class->queue.empty() ? 0 : 1;
     MANTA_CHECK(!in_class->queue.empty() || in_class->leases > 0);
   }
+  // What is not in use is not kept.
+  size_t of_shapes = 0;
+  for (const auto& [key, shape] : shapes_) of_shapes += shape->classes;
+  MANTA_CHECK(of_shapes == classes_.size() && shapes_.size() <= classes_.size());
+  size_t of_clients = 0;
+  for (const auto& [id, client] : clients_) {
+    MANTA_CHECK(!client.classes.empty());
+    of_clients += client.classes.size();
+  }
+  MANTA_CHECK(of_clients == classes_.size());
   MANTA_CHECK(queued == queued_.size());
   MANTA_CHECK(leased == of_classes);
 

@@ -84,7 +84,8 @@ struct LeaseRequest {
   std::string env_hash;   // runtime environment; "" = default
   std::string task_name;  // for warnings
   BundleRef bundle;
-  std::string misfit;  // why this node may never run it, for users: labels, say. "" = it may
+  std::string misfit;      // why this node may never run it, for users: labels, say. "" = it may
+  bool retriable = false;  // what runs under it may be ended and run again
 };
 
 struct LeaseGrant {
@@ -101,6 +102,18 @@ struct LeaseWarning {
   std::string task_name;
   bool infeasible = false;
   std::string message;  // whole sentences
+};
+
+// A lease that has its worker.
+struct RunningLease {
+  base::WorkerId worker;
+  absl::Time since;  // when it got the worker
+  bool is_actor = false;
+  // Of a task.
+  ClientId client = 0;
+  base::JobId job;
+  std::string task_name;
+  bool retriable = false;
 };
 
 class LeaseQueue {
@@ -189,6 +202,8 @@ class LeaseQueue {
   std::optional<std::pair<ClientId, uint64_t>> RequestOf(const base::LeaseId& lease) const;
   // Why the client's request still waits, in whole sentences; "" if it does not.
   std::string Explain(ClientId client, uint64_t request_id) const;
+  // The leases that have workers, in no order.
+  std::vector<RunningLease> Running() const;
   // nullptr for an unknown lease.
   const resources::ResourceAllocation* AllocationOf(const base::LeaseId& lease) const;
 
