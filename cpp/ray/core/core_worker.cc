@@ -335,7 +335,7 @@ void CoreWorker::OnPeerLost(const PeerPtr& peer) {
   objects_.BorrowerGone(peer->worker_id);
   TakeBackHandedOver(peer->worker_id);
   actors_.OnConnectionLost(peer->worker_id);
-  OnTasksLost(peer->worker_id, tasks_->OnWorkerLost(peer->worker_id, base::MonotonicNanos()));
+  OnTasksLost(peer->address, tasks_->OnWorkerLost(peer->worker_id, base::MonotonicNanos()));
 }
 
 // References inside replies that the caller did not live to register.

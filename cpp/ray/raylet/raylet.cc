@@ -113,6 +113,8 @@ void Raylet::MakeServices(Options options) {
                            .report_interval = absl::Milliseconds(config_.node_report_interval_ms)});
   logs_ =
       std::make_unique<LogService>(loop_, &router_, clients_.get(), &workers_->pool(), &identity_);
+  memory_ = std::make_unique<MemoryService>(loop_, clock_, config_, clients_.get(),
+                                            &leases_->queue(), actors_.get(), &workers_->pool());
 }
 
 absl::Status Raylet::Listen() {
@@ -352,6 +354,7 @@ void Raylet::OnWorkerDied(const WorkerDeath& death) {
   const std::string explanation = ExplainDeath(death, logs_->StderrTail(death));
   MANTA_LOG(kInfo, "worker ", death.token, " is gone: ", explanation);
   logs_->WorkerDied(death);
+  memory_->WorkerDied(death);
   deaths_->WorkerDied(death, explanation);
   actors_->WorkerDied(death, explanation);
 }

@@ -28,6 +28,7 @@
 #include "ray/raylet/frame_router.h"
 #include "ray/raylet/lease_service.h"
 #include "ray/raylet/log_service.h"
+#include "ray/raylet/memory_service.h"
 #include "ray/raylet/node_identity.h"
 #include "ray/raylet/node_peers.h"
 #include "ray/raylet/node_service.h"
@@ -128,6 +129,7 @@ class Raylet {
   std::unique_ptr<TaskEventLog> task_events_;
   std::unique_ptr<NodeService> node_;
   std::unique_ptr<LogService> logs_;
+  std::unique_ptr<MemoryService> memory_;
   std::unique_ptr<net::Listener> listener_;
   std::unique_ptr<net::Listener> tcp_listener_;
 };
