@@ -4,6 +4,7 @@
 # make soak        tests/chaos for long, with figures
 # make lint        ruff and clang-format, changing nothing;  make format changes
 # make bench       C++ benchmarks (bench/cpp), built in build/bench
+# make soak        1,000,000 tasks and 10,000 actors: no process may grow (tests/soak; SOAK_ARGS="--tasks 100000")
 # make asan|tsan   C++ tests under the sanitizers, in build/asan and build/tsan
 # make gpu-check   the accelerator layer alone, built in build/accelerators; needs no setup
 # make thread-safety   Clang's thread-safety analysis (installs clang-14 when missing)
@@ -12,6 +13,7 @@ PYTHON ?= python3
 JOBS ?= $(shell nproc)
 PYTEST_ARGS ?=
 CTEST_ARGS ?=
+SOAK_ARGS ?=
 
 VENV_PYTHON := .venv/bin/python
 CLANG_FORMAT ?= clang-format-14
@@ -61,6 +63,9 @@ bench: setup
 	  echo "== $$binary"; $$binary $(BENCH_ARGS) || exit 1; \
 	done
 	$(VENV_PYTHON) bench/compare.py --write
+
+soak: setup
+	$(VENV_PYTHON) tests/soak/soak.py $(SOAK_ARGS)
 
 asan tsan:
 	@$(PYTHON) scripts/system_packages.py

@@ -125,6 +125,7 @@ std::string SchedulingClass(const core::TaskTemplate& of) {
   std::string key;
   for (const auto& [name, quantity] : of.resources) absl::StrAppend(&key, name, "=", quantity, ";");
   absl::StrAppend(&key, of.runtime_env_hash);
+  if (of.max_retries == 0) absl::StrAppend(&key, ";once");  // not to be ended for its memory
   if (!of.strategy.empty()) absl::StrAppend(&key, ";", of.strategy);
   if (of.max_calls > 0) absl::StrAppend(&key, ";", of.function);  // its workers end for it alone
   return key;

@@ -156,7 +156,15 @@ void ActorSubmitter::Die(Actor& actor) {
   tasks.insert(tasks.end(), actor.queue.begin(), actor.queue.end());
   actor.queue.clear();
   FailAll(std::move(tasks), *actor.death);
-  if (actor.in_flight.empty()) actions_->ActorDead(actor.id);
+  if (!actor.in_flight.empty()) return;  // it dies once more when its connection breaks
+  actions_->ActorDead(actor.id);
+  dead_.push_back(actor.id);
+  if (dead_.size() > kDeadActorsKept) ForgetOldest();
+}
+
+void ActorSubmitter::ForgetOldest() {
+  actors_.erase(dead_.front());
+  dead_.pop_front();
 }
 
 void ActorSubmitter::FailAll(std::vector<TaskPtr> tasks, const SystemError& error) {
@@ -224,6 +232,8 @@ wire::v1::ActorState ActorSubmitter::StateOf(const ActorId& id) const {
 }
 
 void ActorSubmitter::CheckInvariants() const {
+  MANTA_CHECK_MSG(dead_.size() <= kDeadActorsKept, "CALL-4");
+  for (const ActorId& id : dead_) MANTA_CHECK(Find(id)->death.has_value());
   for (const auto& [id, actor] : actors_) {
     MANTA_CHECK(actor->address != nullptr || actor->in_flight.empty());
     MANTA_CHECK(!actor->death.has_value() || actor->queue.empty());

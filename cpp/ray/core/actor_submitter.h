@@ -9,6 +9,7 @@
 //           waits for the verdict: ActorUnavailable if the actor restarts, ActorDied if it does
 //           not.
 //   CALL-3  every submitted call ends in exactly one reply or one Actions::Fail.
+//   CALL-4  of actors that are dead and have no calls at most kDeadActorsKept are kept.
 //
 // Threads: thread-compatible; the core worker's mutex. Actions are called inline and must not
 // re-enter. Errors: stale information (an older revision) is ignored.
@@ -32,6 +33,8 @@ namespace ray::core {
 
 class ActorSubmitter {
  public:
+  static constexpr size_t kDeadActorsKept = 1000;
+
   class Actions {
    public:
     virtual ~Actions() = default;
@@ -47,9 +50,12 @@ class ActorSubmitter {
 
   explicit ActorSubmitter(Actions* actions) : actions_(actions) {}
 
-  // Idempotent. `pending_calls_max` < 0: no limit.
+  // Idempotent. `pending_calls_max` < 0: no limit. Call it before each use of a handle: of the
+  // actors that have died only the latest kDeadActorsKept are remembered; of one that is not, its
+  // death is asked for again.
   void AddActor(const base::ActorId& actor, int32_t pending_calls_max);
   bool Knows(const base::ActorId& actor) const { return actors_.contains(actor); }
+  size_t actors() const { return actors_.size(); }
 
   // False when the actor's limit of pending calls is reached; the call is not taken then.
   bool HasRoom(const base::ActorId& actor) const;
@@ -95,13 +101,15 @@ class ActorSubmitter {
   void LoseInFlight(Actor& actor);
   void FailAll(std::vector<TaskPtr> tasks, const SystemError& error);
   void Die(Actor& actor);
+  void ForgetOldest();
   SystemError DeathError(const Actor& actor, const wire::v1::ActorInfo& info) const;
   SystemError UnavailableError(const Actor& actor) const;
 
   Actions* const actions_;
   absl::flat_hash_map<base::ActorId, std::unique_ptr<Actor>> actors_;
   absl::flat_hash_map<base::WorkerId, Actor*>
-      by_worker_;  // of actors with in-flight calls or an address
+      by_worker_;                   // of actors with in-flight calls or an address
+  std::deque<base::ActorId> dead_;  // without calls; oldest first, at most kDeadActorsKept
 };
 
 }  // namespace ray::core

@@ -382,6 +382,10 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Whatever was expected of that worker will not come.
   void LoseWorker(const AddressPtr& worker) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void OnDeathKnown(const std::vector<TaskPtr>& tasks, const SystemError& death, bool was_alone)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void RunAgainLater(const TaskPtr& task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool RemoveDelayed(const base::TaskId& task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void CancelChildren(const base::TaskId& parent, bool force) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<wire::v1::LeaseExplanation> ExplainLease(const wire::v1::ExplainLease& request,
                                                           Interrupted interrupted);
@@ -433,6 +437,8 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   // Actors.
   void RegisterActor(const wire::v1::RegisterActor& request,
                      absl::AnyInvocable<void(const wire::v1::RegisterActorReply&)> done)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Subscribe(const base::ActorId& actor, int attempts_left)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void MarkActorDead(const base::ActorId& id, wire::v1::ActorDeathCause cause,
                      std::string_view message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -513,6 +519,8 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   uint32_t put_index_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::flat_hash_map<base::TaskId, TaskPtr> pending_
       ABSL_GUARDED_BY(mutex_);  // submitted, not ended
+  // Those whose worker was ended for memory: they run again when their timers end.
+  absl::flat_hash_map<base::TaskId, net::EventLoop::TimerId> delayed_ ABSL_GUARDED_BY(mutex_);
   bool tick_scheduled_ ABSL_GUARDED_BY(mutex_) = false;
 
   // Owned, not detached actors: handle reference -> actor, and what an actor's restart would need.

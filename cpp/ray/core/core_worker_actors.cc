@@ -12,6 +12,13 @@ using base::ActorId;
 using base::ObjectId;
 using base::TaskId;
 
+namespace {
+
+constexpr int kSubscribeAttempts = 10;
+constexpr absl::Duration kSubscribeAgain = absl::Milliseconds(500);
+
+}  // namespace
+
 ObjectId HandleReferenceOf(const ActorId& actor) {
   return base::ReturnObjectId(base::MakeTaskId(0, actor), 1);
 }
@@ -140,6 +147,7 @@ std::optional<TaskId> CoreWorker::SubmitActorCall(const ActorId& id, TemplatePtr
                                                   CallArguments arguments, const TaskId& parent) {
   absl::MutexLock lock(&mutex_);
   Drain();
+  actors_.AddActor(id, /*pending_calls_max=*/-1);  // it may be forgotten
   if (!actors_.HasRoom(id)) return std::nullopt;
   TaskId task_id = task_ids_.Next(id);
   // The call keeps the actor in scope.
@@ -156,15 +164,30 @@ std::optional<TaskId> CoreWorker::SubmitActorCall(const ActorId& id, TemplatePtr
   return task_id;
 }
 
-void CoreWorker::Subscribe(const ActorId& actor) {
+void CoreWorker::Subscribe(const ActorId& actor) { Subscribe(actor, kSubscribeAttempts); }
+
+// The GCS does not know actors that died long ago, nor for a moment one that another node has just
+// registered.
+void CoreWorker::Subscribe(const ActorId& actor, int attempts_left) {
   wire::v1::SubscribeActor request;
   request.set_actor_id(actor.BinaryString());
-  raylet_->Call(wire::v1::SUBSCRIBE_ACTOR, request, [this](absl::StatusOr<net::Frame> reply) {
-    mutex_.AssertHeld();
-    if (!reply.ok()) return;
-    auto info = ParseMetadata<wire::v1::ActorInfoReply>(*reply);
-    if (info.ok() && info->status().code() == 0) actors_.OnActorInfo(info->info());
-  });
+  raylet_->Call(wire::v1::SUBSCRIBE_ACTOR, request,
+                [this, actor, attempts_left](absl::StatusOr<net::Frame> reply) {
+                  mutex_.AssertHeld();
+                  if (!reply.ok()) return;
+                  auto info = ParseMetadata<wire::v1::ActorInfoReply>(*reply);
+                  if (!info.ok()) return;
+                  if (info->status().code() == 0) return actors_.OnActorInfo(info->info());
+                  if (info->status().code() != static_cast<int>(absl::StatusCode::kNotFound))
+                    return;
+                  if (attempts_left <= 1) {
+                    return MarkActorDead(actor, wire::v1::WORKER_DIED,
+                                         "the cluster knows it no more: it died long ago");
+                  }
+                  loop_.RunAfter(kSubscribeAgain, [this, actor, attempts_left] {
+                    if (!shut_down_.load()) Subscribe(actor, attempts_left - 1);
+                  });
+                });
 }
 
 void CoreWorker::ActorDead(const ActorId& actor) {

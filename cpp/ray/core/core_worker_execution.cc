@@ -36,6 +36,9 @@ AddressPtr CreatorOf(const wire::v1::CreateActor& request) {
 void CoreWorker::OnTemplate(const PeerPtr& peer, const net::Frame& frame) {
   auto message = ParseMetadata<wire::v1::TaskTemplate>(frame);
   if (!message.ok()) return peer->connection->Close(message.status());
+  if (message->template_id() > SentTemplates::kNumbersMax) {
+    return peer->connection->Close(absl::InvalidArgumentError("more task templates than agreed"));
+  }
   auto received = std::make_shared<ReceivedTemplate>();
   received->name = message->name();
   received->function = std::string(frame.payload);

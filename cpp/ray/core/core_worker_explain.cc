@@ -45,6 +45,10 @@ absl::StatusOr<std::string> CoreWorker::WhyPending(const ObjectId& id, Interrupt
       return absl::StrCat("The task ", name, " was sent to the worker ", (*worker)->worker_id.Hex(),
                           ", which runs it or will run it next.");
     }
+    if (delayed_.contains(task.id)) {
+      return absl::StrCat("The task ", name, " waits before it runs again: the worker that ran it ",
+                          "was ended because its node was short of memory.");
+    }
     auto open = tasks_->RequestFor(task);
     if (!open.has_value()) return absl::StrCat("The task ", name, " waits for its turn.");
     request.set_request_id(*open);

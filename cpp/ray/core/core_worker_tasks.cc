@@ -16,6 +16,9 @@ using base::TaskId;
 
 namespace {
 
+constexpr char kOutOfMemory[] = "OUT_OF_MEMORY";
+constexpr absl::Duration kMemoryRetryDelayMax = absl::Minutes(1);
+
 const char* RefusalCode(wire::v1::RequestLeaseReply::Outcome outcome) {
   switch (outcome) {
     case wire::v1::RequestLeaseReply::ENVIRONMENT_FAILED:
@@ -41,7 +44,7 @@ SystemError DescribeDeath(const absl::StatusOr<net::Frame>& frame) {
     error.message += ". Its last output is in the session's logs folder.";
     return error;
   }
-  if (death->out_of_memory()) error.code = "OUT_OF_MEMORY";
+  if (death->out_of_memory()) error.code = kOutOfMemory;
   absl::StrAppend(&error.message, ": ", death->message());
   return error;
 }
@@ -174,6 +177,7 @@ void CoreWorker::RequestLease(uint64_t request_id, const Task& example, size_t b
   mutex_.AssertHeld();
   request.set_job_id(worker_job_.BinaryString());
   request.set_task_name(of.name);
+  request.set_retriable(of.max_retries != 0);
   request.set_runtime_env_hash(of.runtime_env_hash);
   request.set_runtime_env(of.runtime_env);
   if (!of.strategy.empty()) request.mutable_strategy()->ParseFromString(of.strategy);
@@ -304,11 +308,10 @@ void CoreWorker::PackRefs(const Task& task, PushTaskFrame* frame) {
 
 uint32_t CoreWorker::TemplateNumber(const PeerPtr& peer, const Task& task) {
   const TaskTemplate& of = *task.task_template;
-  auto [it, inserted] = peer->sent_templates.try_emplace(
-      of.uid, static_cast<uint32_t>(peer->sent_templates.size() + 1));
-  if (!inserted) return it->second;
+  const SentTemplates::Number number = peer->sent_templates.Of(of.uid);
+  if (!number.is_new) return number.number;
   wire::v1::TaskTemplate message;
-  message.set_template_id(it->second);
+  message.set_template_id(number.number);
   message.set_name(of.name);
   message.set_num_returns(static_cast<uint32_t>(of.return_objects()));
   message.set_returns_mode(of.num_returns == kDynamicReturns ? 1 : 0);
@@ -327,7 +330,7 @@ uint32_t CoreWorker::TemplateNumber(const PeerPtr& peer, const Task& task) {
   if (!of.strategy.empty()) message.mutable_strategy()->ParseFromString(of.strategy);
   peer->connection->Send(wire::v1::TASK_TEMPLATE, message, of.function,
                          net::Connection::Flush::kDefer);
-  return it->second;
+  return number.number;
 }
 
 void CoreWorker::OnTaskReply(const PeerPtr& peer, const TaskPtr& task, const net::Frame& frame) {
@@ -429,34 +432,62 @@ void CoreWorker::Fail(const TaskPtr& task, const SystemError& error) {
   FailWith(task, SerializeSystemError(of_task));
 }
 
-// Retries at once; the errors of the others say how the worker ended, which the raylet knows once
-// it has reaped it.
+// What becomes of them depends on how the worker ended, which the raylet knows once it has reaped
+// it.
 void CoreWorker::OnTasksLost(const AddressPtr& worker, const std::vector<TaskPtr>& tasks) {
-  std::vector<TaskPtr> failed;
+  if (tasks.empty()) return;
+  const bool was_alone = !tasks_->RunsSomethingOn(worker->node_id);
+  wire::v1::WorkerDeathRequest request;
+  request.set_worker_id(worker->worker_id.BinaryString());
+  if (worker->node_id != self_->node_id) request.set_node_id(worker->node_id.BinaryString());
+  raylet_->Call(wire::v1::WORKER_DEATH, request,
+                [this, tasks, was_alone](const absl::StatusOr<net::Frame>& frame) {
+                  mutex_.AssertHeld();
+                  if (!shut_down_.load()) OnDeathKnown(tasks, DescribeDeath(frame), was_alone);
+                });
+}
+
+void CoreWorker::OnDeathKnown(const std::vector<TaskPtr>& tasks, const SystemError& death,
+                              bool was_alone) {
+  const bool out_of_memory = death.code == kOutOfMemory;
   for (const TaskPtr& task : tasks) {
     if (task->cancelled) {
       SystemError cancelled;
       cancelled.code = "TASK_CANCELLED";
       cancelled.message = "the task was cancelled, and its worker ended";
       Fail(task, cancelled);
-    } else if (task->TakeRetry()) {
+    } else if (out_of_memory ? task->TakeMemoryRetry(was_alone) : task->TakeRetry()) {
       MANTA_LOG(kInfo, "task ", task->task_template->name, " lost its worker: attempt ",
-                task->attempt);
-      tasks_->Submit(task, base::MonotonicNanos());
+                task->attempt, out_of_memory ? ", once memory has had time to be freed" : "");
+      if (out_of_memory) {
+        RunAgainLater(task);
+      } else {
+        Resolve(task);  // an argument may be lost with the worker's node
+      }
     } else {
-      failed.push_back(task);
+      Fail(task, death);
     }
   }
-  if (failed.empty()) return;
-  wire::v1::WorkerDeathRequest request;
-  request.set_worker_id(worker->worker_id.BinaryString());
-  if (worker->node_id != self_->node_id) request.set_node_id(worker->node_id.BinaryString());
-  raylet_->Call(wire::v1::WORKER_DEATH, request,
-                [this, failed = std::move(failed)](const absl::StatusOr<net::Frame>& frame) {
-                  mutex_.AssertHeld();
-                  SystemError error = DescribeDeath(frame);
-                  for (const TaskPtr& task : failed) Fail(task, error);
-                });
+}
+
+// What took the memory may take it again: each time it gets longer to be gone.
+void CoreWorker::RunAgainLater(const TaskPtr& task) {
+  const int doublings = static_cast<int>(std::min<uint32_t>(task->memory_deaths - 1, 30));
+  const absl::Duration delay =
+      std::min(absl::Milliseconds(config_.task_oom_retry_delay_ms) * (int64_t{1} << doublings),
+               kMemoryRetryDelayMax);
+  delayed_[task->id] = loop_.RunAfter(delay, [this, task] {
+    mutex_.AssertHeld();
+    delayed_.erase(task->id);
+    if (!shut_down_.load()) Resolve(task);
+  });
+}
+
+bool CoreWorker::RemoveDelayed(const TaskId& task) {
+  auto delayed = delayed_.extract(task);
+  if (delayed.empty()) return false;
+  loop_.Cancel(delayed.mapped());
+  return true;
 }
 
 void CoreWorker::RecallTasks(const AddressPtr& worker, const std::vector<TaskId>& tasks) {
@@ -523,7 +554,8 @@ void CoreWorker::CancelOwned(TaskPtr task, bool force, bool recursive) {
   bool of_actor = !task->actor_id.IsNil();
   force = force && !of_actor;  // an actor's process has other calls
   bool waits = task->unresolved > 0 ||
-               (of_actor ? actors_.RemoveQueued(task) : tasks_->RemoveQueued(task->id));
+               (of_actor ? actors_.RemoveQueued(task)
+                         : tasks_->RemoveQueued(task->id) || RemoveDelayed(task->id));
   if (waits) {
     actors_.RemoveQueued(task);
     return Fail(task, error);

@@ -9,6 +9,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "ray/base/ids.h"
+#include "ray/core/sent_templates.h"
 #include "ray/core/worker_address.h"
 #include "ray/net/connection.h"
 
@@ -37,8 +38,7 @@ struct Peer {
   base::WorkerId worker_id;
   AddressPtr address;
   std::shared_ptr<net::Connection> connection;
-  // Templates by their uid here, and the numbers under which the peer knows them.
-  absl::flat_hash_map<uint64_t, uint32_t> sent_templates;
+  SentTemplates sent_templates;  // by their uid here
   absl::flat_hash_map<uint32_t, ReceivedTemplatePtr> received_templates;
 };
 using PeerPtr = std::shared_ptr<Peer>;

@@ -63,7 +63,8 @@ struct Task {
   absl::InlinedVector<ContainedObject, 1> mentions;
   uint32_t unresolved = 0;  // refs without a value yet
   uint32_t attempt = 0;
-  int retries_left = 0;  // or kUnlimited
+  int retries_left = 0;        // or kUnlimited
+  uint32_t memory_deaths = 0;  // times its worker was ended because memory was short
   bool cancelled = false;
   base::WorkerId producer;      // streaming: who sent the latest item
   uint64_t items = 0;           // streaming: how many have come
@@ -73,6 +74,17 @@ struct Task {
     if (retries_left == 0 || cancelled) return false;
     if (retries_left > 0) --retries_left;
     ++attempt;
+    return true;
+  }
+  // Its worker was ended because memory was short. While its owner had more work on that node the
+  // task was only in the way, and runs again without using up a retry; alone it is too large, and
+  // uses one. A task that may not run twice never does.
+  bool TakeMemoryRetry(bool was_alone) {
+    if (cancelled || task_template->max_retries == 0) return false;
+    if (was_alone && retries_left == 0) return false;
+    if (was_alone && retries_left > 0) --retries_left;
+    ++attempt;
+    ++memory_deaths;
     return true;
   }
 };

@@ -26,6 +26,7 @@ std::string TaskSubmitter::KeyOf(const Task& task) {
 }
 
 TaskSubmitter::Class& TaskSubmitter::ClassOf(const TaskPtr& task) {
+  if (classes_.size() >= classes_forget_at_) ForgetUnusedClasses();
   auto& slot = task->preferred_node.IsNil() ? classes_[task->task_template->scheduling_class]
                                             : classes_[KeyOf(*task)];
   if (slot == nullptr) slot = std::make_unique<Class>();
@@ -35,6 +36,14 @@ TaskSubmitter::Class& TaskSubmitter::ClassOf(const TaskPtr& task) {
     slot->example->preferred_node = task->preferred_node;
   }
   return *slot;
+}
+
+void TaskSubmitter::ForgetUnusedClasses() {
+  absl::erase_if(classes_, [](const auto& entry) {
+    const Class& of = *entry.second;
+    return of.queue.empty() && of.workers.empty() && of.requests.empty();
+  });
+  classes_forget_at_ = std::max(kClassesKept, 2 * classes_.size());
 }
 
 void TaskSubmitter::Submit(TaskPtr task, int64_t now) {
@@ -274,6 +283,13 @@ std::vector<AddressPtr> TaskSubmitter::WorkersOn(const base::NodeId& node) const
     if (worker->address->node_id == node) found.push_back(worker->address);
   }
   return found;
+}
+
+bool TaskSubmitter::RunsSomethingOn(const base::NodeId& node) const {
+  return std::any_of(workers_.begin(), workers_.end(), [&](const auto& entry) {
+    const Worker& worker = *entry.second;
+    return !worker.in_flight.empty() && worker.address->node_id == node;
+  });
 }
 
 std::optional<AddressPtr> TaskSubmitter::WorkerRunning(const TaskId& task) const {

@@ -31,6 +31,10 @@ namespace ray::core {
 
 class TaskSubmitter {
  public:
+  // Classes without tasks, workers and requests are forgotten once there are so many; till then
+  // each remembers how long its tasks run.
+  static constexpr size_t kClassesKept = 1000;
+
   struct Options {
     int64_t pipeline_target_nanos = 2'000'000;
     int64_t stall_nanos = 5'000'000;
@@ -83,10 +87,13 @@ class TaskSubmitter {
   // Workers on lease there.
   std::vector<AddressPtr> WorkersOn(const base::NodeId& node) const;
 
+  // Whether a worker of this node has a task of ours.
+  bool RunsSomethingOn(const base::NodeId& node) const;
   std::optional<AddressPtr> WorkerRunning(const base::TaskId& task) const;
   // A lease request that the task waits for; nullopt if none is open for it.
   std::optional<uint64_t> RequestFor(const Task& task) const;
   size_t queued() const;
+  size_t classes() const { return classes_.size(); }
   void CheckInvariants() const;
 
  private:
@@ -117,6 +124,7 @@ class TaskSubmitter {
 
   static std::string KeyOf(const Task& task);
   Class& ClassOf(const TaskPtr& task);
+  void ForgetUnusedClasses();
   Class* TakeRequest(uint64_t request_id);
   size_t Depth(const Class& of) const;
   bool CanTake(const Worker& worker, const Task& task, size_t depth, int64_t now) const;
@@ -131,7 +139,8 @@ class TaskSubmitter {
   Actions* const actions_;
   uint64_t next_request_ = 1;
   absl::flat_hash_map<std::string, std::unique_ptr<Class>>
-      classes_;  // one a distinct resource shape
+      classes_;                              // one a distinct resource shape
+  size_t classes_forget_at_ = kClassesKept;  // so many
   absl::flat_hash_map<uint64_t, Class*> requests_;
   absl::flat_hash_map<base::WorkerId, std::unique_ptr<Worker>> workers_;  // leased now
   absl::flat_hash_map<base::TaskId, Worker*> running_;                    // in flight

@@ -45,6 +45,7 @@ struct ActorHost::Hosted {
   Incarnation incarnation;
   wire::v1::CreateActor message;
   ResourceSet lifetime;
+  EnvironmentHandle environment;
   LeaseId lease;
   WorkerId worker;       // nil: waits for one
   bool created = false;  // __init__ has returned
@@ -95,7 +96,8 @@ void ActorHost::Create(const wire::v1::CreateActor& message) {
   by_lease_.emplace(*lease, actor);
   events_.on_resources_changed();
 
-  pool_->Learn(message.spec().runtime_env_hash(), message.spec().runtime_env());
+  actor->environment =
+      pool_->Learn(message.spec().runtime_env_hash(), message.spec().runtime_env());
   auto worker = pool_->Acquire(WorkerPool::Use::kActor, *lease, order->job,
                                message.spec().runtime_env_hash());
   if (worker.has_value()) StartCreation(actor, *worker);
@@ -243,6 +245,18 @@ std::vector<wire::v1::ActorInfo> ActorHost::LiveActors() const {
     info.set_job_id(actor->message.job_id());
   }
   return live;
+}
+
+std::optional<HostedActor> ActorHost::ActorOf(const WorkerId& worker) const {
+  auto it = by_worker_.find(worker);
+  if (it == by_worker_.end()) return std::nullopt;
+  const wire::v1::CreateActor& message = it->second->message;
+  const int64_t restarts_max = message.spec().restarts_max();
+  const auto restarts = static_cast<int64_t>(message.num_restarts());
+  return HostedActor{
+      .class_name = message.spec().class_name(),
+      .owner = WorkerId::FromBinary(message.spec().owner().worker_id()).value_or(WorkerId::Nil()),
+      .restartable = restarts_max < 0 || restarts < restarts_max};
 }
 
 ActorHost::Hosted* ActorHost::Find(const Incarnation& incarnation) const {

@@ -11,6 +11,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -26,6 +27,13 @@
 #include "ray/wire/v1/wire.pb.h"
 
 namespace ray::raylet {
+
+// An actor that has a worker.
+struct HostedActor {
+  std::string class_name;
+  base::WorkerId owner;
+  bool restartable = false;  // if its worker is lost
+};
 
 class ActorHost {
  public:
@@ -53,6 +61,8 @@ class ActorHost {
 
   // Those that run, for the registration after a reconnect.
   std::vector<wire::v1::ActorInfo> LiveActors() const;
+  // nullopt: the worker is none's.
+  std::optional<HostedActor> ActorOf(const base::WorkerId& worker) const;
 
  private:
   struct Hosted;

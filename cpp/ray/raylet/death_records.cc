@@ -90,6 +90,7 @@ void DeathRecords::WorkerDied(const WorkerDeath& death, const std::string& expla
       question.responder.Send(record);
     }
   }
+  if (limit_ == 0) return;
   if (order_.size() >= limit_) {
     known_.erase(order_.front());
     order_.pop_front();

@@ -25,6 +25,7 @@ class DeathRecords {
                size_t limit);
 
   void WorkerDied(const WorkerDeath& death, const std::string& explanation);
+  size_t size() const { return known_.size(); }
 
  private:
   struct Question {

@@ -84,9 +84,9 @@ absl::Status LeaseService::OnRequest(Client& client, const wire::v1::RequestLeas
   if (client.IsRaylet() && router_.IsRepeated(client.id, message.request_id())) {
     return absl::OkStatus();
   }
-  pool_->Learn(message.runtime_env_hash(), message.runtime_env());
   const RequestKey key{client.id, message.request_id()};
-  const bool is_new = open_.emplace(key, responder).second;
+  Open open{responder, pool_->Learn(message.runtime_env_hash(), message.runtime_env())};
+  const bool is_new = open_.emplace(key, std::move(open)).second;
   if (!is_new) return absl::AlreadyExistsError("a lease request whose id is in use");
   MANTA_RETURN_IF_ERROR(client.IsRaylet() ? router_.Serve(client.id, message)
                                           : router_.Request(client.id, message));
@@ -313,10 +313,10 @@ void LeaseService::Answer(scheduling::ClientId client, uint64_t request_id,
   auto open = open_.extract(RequestKey{client, request_id});
   MANTA_CHECK(!open.empty());
   const Client* asker = clients_->Find(client);
-  if (asker == nullptr || !asker->IsRaylet()) return open.mapped().Send(reply);
+  if (asker == nullptr || !asker->IsRaylet()) return open.mapped().responder.Send(reply);
   RequestLeaseReply with_available = reply;
   *with_available.mutable_available() = queue_.resources().available().ToWire();
-  open.mapped().Send(with_available);
+  open.mapped().responder.Send(with_available);
 }
 
 bool LeaseService::Forward(const base::NodeId& node, const wire::v1::RequestLease& request) {

@@ -120,7 +120,11 @@ class LeaseService final : private scheduling::LeaseQueue::Actions,
   WorkerPool* const pool_;
   const accelerators::NodeAccelerators* const accelerators_;
   const Events events_;
-  absl::flat_hash_map<RequestKey, Responder> open_;  // requests without an answer
+  struct Open {
+    Responder responder;
+    EnvironmentHandle environment;
+  };
+  absl::flat_hash_map<RequestKey, Open> open_;  // requests without an answer
   // Callbacks that come after the service's end see that it expired.
   const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
   scheduling::LeaseQueue queue_;

@@ -2,11 +2,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/epoll.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "absl/strings/numbers.h"
@@ -125,12 +127,20 @@ void LogMonitor::TakeEvents() {
 void LogMonitor::OnFileEvent(std::string_view name) {
   const std::optional<FileName> parsed = ParseFileName(name);
   if (!parsed.has_value()) return;
+  if (files_.size() >= forget_at_) ForgetFilesOfTheDead();
   File& file = files_[{parsed->pid, std::string(name)}];
   file.has_more = true;
   if (!file.path.empty()) return;
   file.path = absl::StrCat(options_.directory, "/", absl::string_view(name.data(), name.size()));
   file.batch.pid = parsed->pid;
   file.batch.is_stderr = parsed->is_stderr;
+}
+
+void LogMonitor::ForgetFilesOfTheDead() {
+  std::erase_if(files_, [](const auto& entry) {
+    return !entry.second.has_more && kill(entry.first.first, 0) != 0 && errno == ESRCH;
+  });
+  forget_at_ = std::max(kFilesKept, 2 * files_.size());
 }
 
 void LogMonitor::ReadAll() {

@@ -3,7 +3,8 @@
 // lines of its file are NAME's.
 //
 // Bounded: a line is cut at line_max_bytes; of a file that grows faster than it is read, what
-// exceeds backlog_max_bytes is skipped, and said so in a line.
+// exceeds backlog_max_bytes is skipped, and said so in a line. Children of a worker may write to
+// its files after it has ended; such files are forgotten again once there are many.
 //
 // Owner: LogService.   Threads: loop-bound; reads files in the loop, round_max_bytes at a time.
 // Errors: Create: kUnavailable when the kernel has no more inotify instances to give. A file that
@@ -40,6 +41,7 @@ struct LogBatch {
 class LogMonitor {
  public:
   static constexpr size_t kLogLinesMax = 1000;  // in one batch
+  static constexpr size_t kFilesKept = 1000;    // of workers that may have ended
 
   struct Options {
     std::string directory;
@@ -61,6 +63,7 @@ class LogMonitor {
   void ReadAll();
   // The process has ended: gives out the rest, an unfinished last line too, and forgets its files.
   void WorkerEnded(pid_t pid);
+  size_t files() const { return files_.size(); }
 
  private:
   struct File;
@@ -71,6 +74,7 @@ class LogMonitor {
   void RunRound();
   void TakeEvents();
   void OnFileEvent(std::string_view name);
+  void ForgetFilesOfTheDead();
 
   bool ReadSome(File* file);
   void SkipBacklog(File* file, uint64_t size);
@@ -84,6 +88,7 @@ class LogMonitor {
   net::UniqueFd inotify_;
   std::optional<net::EventLoop::TimerId> timer_;
   std::map<Key, File> files_;
+  size_t forget_at_ = kFilesKept;  // so many files
 };
 
 // The last lines of a text file, at most `bytes_max` of it, without a line that is cut at the

@@ -161,6 +161,8 @@ void Raylet::MakeServices(Options options) {
   logs_ =
       std::make_unique<LogService>(loop_, &router_, clients_.get(), &workers_->pool(),
                                    peers_.get(), &identity_);
+  memory_ = std::make_unique<MemoryService>(loop_, clock_, config_, clients_.get(),
+                                            &leases_->queue(), actors_.get(), &workers_->pool());
 }
 
 absl::Status Raylet::Listen() {
@@ -460,6 +462,7 @@ void Raylet::OnWorkerDied(const WorkerDeath& death) {
   const std::string explanation = ExplainDeath(death, logs_->StderrTail(death));
   MANTA_LOG(kInfo, "worker ", death.token, " is gone: ", explanation);
   logs_->WorkerDied(death);
+  memory_->WorkerDied(death);
   deaths_->WorkerDied(death, explanation);
   actors_->WorkerDied(death, explanation);
 }

@@ -29,6 +29,7 @@
 #include "ray/raylet/gcs_supervisor.h"
 #include "ray/raylet/lease_service.h"
 #include "ray/raylet/log_service.h"
+#include "ray/raylet/memory_service.h"
 #include "ray/raylet/node_identity.h"
 #include "ray/raylet/node_peers.h"
 #include "ray/raylet/node_service.h"
@@ -145,6 +146,7 @@ class Raylet {
   std::unique_ptr<NodeService> node_;
   std::unique_ptr<LogService> logs_;
   std::unique_ptr<GcsSupervisor> supervisor_;  // null: somebody else's business
+  std::unique_ptr<MemoryService> memory_;
   std::unique_ptr<net::Listener> listener_;
   std::unique_ptr<net::Listener> tcp_listener_;
 };

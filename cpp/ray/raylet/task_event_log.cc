@@ -16,6 +16,7 @@ TaskEventLog::TaskEventLog(FrameRouter* router, size_t limit) : limit_(limit) {
 }
 
 void TaskEventLog::Add(const wire::v1::TaskEvents& batch) {
+  if (batch.events_size() == 0) return;
   batches_.push_back(batch);
   kept_ += static_cast<size_t>(batch.events_size());
   while (kept_ > limit_) {

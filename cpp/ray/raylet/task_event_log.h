@@ -14,6 +14,7 @@ class TaskEventLog {
  public:
   // Keeps the latest `limit` events. `router` outlives the object.
   TaskEventLog(FrameRouter* router, size_t limit);
+  size_t batches() const { return batches_.size(); }
 
  private:
   void Add(const wire::v1::TaskEvents& batch);

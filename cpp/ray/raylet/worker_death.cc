@@ -26,8 +26,10 @@ std::string ExplainStatus(const WorkerDeath& death) {
     const char* name = sigabbrev_np(number);
     std::string text =
         absl::StrCat("was killed by signal ", number, " (SIG", name == nullptr ? "?" : name, ")");
-    if (death.out_of_memory)
+    // The memory monitor's own reason says all.
+    if (death.out_of_memory && death.reason.empty()) {
       absl::StrAppend(&text, ExplainShortage(death.status->peak_memory_bytes));
+    }
     return text;
   }
   return absl::StrCat("exited with code ", death.status->exit_code.value_or(-1));

@@ -32,6 +32,7 @@ struct WorkerPool::Worker {
   std::optional<ExitStatus> status;
   bool intended = false;
   std::string reason;
+  bool out_of_memory = false;
 };
 
 WorkerPool::Options WorkerPool::Options::FromConfig(const base::Config& config, size_t num_cpus) {
@@ -56,8 +57,17 @@ void WorkerPool::Start() {
   Settle();
 }
 
-void WorkerPool::Learn(const std::string& env_hash, const std::string& environment) {
-  if (!env_hash.empty()) environments_.try_emplace(env_hash, environment);
+EnvironmentHandle WorkerPool::Learn(const std::string& env_hash, const std::string& environment) {
+  if (env_hash.empty()) return nullptr;
+  if (environments_.size() >= environments_sweep_at_) {
+    absl::erase_if(environments_, [](const auto& entry) { return entry.second.expired(); });
+    environments_sweep_at_ = std::max(kEnvironmentsKept, 2 * environments_.size());
+  }
+  std::weak_ptr<const std::string>& slot = environments_[env_hash];
+  if (EnvironmentHandle known = slot.lock(); known != nullptr) return known;
+  auto learned = std::make_shared<const std::string>(environment);
+  slot = learned;
+  return learned;
 }
 
 // --- Leases and actors
@@ -168,7 +178,10 @@ void WorkerPool::ForkAsNeeded() {
   for (const auto& [env_hash, count] : wanted) {
     const bool is_new = !env_hash.empty() && !proven_.contains(env_hash);
     const size_t limit = std::min(count, is_new ? 1 : options_.starting_max);
-    while (starting_[env_hash] < limit) Fork(env_hash);
+    auto starting = starting_.find(env_hash);
+    for (size_t i = starting == starting_.end() ? 0 : starting->second; i < limit; ++i) {
+      Fork(env_hash);
+    }
   }
 }
 
@@ -181,8 +194,15 @@ void WorkerPool::Fork(const std::string& env_hash) {
   ++starting_[env_hash];
   SetDeadline(raw, clock_->Now() + (env_hash.empty() ? options_.register_timeout
                                                      : options_.environment_timeout));
-  auto environment = environments_.find(env_hash);
-  actions_->Fork(raw->token, environment == environments_.end() ? "" : environment->second);
+  auto known = environments_.find(env_hash);
+  const EnvironmentHandle environment =
+      known == environments_.end() ? nullptr : known->second.lock();
+  actions_->Fork(raw->token, environment == nullptr ? "" : *environment);
+}
+
+void WorkerPool::StoppedStarting(const std::string& env_hash) {
+  auto it = starting_.find(env_hash);
+  if (--it->second == 0) starting_.erase(it);
 }
 
 // Workers that end before they register would else be forked in a tight loop. Several that fail
@@ -233,8 +253,9 @@ void WorkerPool::Register(StartupToken token, const WorkerId& id, pid_t pid) {
   worker->connected = true;
   SetPid(worker, pid);
   MANTA_CHECK(by_id_.emplace(id, worker).second);
-  --starting_[worker->env_hash];
+  StoppedStarting(worker->env_hash);
   start_failures_ = 0;
+  if (proven_.size() >= kEnvironmentsKept) proven_.clear();
   proven_.insert(worker->env_hash);
   BecomeIdle(worker);
   ServeWaiting(worker);
@@ -277,6 +298,14 @@ void WorkerPool::Kill(const WorkerId& id, std::string reason) {
   Settle();
 }
 
+void WorkerPool::KillForMemory(const WorkerId& id, std::string reason) {
+  Worker* worker = FindById(id);
+  if (worker == nullptr) return;
+  worker->out_of_memory = true;
+  worker->reason = std::move(reason);  // whatever else it was about to end for
+  Kill(id, "");
+}
+
 void WorkerPool::AskToExit(const WorkerId& id, std::string reason, bool patient) {
   Worker* worker = FindById(id);
   if (worker == nullptr) return;
@@ -305,9 +334,7 @@ void WorkerPool::BeginExit(Worker* worker, std::string reason) {
   if (worker->reason.empty()) worker->reason = std::move(reason);
   if (worker->state == WorkerState::kExiting) return;
   if (worker->state == WorkerState::kIdle) RemoveFromIdle(worker);
-  if (worker->state == WorkerState::kStarting) {
-    --starting_[worker->env_hash];
-  }
+  if (worker->state == WorkerState::kStarting) StoppedStarting(worker->env_hash);
   Transition(worker, WorkerState::kExiting);
   SetDeadline(worker, absl::InfiniteFuture());
 }
@@ -353,7 +380,8 @@ void WorkerPool::ReportDeath(Worker* worker) {
                           .job = worker->job,
                           .intended = worker->intended,
                           .reason = worker->reason,
-                          .status = worker->status};
+                          .status = worker->status,
+                          .out_of_memory = worker->out_of_memory};
   SetDeadline(worker, absl::InfiniteFuture());
   if (!worker->id.IsNil()) by_id_.erase(worker->id);
   if (auto it = by_pid_.find(worker->pid); it != by_pid_.end() && it->second == worker) {
@@ -466,6 +494,19 @@ std::vector<pid_t> WorkerPool::Pids() const {
     if (worker->pid != 0 && !worker->exited) pids.push_back(worker->pid);
   }
   return pids;
+}
+
+pid_t WorkerPool::PidOf(const WorkerId& worker) const {
+  const Worker* found = FindById(worker);
+  return found == nullptr ? 0 : found->pid;
+}
+
+std::vector<WorkerId> WorkerPool::IdleWorkers() const {
+  std::vector<WorkerId> idle;
+  for (const auto& [key, workers] : idle_) {
+    for (const auto& [since, token] : workers) idle.push_back(FindByToken(token)->id);
+  }
+  return idle;
 }
 
 void WorkerPool::CheckInvariants() const {

@@ -47,6 +47,10 @@ using StartupToken = uint64_t;
 // How the worker's log files begin: LogPrefix-PID.out and .err in the session's log folder.
 inline std::string LogPrefix(StartupToken token) { return absl::StrCat("worker-", token); }
 
+// What a runtime environment's hash is of (opaque text). Whoever may acquire a worker of it holds
+// it.
+using EnvironmentHandle = std::shared_ptr<const std::string>;
+
 // How a process ended: by exit(code) or by a signal.
 struct ExitStatus {
   std::optional<int> exit_code;
@@ -62,12 +66,13 @@ struct WorkerDeath {
   bool intended = false;             // it left on purpose (exit_actor and the like)
   std::string reason;                // why it left or was ended, "" = nobody had wanted it
   std::optional<ExitStatus> status;  // unknown when the zygote died, or did not tell in time
-  bool out_of_memory = false;        // the kernel killed it for its memory
+  bool out_of_memory = false;        // the kernel or the memory monitor killed it for its memory
 };
 
 class WorkerPool {
  public:
   enum class Use { kTask, kActor };
+  static constexpr size_t kEnvironmentsKept = 1000;
 
   struct Options {
     size_t num_cpus = 1;       // idle workers up to this number are kept for ever
@@ -110,8 +115,10 @@ class WorkerPool {
   // Forks the first workers.
   void Start();
 
-  // Whoever acquires a worker with `env_hash` means this environment (opaque text).
-  void Learn(const std::string& env_hash, const std::string& environment);
+  // Whoever acquires a worker with `env_hash` means this environment, and keeps the handle for as
+  // long as it may. nullptr for the default one.
+  [[nodiscard]] EnvironmentHandle Learn(const std::string& env_hash,
+                                        const std::string& environment);
 
   // -- Leases and actors.
   // A worker for this job, or nullopt: WorkerReady follows, unless Abandon comes first.
@@ -141,6 +148,8 @@ class WorkerPool {
 
   // -- Ending workers. Harmless for an unknown worker.
   void Kill(const base::WorkerId& worker, std::string reason);
+  // As Kill: memory is short.
+  void KillForMemory(const base::WorkerId& worker, std::string reason);
   // Asks, and kills after exit_grace when `patient` is false.
   void AskToExit(const base::WorkerId& worker, std::string reason, bool patient);
   // Kills the workers of the job that serve nobody; the others end with their leases and actors.
@@ -153,9 +162,12 @@ class WorkerPool {
   base::JobId JobOf(const base::WorkerId& worker) const;  // nil: unknown or no job yet
   bool Knows(const base::WorkerId& worker) const { return by_id_.contains(worker); }
   std::vector<pid_t> Pids() const;
+  pid_t PidOf(const base::WorkerId& worker) const;  // 0: unknown
+  std::vector<base::WorkerId> IdleWorkers() const;
   size_t size() const { return workers_.size(); }
   size_t idle() const { return idle_count_; }
   size_t waiting() const { return waiting_.size(); }
+  size_t environments() const { return environments_.size() + starting_.size() + proven_.size(); }
 
   // MANTA_CHECKs POOL-1, POOL-3 and the indices: for tests.
   void CheckInvariants() const;
@@ -189,6 +201,7 @@ class WorkerPool {
   void ForkAsNeeded();
   void Fork(const std::string& env_hash);
   void DelayForks();
+  void StoppedStarting(const std::string& env_hash);
 
   void BeginExit(Worker* worker, std::string reason);
   void KillNow(Worker* worker);
@@ -211,9 +224,13 @@ class WorkerPool {
   size_t idle_count_ = 0;
   absl::btree_map<Key, WaitingList> waiting_lists_;
   absl::flat_hash_map<base::LeaseId, std::pair<Key, WaitingList::iterator>> waiting_;
-  absl::flat_hash_map<std::string, size_t> starting_;           // by environment
-  absl::flat_hash_map<std::string, std::string> environments_;  // by hash
-  absl::flat_hash_set<std::string> proven_;  // environments of workers that came up
+  absl::flat_hash_map<std::string, size_t> starting_;  // by environment
+  // By hash. Those that nobody holds are swept once there are twice as many as after the last time.
+  absl::flat_hash_map<std::string, std::weak_ptr<const std::string>> environments_;
+  size_t environments_sweep_at_ = kEnvironmentsKept;
+  // Environments of workers that came up. All are forgotten once there are kEnvironmentsKept: then
+  // workers of each are forked one at a time once more.
+  absl::flat_hash_set<std::string> proven_;
 
   int start_failures_ = 0;  // in a row
   absl::Time fork_not_before_ = absl::InfinitePast();

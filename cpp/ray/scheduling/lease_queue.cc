@@ -67,7 +67,7 @@ struct LeaseQueue::Lease {
   LeaseState state = LeaseState::kAwaitingWorker;
   Pool* pool = nullptr;
   ResourceAllocation allocation;
-  WorkerId worker;      // nil while kAwaitingWorker
+  WorkerId worker;  // nil while kAwaitingWorker
   FixedPoint lent_cpu;  // while kBlocked
   // Of the request; an actor has none.
   Class* in_class = nullptr;
@@ -223,7 +223,8 @@ std::vector<RunningLease> LeaseQueue::Running() const {
                        .retriable = lease->retriable,
                        .job = lease->job,
                        .is_actor = lease->IsActor(),
-                       .name = lease->name});
+                       .name = lease->name,
+                       .client = lease->IsActor() ? 0 : lease->in_class->key.client});
   }
   return running;
 }
@@ -873,6 +874,16 @@ void LeaseQueue::CheckInvariants() const {
     waiting += in_class->queue.empty() ? 0 : 1;
     MANTA_CHECK(!in_class->queue.empty() || in_class->leases > 0);
   }
+  // What is not in use is not kept.
+  size_t of_shapes = 0;
+  for (const auto& [key, shape] : shapes_) of_shapes += shape->classes;
+  MANTA_CHECK(of_shapes == classes_.size() && shapes_.size() <= classes_.size());
+  size_t of_clients = 0;
+  for (const auto& [id, client] : clients_) {
+    MANTA_CHECK(!client.classes.empty());
+    of_clients += client.classes.size();
+  }
+  MANTA_CHECK(of_clients == classes_.size());
   MANTA_CHECK(queued == queued_.size());
   MANTA_CHECK(leased == of_classes);
 

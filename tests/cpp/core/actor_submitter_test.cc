@@ -74,6 +74,16 @@ class ActorSubmitterTest : public ::testing::Test {
     submitter_.CheckInvariants();
   }
 
+  void AnotherDies() {
+    const ActorId id = base::NewActorId(base::JobIdFromInt(1));
+    submitter_.AddActor(id, -1);
+    wire::v1::ActorInfo info;
+    info.set_actor_id(id.BinaryString());
+    info.set_state(wire::v1::DEAD);
+    info.set_revision(1);
+    submitter_.OnActorInfo(info);
+  }
+
   RecordedActions actions_;
   ActorSubmitter submitter_{&actions_};
   const ActorId actor_ = base::NewActorId(base::JobIdFromInt(1));
@@ -343,6 +353,28 @@ TEST_F(ActorSubmitterTest, RandomEventsEndEveryCallOnce) {
     ASSERT_EQ(ended, submitted);
     ASSERT_THAT(actions.dead, ElementsAre(actor_));
   }
+}
+
+TEST_F(ActorSubmitterTest, OfTheDeadOnlyTheLatestAreKept) {  // CALL-4
+  ComeAlive();
+  for (size_t i = 0; i < 3 * ActorSubmitter::kDeadActorsKept; ++i) {
+    AnotherDies();
+    ASSERT_LE(submitter_.actors(), ActorSubmitter::kDeadActorsKept + 1);
+  }
+  submitter_.CheckInvariants();
+  EXPECT_TRUE(submitter_.Knows(actor_));  // it lives
+}
+
+TEST_F(ActorSubmitterTest, AForgottenActorsDeathIsAskedForAgain) {
+  Die();
+  for (size_t i = 0; i < ActorSubmitter::kDeadActorsKept; ++i) AnotherDies();
+  ASSERT_FALSE(submitter_.Knows(actor_));
+  submitter_.AddActor(actor_, -1);
+  EXPECT_EQ(actions_.subscribed.back(), actor_);
+  auto call = Call();
+  EXPECT_THAT(actions_.failed, IsEmpty());
+  Tell(wire::v1::DEAD, 7);
+  EXPECT_THAT(actions_.failed, ElementsAre(Pair(call, "ACTOR_DIED")));
 }
 
 }  // namespace

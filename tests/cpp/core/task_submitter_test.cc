@@ -536,5 +536,29 @@ TEST(TaskSubmitterRandom, EveryTaskEndsOnceAndEveryLeaseGoesBack) {
   }
 }
 
+TEST_F(TaskSubmitterTest, KnowsWhetherItRunsSomethingOnANode) {
+  TaskPtr task = Submit(1)[0];
+  const WorkerId worker = Grant();
+  const base::NodeId node = (*submitter_.WorkerRunning(task->id))->node_id;
+  EXPECT_TRUE(submitter_.RunsSomethingOn(node));
+  EXPECT_FALSE(submitter_.RunsSomethingOn(base::NodeId::Random()));
+  Done(worker, task);
+  EXPECT_FALSE(submitter_.RunsSomethingOn(node));
+}
+
+TEST_F(TaskSubmitterTest, ForgetsClassesThatAreNotInUse) {
+  TaskPtr waits = MakeTask(3, "waits");
+  submitter_.Submit(waits, now_);
+  ++answered_;
+  for (int i = 0; i < 10'000; ++i) {
+    TaskPtr task = MakeTask(3, std::to_string(i));
+    submitter_.Submit(task, now_);
+    Done(Grant(), task);
+    Tick(1000 * kMilli);  // the lease has lingered
+    ASSERT_LE(submitter_.classes(), TaskSubmitter::kClassesKept);
+  }
+  EXPECT_TRUE(submitter_.RemoveQueued(waits->id));
+}
+
 }  // namespace
 }  // namespace ray::core

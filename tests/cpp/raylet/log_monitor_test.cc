@@ -127,5 +127,20 @@ TEST_F(LogMonitorTest, TailHasWholeLastLinesOnly) {
   EXPECT_EQ(WithoutMarkers("one\n\x1etask:f\x1e\ntwo"), "one\ntwo");
 }
 
+TEST_F(LogMonitorTest, ForgetsFilesThatChildrenOfEndedWorkersWriteTo) {
+  Write("worker-1-" + std::to_string(getpid()) + ".out", "alive\n");
+  constexpr int kNoProcess = 1 << 23;  // above any pid
+  for (int i = 0; i < 3000; ++i) {
+    Write("worker-2-" + std::to_string(kNoProcess + i) + ".out", "x\n");
+    if (i % 100 == 0) monitor_->ReadAll();
+    ASSERT_LE(monitor_->files(), 2 * LogMonitor::kFilesKept);
+  }
+  lines_.clear();
+  Write("worker-1-" + std::to_string(getpid()) + ".out", "still alive\n");
+  monitor_->ReadAll();
+  EXPECT_EQ(lines_.back(), "still alive");
+  EXPECT_THAT(lines_, ::testing::Not(::testing::Contains("alive")));
+}
+
 }  // namespace
 }  // namespace ray::raylet

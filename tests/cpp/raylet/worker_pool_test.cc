@@ -285,7 +285,7 @@ TEST_F(WorkerPoolTest, WorkerThatDoesNotRegisterIsKilledAndForkedAgain) {
 }
 
 TEST_F(WorkerPoolTest, WorkerWithAnEnvironmentIsToldWhichAndHasMoreTime) {
-  pool_->Learn("hash", "the environment");
+  const EnvironmentHandle handle = pool_->Learn("hash", "the environment");
   const LeaseId lease = LeaseId::Random();
   EXPECT_EQ(pool_->Acquire(Use::kTask, lease, kJobA, "hash"), std::nullopt);
   EXPECT_EQ(actions_.environments.back(), "the environment");
@@ -492,6 +492,47 @@ TEST_F(WorkerPoolTest, KeepsItsInvariantsThroughRandomUse) {
   std::set<StartupToken> dead;
   for (const WorkerDeath& death : actions_.deaths) ASSERT_TRUE(dead.insert(death.token).second);
   EXPECT_EQ(dead.size() + pool_->size(), forks + actions_.forks.size()) << "POOL-2";
+}
+
+TEST_F(WorkerPoolTest, AWorkerThatIsKilledForMemorySaysSo) {
+  Want(kJobA);
+  const WorkerId worker = ComeUp();
+  EXPECT_EQ(pool_->PidOf(worker), PidOf(worker));
+  pool_->KillForMemory(worker, "memory was short");
+  EXPECT_THAT(actions_.killed, ElementsAre(PidOf(worker)));
+  Exit(worker, {.signal = 9});
+  pool_->Disconnected(worker);
+  ASSERT_THAT(actions_.deaths, SizeIs(1));
+  EXPECT_TRUE(actions_.deaths[0].out_of_memory);
+  EXPECT_EQ(actions_.deaths[0].reason, "memory was short");
+  EXPECT_EQ(pool_->PidOf(worker), 0);
+  pool_->KillForMemory(worker, "again");  // harmless
+}
+
+TEST_F(WorkerPoolTest, IdleWorkersAreThoseThatServeNobody) {
+  pool_->Start();
+  const WorkerId first = ComeUp();
+  const WorkerId second = ComeUp();
+  EXPECT_THAT(pool_->IdleWorkers(), UnorderedElementsAre(first, second));
+  Want(kJobA);
+  EXPECT_THAT(pool_->IdleWorkers(), ElementsAre(given_ == first ? second : first));
+}
+
+TEST_F(WorkerPoolTest, EnvironmentsThatNobodyNeedsAreForgotten) {
+  const EnvironmentHandle kept = pool_->Learn("kept", "the environment that is kept");
+  for (int i = 0; i < 10'000; ++i) {
+    const std::string hash = std::to_string(i);
+    const EnvironmentHandle handle = pool_->Learn(hash, "environment");
+    const LeaseId lease = LeaseId::Random();
+    EXPECT_EQ(pool_->Acquire(Use::kTask, lease, kJobA, hash), std::nullopt);
+    const WorkerId worker = ComeUp();  // proves the environment
+    pool_->Kill(worker, "");
+    Exit(worker, {.signal = 9});
+    pool_->Disconnected(worker);
+    ASSERT_LE(pool_->environments(), 3 * WorkerPool::kEnvironmentsKept);
+  }
+  pool_->Acquire(Use::kTask, LeaseId::Random(), kJobA, "kept");
+  EXPECT_EQ(actions_.environments.back(), "the environment that is kept");
 }
 
 }  // namespace
