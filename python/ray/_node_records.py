@@ -15,7 +15,12 @@ import os
 import stat
 from typing import NamedTuple
 
-from ray._session_folder import default_temp_folder, make_shared_folder, write_private_file
+from ray._session_folder import (
+    default_temp_folder,
+    empty_session_folder,
+    make_shared_folder,
+    write_private_file,
+)
 from ray.exceptions import RaySystemError
 
 # Who started a node, and ends it. The nodes of "ray start" live until "ray stop".
@@ -108,8 +113,8 @@ def remove(session_dir: str) -> None:
 
 
 def known() -> list[NodeRecord]:
-    """The nodes of this user on this machine of which any process lives, oldest first. Forgets the
-    others.
+    """The nodes of this user on this machine of which any process lives, oldest first. Of the
+    others, which nobody has stopped, only the logs are left.
 
     Raises:
         RaySystemError: as ``write``.
@@ -131,6 +136,7 @@ def known() -> list[NodeRecord]:
             records.append(record)
         else:
             remove(record.session_dir)
+            empty_session_folder(record.session_dir)
     return sorted(records, key=lambda record: record.start_time)
 
 

@@ -68,9 +68,9 @@ def test_head_lives_on_until_stop(ray_command):
 
 def test_tools_are_no_jobs(ray_command):
     ray_command.start_head(LOOPBACK)
-    first = join(ray_command)["job"]
+    assert join(ray_command)["job"] == "01000000"
     ray_command.run("status")
-    assert int(join(ray_command)["job"], 16) == int(first, 16) + 1
+    assert join(ray_command)["job"] == "02000000"
 
 
 def test_every_way_to_name_the_cluster(ray_command):
@@ -271,6 +271,23 @@ def test_bad_start_says_why_and_leaves_nothing(tmp_path, monkeypatch, arguments,
     assert result.exit_code == 1 and message in result.output
     assert isinstance(result.exception, SystemExit)  # no traceback
     assert not list((tmp_path / "ray").glob("session_2*/[!l]*"))
+
+
+def test_drained_node_leaves(ray_command):
+    address = ray_command.start_head(LOOPBACK)
+    ray_command.run("start", f"--address={address}", *SMALL)
+    (record,) = [record for record in records(ray_command) if not record["is_head"]]
+    ray_command.run(
+        *("drain-node", f"--node-id={record['node_id']}", "--deadline-remaining-seconds=30"),
+        *("--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=the machine goes"),
+    )
+    raylet, _ = record["processes"]["raylet"]
+    wait_until(lambda: not is_running(raylet))
+    status = ray_command.run("status")
+    assert f"{record['node_id'][:12]} 127.0.0.1: " in status.split("Dead nodes")[1]
+    assert "of 1 CPU" in status
+    assert os.listdir(record["session_dir"]) == ["logs"]
+    assert "Stopped 1 node." in ray_command.run("stop")
 
 
 def test_unknown_node_cannot_be_drained(ray_command):

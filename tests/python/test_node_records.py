@@ -83,9 +83,13 @@ def test_process_that_is_not_reaped_yet_has_ended():
 
 
 def test_node_without_processes_is_forgotten(write, folder):
+    session = folder / "gone"
     write("gone", processes={"raylet": ended_process()})
+    for name in ("logs", "sockets", "spill"):
+        (session / name).mkdir()
+    (session / "token").write_text("secret")
     assert _node_records.known() == []
-    assert not (folder / "gone" / "node.json").exists()
+    assert os.listdir(session) == ["logs"]
     assert os.listdir(folder / f"nodes_{os.geteuid()}") == []
 
 
