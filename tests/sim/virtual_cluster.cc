@@ -372,9 +372,11 @@ void VirtualCluster::Drain(size_t number) {
   if (node == nullptr || node->draining) return;
   Trace(5, number);
   node->draining = true;
+  wire::v1::NodeState state = StateOf(*node);
+  *state.mutable_available() = node->reported.ToWire();  // which is what the control plane knows
   for (size_t i = 0; i < nodes_.size(); ++i) {
     if (i != number && !HasOwners(i)) continue;
-    Tell(i, [state = StateOf(*node)](Node* to) { to->router.NodeChanged(state); });
+    Tell(i, [state](Node* to) { to->router.NodeChanged(state); });
   }
 }
 

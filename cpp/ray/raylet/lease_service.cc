@@ -156,14 +156,12 @@ void LeaseService::ClientGone(const Client& client) {
 
 void LeaseService::OnForwardedReply(const base::NodeId& node, uint64_t forward_id,
                                     const absl::StatusOr<net::Frame>& frame) {
-  absl::StatusOr<RequestLeaseReply> reply = frame.status();
-  if (frame.ok()) {
-    RequestLeaseReply message;
-    if (ParseFrame(*frame, &message)) {
-      reply = std::move(message);
-    } else {
-      reply = absl::InternalError("an answer that does not parse");
-    }
+  absl::StatusOr<RequestLeaseReply> reply = absl::InternalError("an answer that does not parse");
+  RequestLeaseReply message;
+  if (!frame.ok()) {
+    reply = frame.status();
+  } else if (ParseFrame(*frame, &message)) {
+    reply = std::move(message);
   }
   router_.Answered(node, forward_id, reply);
   Changed();

@@ -52,9 +52,14 @@ void ClusterView::Update(const NodeId& id, ResourceSet total, ResourceSet availa
     node.draining = draining;
     node.character = ++last_character_;
   }
+  node.reported = available;
   node.available = std::move(available);
   ++node.heard;
   Recount(&node);
+}
+
+void ClusterView::BelieveReport(const NodeId& id) {
+  if (Node* node = Get(id); node != nullptr) SetAvailable(id, node->reported);
 }
 
 void ClusterView::SetAvailable(const NodeId& id, ResourceSet available) {
@@ -100,15 +105,16 @@ void ClusterView::Sent(const NodeId& id, uint64_t ticket, const ResourceSet& qua
   Changed(node);
 }
 
-void ClusterView::Answered(const NodeId& id, uint64_t ticket, ResourceSet available) {
+bool ClusterView::Answered(const NodeId& id, uint64_t ticket, ResourceSet available) {
   Node* node = Get(id);
-  if (node == nullptr) return;
+  if (node == nullptr) return false;
   while (!node->under_way.empty() && node->under_way.front().first <= ticket) {
     node->under_way.pop_front();
   }
   node->available = std::move(available);
   ++node->heard;
   Recount(node);
+  return node->available != node->reported;
 }
 
 void ClusterView::Dropped(const NodeId& id, uint64_t ticket) {

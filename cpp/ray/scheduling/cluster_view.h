@@ -36,6 +36,7 @@ class ClusterView {
 
    private:
     friend class ClusterView;
+    resources::ResourceSet reported;  // by the node itself, through the GCS
     std::deque<std::pair<uint64_t, resources::ResourceSet>> under_way;  // by ticket, ascending
     resources::ResourceSet reserved;
   };
@@ -53,7 +54,10 @@ class ClusterView {
   // A request for this is on its way to the node. Tickets grow.
   void Sent(const base::NodeId& id, uint64_t ticket, const resources::ResourceSet& quantities);
   // Its answer came and says what is free; it knows of all requests that were sent before it.
-  void Answered(const base::NodeId& id, uint64_t ticket, resources::ResourceSet available);
+  // Whether that is something new.
+  bool Answered(const base::NodeId& id, uint64_t ticket, resources::ResourceSet available);
+  // What was answered may be older than what the node has reported: its report counts again.
+  void BelieveReport(const base::NodeId& id);
   // It came to nothing.
   void Dropped(const base::NodeId& id, uint64_t ticket);
   // A request will be sent there once it is free to go.

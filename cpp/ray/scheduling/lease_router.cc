@@ -27,6 +27,9 @@ constexpr size_t kWaitingThereMax = 4;
 constexpr absl::Duration kUnreachablePause = absl::Seconds(1);
 // A node that a request names may have joined a moment before, and not be in the view yet.
 constexpr absl::Duration kUnknownNodeGrace = absl::Milliseconds(500);
+// What a node answers counts for so long, or until it reports: by then the report of it has come,
+// if it was not there before the answer.
+constexpr absl::Duration kAnswerCounts = absl::Seconds(1);
 // Between two rounds over the bundles of a group: first, and at most.
 constexpr absl::Duration kRoundPause = absl::Milliseconds(50);
 constexpr absl::Duration kRoundPauseMax = absl::Seconds(1);
@@ -577,7 +580,10 @@ void LeaseRouter::Answered(const NodeId& node, uint64_t forward_id,
   const absl::StatusOr<ResourceSet> available =
       is_lost ? absl::UnavailableError("") : ResourceSet::FromWire(reply->available());
   if (available.ok()) {
-    view_.Answered(node, forward_id, *available);
+    const bool is_news = view_.Answered(node, forward_id, *available);
+    if (is_news && is_corrected_.insert(node).second) {
+      corrected_.emplace_back(clock_->Now() + kAnswerCounts, node);
+    }
   } else {
     view_.Dropped(node, forward_id);
   }
@@ -841,9 +847,11 @@ void LeaseRouter::Move(Entry* entry, const NodeId& node) {
 // --- Time
 
 absl::Time LeaseRouter::NextTick() const {
-  const bool timed = held_ > 0 || !unreachable_.empty();
-  if (timed) return last_tick_ + kTickInterval;
-  return rounds_.empty() ? absl::InfiniteFuture() : rounds_.begin()->first;
+  absl::Time next = absl::InfiniteFuture();
+  if (held_ > 0 || !unreachable_.empty()) next = last_tick_ + kTickInterval;
+  if (!rounds_.empty()) next = std::min(next, rounds_.begin()->first);
+  if (!corrected_.empty()) next = std::min(next, corrected_.front().first);
+  return next;
 }
 
 void LeaseRouter::Tick() {
@@ -856,6 +864,12 @@ void LeaseRouter::Tick() {
     }
     view_.SetReachable(it->first, true);
     it = unreachable_.erase(it);
+  }
+  while (!corrected_.empty() && corrected_.front().first <= now) {
+    const NodeId node = corrected_.front().second;
+    corrected_.pop_front();
+    is_corrected_.erase(node);
+    view_.BelieveReport(node);
   }
   while (!rounds_.empty() && rounds_.begin()->first <= now) NextRound(rounds_.begin()->second);
   std::vector<std::shared_ptr<Class>> held;

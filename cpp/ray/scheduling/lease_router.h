@@ -28,6 +28,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
@@ -255,6 +256,9 @@ class LeaseRouter {
   absl::flat_hash_map<base::PlacementGroupId, Group> groups_;
   absl::flat_hash_map<ClientId, uint64_t> newest_served_;  // of each raylet
   absl::btree_map<base::NodeId, absl::Time> unreachable_;  // until when they are not tried
+  // Nodes of which an answer says something else than their last report, with when that ends.
+  std::deque<std::pair<absl::Time, base::NodeId>> corrected_;
+  absl::flat_hash_set<base::NodeId> is_corrected_;
   // Those that keep changing between the bundles of their group, by when.
   absl::btree_set<std::pair<absl::Time, RequestKey>> rounds_;
   size_t held_ = 0;

@@ -145,26 +145,27 @@ class RayletFixture : public ::testing::Test {
     gcs_ = *std::move(server);
   }
   void StartRaylet(resources::ResourceSet resources) {
-    raylet_ = NewRaylet(session_, 16 << 20, std::move(resources));
+    raylet_ = MakeRaylet(session_, std::move(resources));
   }
-  // Registered. Its folder must have a folder `logs`.
-  std::unique_ptr<Raylet> NewRaylet(const std::string& session, uint64_t store_bytes,
-                                    resources::ResourceSet resources,
-                                    const std::string& tcp_endpoint = "") {
+  // Returns once it is registered. Its folder must have a folder `logs`.
+  std::unique_ptr<Raylet> MakeRaylet(const std::string& session, resources::ResourceSet resources,
+                                     std::map<std::string, std::string> labels = {},
+                                     uint64_t store_bytes = 16 << 20) {
     resources.Set(resources::kObjectStoreMemory,
                   base::FixedPoint::FromInt(static_cast<int64_t>(store_bytes)));
     bool ready = false;
     const std::string source = getenv("MANTA_SOURCE_DIR");
-    auto raylet = Raylet::Create(
+    auto made = Raylet::Create(
         &loop_, base::RealClock::Get(),
         {.identity = {.id = base::NodeId::Random(),
                       .ip = "127.0.0.1",
                       .hostname = "test",
                       .endpoint = "unix:" + session + "/raylet",
-                      .tcp_endpoint = tcp_endpoint,
+                      .tcp_endpoint = "tcp:127.0.0.1:0",
                       .session_dir = session,
                       .gcs_address = gcs_->endpoints().front(),
-                      .is_head = true},
+                      .is_head = session == session_,
+                      .labels = std::move(labels)},
          .config = config_,
          .resources = std::move(resources),
          .accelerators = accelerators::NodeAccelerators::Detect({.root = "/nonexistent"}),
@@ -173,10 +174,13 @@ class RayletFixture : public ::testing::Test {
          .gcs_token = ""},
         {.on_ready = [&ready] { ready = true; },
          .on_fatal = [](const absl::Status& why) { FAIL() << why; }});
-    EXPECT_TRUE(raylet.ok()) << raylet.status();
-    (*raylet)->Start();
+    if (!made.ok()) {
+      ADD_FAILURE() << made.status();
+      return nullptr;
+    }
+    (*made)->Start();
     EXPECT_TRUE(Poll([&] { return ready; }));
-    return *std::move(raylet);
+    return *std::move(made);
   }
 
   bool Poll(const std::function<bool()>& condition) {
@@ -185,8 +189,9 @@ class RayletFixture : public ::testing::Test {
     return condition();
   }
 
-  std::unique_ptr<TestClient> Connect() {
-    return std::make_unique<TestClient>(&loop_, raylet_->identity().endpoint);
+  std::unique_ptr<TestClient> Connect() { return ConnectTo(*raylet_); }
+  std::unique_ptr<TestClient> ConnectTo(const Raylet& raylet) {
+    return std::make_unique<TestClient>(&loop_, raylet.identity().endpoint);
   }
   wire::v1::Hello HelloOf(const TestClient& client, wire::v1::ProcessKind kind) {
     wire::v1::Hello hello;
@@ -204,14 +209,16 @@ class RayletFixture : public ::testing::Test {
     return driver;
   }
   // The worker of the next fork that the zygote has confirmed.
-  std::unique_ptr<TestClient> Worker() {
-    const size_t index = workers_seen_++;
+  std::unique_ptr<TestClient> Worker() { return WorkerOf(*raylet_, &workers_seen_); }
+  std::unique_ptr<TestClient> WorkerOf(const Raylet& raylet, size_t* seen) {
+    const std::string& session = raylet.identity().session_dir;
+    const size_t index = (*seen)++;
     std::vector<std::pair<uint64_t, pid_t>> forks;
     EXPECT_TRUE(Poll([&] {
-      forks = Forks();
+      forks = ForksIn(session);
       return forks.size() > index;
     }));
-    auto worker = Connect();
+    auto worker = ConnectTo(raylet);
     wire::v1::Hello hello = HelloOf(*worker, wire::v1::WORKER);
     hello.set_startup_token(forks.at(index).first);
     hello.set_pid(forks.at(index).second);
@@ -219,9 +226,10 @@ class RayletFixture : public ::testing::Test {
     worker->welcome = worker->Call<wire::v1::HelloReply>(wire::v1::HELLO, hello);
     return worker;
   }
-  std::vector<std::pair<uint64_t, pid_t>> Forks() const {
+  std::vector<std::pair<uint64_t, pid_t>> Forks() const { return ForksIn(session_); }
+  static std::vector<std::pair<uint64_t, pid_t>> ForksIn(const std::string& session) {
     std::vector<std::pair<uint64_t, pid_t>> forks;
-    std::ifstream file(session_ + "/forks");
+    std::ifstream file(session + "/forks");
     uint64_t token;
     pid_t pid;
     while (file >> token >> pid) forks.emplace_back(token, pid);

@@ -54,7 +54,7 @@ class RayletTransferTest : public RayletFixture {
   Node Start(const std::string& name) {
     const std::string session = session_ + "/" + name;
     std::filesystem::create_directories(session + "/logs");
-    return {NewRaylet(session, kStoreBytes, {{"CPU", 1}}, "tcp:127.0.0.1:0")};
+    return {MakeRaylet(session, {{"CPU", 1}}, {}, kStoreBytes)};
   }
   // Until each raylet knows of all others: it then has asked the GCS for the state.
   void WaitForNodes(int) {
