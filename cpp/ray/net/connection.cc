@@ -27,11 +27,17 @@ constexpr size_t kKeepBufferBytes = 1 << 20;
 constexpr size_t kReadPerTurnBytes = 4 << 20;
 // What a peer that has not proved itself may have buffered here.
 constexpr size_t kHandshakeReadBytes = 256;
+constexpr absl::Duration kPeerCheckPauseMin = absl::Milliseconds(100);
 
 absl::Status PeerError(const std::string& description, std::string_view what,
                        absl::StatusCode code = absl::StatusCode::kUnavailable) {
   return absl::Status(
       code, absl::StrCat(absl::string_view(what.data(), what.size()), " (", description, ")"));
+}
+
+absl::Status PeerError(const std::string& description, const absl::Status& status) {
+  const absl::string_view what = status.message();
+  return PeerError(description, std::string_view(what.data(), what.size()), status.code());
 }
 
 void PutHeader(std::string* out, uint16_t type, uint16_t flags, uint64_t correlation_id,
@@ -155,7 +161,7 @@ void Connection::ParseHandshake() {
   while (!handshake_->authentication.proved()) {
     const std::string_view rest(in_.data() + in_begin_, in_filled_ - in_begin_);
     absl::StatusOr<FrameParse> parse = ParseFrame(rest, kAuthenticationMaxBytes);
-    if (!parse.ok()) return Close(parse.status());
+    if (!parse.ok()) return Close(PeerError(description_, parse.status()));
     if (!parse->complete) return;
     in_begin_ += parse->total_size;
     const Frame& frame = parse->frame;
@@ -172,10 +178,7 @@ void Connection::ParseHandshake() {
       WriteHandshake();
       if (closed_) return;
     }
-    if (!status.ok()) {
-      const absl::string_view why = status.message();
-      return Close(PeerError(description_, {why.data(), why.size()}, status.code()));
-    }
+    if (!status.ok()) return Close(PeerError(description_, status));
   }
 }
 
@@ -196,7 +199,8 @@ void Connection::EndHandshake(const absl::Status& result) {
 }
 
 void Connection::CheckPeerLater() {
-  peer_timer_ = loop_->RunAfter(options_.peer_timeout / 2, [weak = weak_from_this()] {
+  const absl::Duration pause = std::max(options_.peer_timeout / 2, kPeerCheckPauseMin);
+  peer_timer_ = loop_->RunAfter(pause, [weak = weak_from_this()] {
     auto self = weak.lock();
     if (self == nullptr || self->closed_) return;
     if (IsUnanswered(self->fd_.get(), self->options_.peer_timeout)) {

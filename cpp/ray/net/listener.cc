@@ -120,21 +120,20 @@ bool Listener::AcceptOne() {
   return false;
 }
 
-std::shared_ptr<Connection> Listener::MakeStranger(UniqueFd fd, const std::string& address) {
+std::shared_ptr<Connection> Listener::MakeStranger(UniqueFd fd, std::string address) {
   ++strangers_;
-  auto connection = Connection::Create(
-      loop_, std::move(fd), options_, Connection::Role::kAcceptor,
-      [this, address, alive = std::weak_ptr<bool>(alive_)](const absl::Status& proof) {
-        if (!alive.expired()) OnProof(address, proof);
-      });
-  connection->set_description(address);
+  auto connection =
+      Connection::Create(loop_, std::move(fd), options_, Connection::Role::kAcceptor,
+                         [this, alive = std::weak_ptr<bool>(alive_)](const absl::Status& proof) {
+                           if (!alive.expired()) OnProof(proof);
+                         });
+  connection->set_description(std::move(address));
   return connection;
 }
 
-void Listener::OnProof(const std::string& address, const absl::Status& proof) {
+void Listener::OnProof(const absl::Status& proof) {
   --strangers_;
-  if (!proof.ok())
-    LogSometimes(absl::StrCat("a connection of ", address, " ended: ", proof.message()));
+  if (!proof.ok()) LogSometimes(absl::StrCat("a stranger is gone: ", proof.message()));
   if (paused_ && resume_timer_ == 0) Resume();
 }
 

@@ -41,8 +41,8 @@ class Listener {
   void Pause();
   void AcceptAvailable();
   bool AcceptOne();
-  std::shared_ptr<Connection> MakeStranger(UniqueFd fd, const std::string& address);
-  void OnProof(const std::string& address, const absl::Status& proof);
+  std::shared_ptr<Connection> MakeStranger(UniqueFd fd, std::string address);
+  void OnProof(const absl::Status& proof);
   void LogSometimes(std::string_view what);
 
   EventLoop* const loop_;
