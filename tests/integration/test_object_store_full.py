@@ -33,14 +33,17 @@ def test_results_of_tasks_make_room(start_cluster):
 def test_pinned_store_raises_with_a_breakdown(start_cluster):
     start_cluster(
         object_store_memory=STORE_BYTES,
-        _system_config={"object_store_full_timeout_ms": 300},
+        _system_config={
+            "object_store_full_timeout_ms": 300,
+            "spill_disk_quota_bytes": 10 * MB,  # else the object would go to disk
+        },
     )
     refs = [ray.put(np.ones(20 * MB, np.uint8)) for _ in range(4)]
     arrays = ray.get(refs)  # in use, so they can be neither dropped nor spilled
-    with pytest.raises(ray.exceptions.ObjectStoreFullError) as raised:
+    with pytest.raises(ray.exceptions.OutOfDiskError) as raised:
         ray.put(np.ones(40 * MB, np.uint8))
     text = str(raised.value)
-    assert "pinned" in text and "MiB" in text, text
+    assert "pinned" in text and "MiB" in text and "spill_disk_quota_bytes" in text, text
     assert all(array[0] == 1 for array in arrays)
 
     del refs, arrays

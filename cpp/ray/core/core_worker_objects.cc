@@ -102,36 +102,35 @@ absl::StatusOr<ObjectId> CoreWorker::PutInStore(const ValueParts& parts, const O
   bool is_put = wanted.IsNil();
   ObjectId id = wanted;
   uint64_t size = SerializedSize(parts);
-  auto created = std::make_shared<std::optional<absl::StatusOr<uint64_t>>>();
+  using Created = absl::StatusOr<StoreClient::Destination>;
+  auto created = std::make_shared<std::optional<Created>>();
   {
     absl::MutexLock lock(&mutex_);
     if (store_ == nullptr) return absl::FailedPreconditionError("this node has no object store");
     Drain();
     if (is_put) id = base::PutObjectId(put_task_, ++put_index_);
-    store_->Create(id, size, *owner, note, [created](absl::StatusOr<uint64_t> offset) {
-      created->emplace(std::move(offset));
-    });
+    store_->Create(id, size, *owner, note,
+                   [created](Created destination) { created->emplace(std::move(destination)); });
   }
   auto outcome = driver_->WaitUntil([&] { return created->has_value(); }, kNoDeadline, interrupted);
-  absl::StatusOr<uint64_t> offset = absl::CancelledError("interrupted");
+  Created destination = absl::CancelledError("interrupted");
   {
     absl::MutexLock lock(&mutex_);
-    if (created->has_value()) offset = **created;
+    if (created->has_value()) destination = **created;
     if (outcome == LoopDriver::Outcome::kInterrupted) {
-      store_->Abort(id);  // before or after the raylet's answer: frames keep their order
+      // Before or after the raylet's answer: frames keep their order.
+      if (!created->has_value() || destination.ok()) store_->Abort(id);
       return absl::CancelledError("interrupted");
     }
   }
-  bool exists = absl::IsAlreadyExists(offset.status());
-  if (!offset.ok() && !exists) return offset.status();
+  bool exists = absl::IsAlreadyExists(destination.status());
+  if (!destination.ok() && !exists) return destination.status();
   if (!exists) {
-    if (!store_memory_->Contains({*offset, size})) {
-      return absl::InternalError("the raylet named memory outside of the store");
-    }
-    auto* base = reinterpret_cast<uint8_t*>(store_memory_->At(*offset));
+    const auto& [memory, offset] = *destination;
+    auto* base = reinterpret_cast<uint8_t*>(memory->At(offset));
     for (auto& [to, from] : WriteHeaderAndPickle(parts, base)) {
-      store::CopyInto(*store_memory_, static_cast<uint64_t>(to - base) + *offset, from.data(),
-                      from.size(), copy_options_);
+      store::CopyInto(*memory, static_cast<uint64_t>(to - base) + offset, from.data(), from.size(),
+                      copy_options_);
     }
   }
   absl::MutexLock lock(&mutex_);

@@ -2,11 +2,14 @@
 
 #include <utility>
 
-#include "ray/wire/v1/wire.pb.h"
+#include "absl/strings/str_cat.h"
+#include "ray/base/status_macros.h"
 
 namespace ray::core {
 
 using base::ObjectId;
+using store::Extent;
+using store::SharedMemory;
 
 StoreClient::StoreClient(std::shared_ptr<net::Connection> raylet,
                          std::shared_ptr<store::SharedMemory> memory, const base::NodeId& node,
@@ -18,10 +21,25 @@ PinnedObjectPtr StoreClient::Held(const ObjectId& id) {
   return it == held_.end() ? nullptr : it->second.lock();
 }
 
-PinnedObjectPtr StoreClient::MakePin(const ObjectId& id, uint64_t offset, uint64_t size_bytes) {
-  if (!memory_->Contains({offset, size_bytes})) return nullptr;
-  std::string_view bytes(reinterpret_cast<const char*>(memory_->At(offset)), size_bytes);
-  auto pin = std::make_shared<const PinnedObject>(id, bytes, memory_, on_release_);
+// Null, with the reason, if the bytes cannot be reached.
+PinnedObjectPtr StoreClient::MakePin(const ObjectId& id,
+                                     const wire::v1::StoreGetReply::Entry& entry,
+                                     std::string* reason) {
+  Extent extent{entry.offset(), entry.size_bytes()};
+  std::shared_ptr<SharedMemory> memory = memory_;
+  if (!entry.path().empty()) {
+    auto mapped = SharedMemory::MapFile(entry.path(), extent, SharedMemory::Access::kRead);
+    if (!mapped.ok()) {
+      *reason = absl::StrCat("its file cannot be read: ", mapped.status().message());
+      Release(id);
+      return nullptr;
+    }
+    memory = *std::move(mapped);
+    extent.offset = 0;
+  }
+  if (!memory->Contains(extent)) return nullptr;
+  std::string_view bytes(reinterpret_cast<const char*>(memory->At(extent.offset)), extent.size);
+  auto pin = std::make_shared<const PinnedObject>(id, bytes, std::move(memory), on_release_);
   held_[id] = pin;
   return pin;
 }
@@ -61,7 +79,7 @@ void StoreClient::Fetch(const std::vector<StoredObject>& objects, OnFetched done
           if (i >= static_cast<size_t>(parsed.entries_size())) break;
           const auto& entry = parsed.entries(static_cast<int>(i));
           if (entry.present()) {
-            object.pin = MakePin(ids[missing[i]], entry.offset(), entry.size_bytes());
+            object.pin = MakePin(ids[missing[i]], entry, &object.reason);
           } else {
             object.no_memory = entry.absence() == wire::v1::StoreGetReply::Entry::NO_MEMORY;
             object.reason = entry.reason();
@@ -79,25 +97,44 @@ void StoreClient::Create(const ObjectId& id, uint64_t size_bytes, const WorkerAd
   request.set_size_bytes(size_bytes);
   owner.ToProto(request.mutable_owner());
   request.set_note(std::string(note));
-  raylet_->Call(wire::v1::STORE_CREATE, request,
-                [done = std::move(done)](absl::StatusOr<net::Frame> reply) mutable {
-                  wire::v1::StoreCreateReply parsed;
-                  if (!reply.ok()) return done(reply.status());
-                  if (!parsed.ParseFromArray(reply->metadata.data(),
-                                             static_cast<int>(reply->metadata.size()))) {
-                    return done(absl::DataLossError("malformed STORE_CREATE reply"));
-                  }
-                  switch (parsed.outcome()) {
-                    case wire::v1::StoreCreateReply::CREATED:
-                      return done(parsed.offset());
-                    case wire::v1::StoreCreateReply::EXISTS:
-                      return done(absl::AlreadyExistsError("the object is in the store"));
-                    case wire::v1::StoreCreateReply::OUT_OF_DISK:
-                      return done(absl::OutOfRangeError(parsed.message()));
-                    default:
-                      return done(absl::ResourceExhaustedError(parsed.message()));
-                  }
-                });
+  raylet_->Call(
+      wire::v1::STORE_CREATE, request,
+      [this, id, size_bytes, done = std::move(done)](absl::StatusOr<net::Frame> reply) mutable {
+        wire::v1::StoreCreateReply parsed;
+        if (!reply.ok()) return done(reply.status());
+        if (!parsed.ParseFromArray(reply->metadata.data(),
+                                   static_cast<int>(reply->metadata.size()))) {
+          return done(absl::DataLossError("malformed STORE_CREATE reply"));
+        }
+        switch (parsed.outcome()) {
+          case wire::v1::StoreCreateReply::CREATED: {
+            absl::StatusOr<Destination> destination = MapCreated(parsed, size_bytes);
+            if (!destination.ok()) Abort(id);
+            return done(std::move(destination));
+          }
+          case wire::v1::StoreCreateReply::EXISTS:
+            return done(absl::AlreadyExistsError("the object is in the store"));
+          case wire::v1::StoreCreateReply::OUT_OF_DISK:
+            return done(absl::OutOfRangeError(parsed.message()));
+          default:
+            return done(absl::ResourceExhaustedError(parsed.message()));
+        }
+      });
+}
+
+absl::StatusOr<StoreClient::Destination> StoreClient::MapCreated(
+    const wire::v1::StoreCreateReply& reply, uint64_t size_bytes) const {
+  Extent extent{reply.offset(), size_bytes};
+  if (!reply.path().empty()) {
+    MANTA_ASSIGN_OR_RETURN(
+        std::shared_ptr<SharedMemory> file,
+        SharedMemory::MapFile(reply.path(), extent, SharedMemory::Access::kWrite));
+    return Destination{std::move(file), 0};
+  }
+  if (!memory_->Contains(extent)) {
+    return absl::InternalError("the raylet named memory outside of the store");
+  }
+  return Destination{memory_, extent.offset};
 }
 
 void StoreClient::Seal(const ObjectId& id) {

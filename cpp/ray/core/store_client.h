@@ -1,8 +1,8 @@
 // This process's view of the node's object store: objects pinned and mapped, and new ones to write.
 // Threads: StoreClient is thread-compatible (the core worker's mutex). A PinnedObject may be read
 // and dropped anywhere: its end only pushes to the release queue. Errors: a missing object is a
-// null pin; a full store is kResourceExhausted and a full disk kOutOfRange, with the raylet's
-// breakdown.
+// null pin with a reason; a full store is kResourceExhausted and a full disk kOutOfRange, with the
+// raylet's breakdown.
 #pragma once
 
 #include <cstdint>
@@ -19,6 +19,7 @@
 #include "ray/core/worker_address.h"
 #include "ray/net/connection.h"
 #include "ray/store/shared_memory.h"
+#include "ray/wire/v1/wire.pb.h"
 
 namespace ray::core {
 
@@ -63,8 +64,13 @@ class StoreClient {
  public:
   // One a requested id, in order.
   using OnFetched = absl::AnyInvocable<void(std::vector<FetchedObject>)>;
-  // The offset at which to write; kAlreadyExists when it is there and sealed.
-  using OnCreated = absl::AnyInvocable<void(absl::StatusOr<uint64_t> offset)>;
+  // Where to write an object: at `offset` of the store's memory, or of a file of its own.
+  struct Destination {
+    std::shared_ptr<store::SharedMemory> memory;
+    uint64_t offset = 0;
+  };
+  // kAlreadyExists when it is there and sealed.
+  using OnCreated = absl::AnyInvocable<void(absl::StatusOr<Destination>)>;
 
   // `on_release` must be callable from any thread, at any time.
   StoreClient(std::shared_ptr<net::Connection> raylet, std::shared_ptr<store::SharedMemory> memory,
@@ -86,7 +92,10 @@ class StoreClient {
 
  private:
   PinnedObjectPtr Held(const base::ObjectId& id);
-  PinnedObjectPtr MakePin(const base::ObjectId& id, uint64_t offset, uint64_t size_bytes);
+  PinnedObjectPtr MakePin(const base::ObjectId& id, const wire::v1::StoreGetReply::Entry& entry,
+                          std::string* reason);
+  absl::StatusOr<Destination> MapCreated(const wire::v1::StoreCreateReply& reply,
+                                         uint64_t size_bytes) const;
 
   const std::shared_ptr<net::Connection> raylet_;
   const std::shared_ptr<store::SharedMemory> memory_;

@@ -57,6 +57,7 @@ void EndOnSignals(EventLoop* loop, std::function<void()> end) {
   // Threads inherit the mask: none of them takes the signals.
   MANTA_CHECK(sigprocmask(SIG_BLOCK, &ends, nullptr) == 0);
   signal(SIGPIPE, SIG_IGN);
+  signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is an error of the write
   const int fd = signalfd(-1, &ends, SFD_CLOEXEC | SFD_NONBLOCK);
   MANTA_CHECK(fd >= 0);
   loop->Watch(fd, EPOLLIN, [fd, end = std::move(end)](uint32_t) {

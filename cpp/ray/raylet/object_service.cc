@@ -35,6 +35,8 @@ StoreCreateReply::Outcome ToWire(CreateReply::Outcome outcome) {
       return StoreCreateReply::FULL;
     case CreateReply::Outcome::kOutOfDisk:
       return StoreCreateReply::OUT_OF_DISK;
+    case CreateReply::Outcome::kAborted:
+      break;
   }
   return StoreCreateReply::FULL;
 }
@@ -58,6 +60,7 @@ void SendCreated(const Responder& responder, const CreateReply& created) {
   StoreCreateReply reply;
   reply.set_outcome(ToWire(created.outcome));
   reply.set_offset(created.offset);
+  reply.set_path(created.path);
   reply.set_message(created.message);
   responder.Send(reply);
 }
@@ -74,6 +77,7 @@ void SendGot(const Responder& responder, const GetReply& got) {
     }
     out->set_offset(entry.extent.offset);
     out->set_size_bytes(entry.extent.size);
+    out->set_path(entry.path);
   }
   responder.Send(reply);
 }
@@ -198,7 +202,8 @@ absl::Status ObjectService::OnSeal(Client& client, const wire::v1::StoreSeal& me
 absl::Status ObjectService::OnAbort(Client& client, const wire::v1::StoreAbort& message,
                                     const Responder&) {
   MANTA_ASSIGN_OR_RETURN(const ObjectId id, ObjectId::FromBinary(message.object_id()));
-  return store_->Abort(StoreClient(client), id);
+  store_->Abort(StoreClient(client), id);
+  return absl::OkStatus();
 }
 
 absl::Status ObjectService::OnGet(Client& client, const wire::v1::StoreGet& message,

@@ -1,19 +1,43 @@
 #include "ray/store/create_queue.h"
 
-#include <iterator>
+#include <algorithm>
+#include <utility>
 
 namespace ray::store {
 
 void CreateQueue::Enqueue(WaitingCreate create) {
-  bytes_ += create.request.size_bytes;
-  queue_.emplace_hint(queue_.end(), ++last_number_, std::move(create));
+  create.number = ++last_number_;
+  PutBack(std::move(create));
 }
 
-WaitingCreate CreateQueue::TakeFront() {
-  WaitingCreate create = std::move(queue_.begin()->second);
-  queue_.erase(queue_.begin());
+void CreateQueue::PutBack(WaitingCreate create) {
+  bytes_ += create.request.size_bytes;
+  queue_.emplace(create.number, std::move(create));
+}
+
+WaitingCreate CreateQueue::TakeQueued(ByNumber::iterator it) {
+  WaitingCreate create = std::move(it->second);
+  queue_.erase(it);
   bytes_ -= create.request.size_bytes;
   return create;
+}
+
+WaitingCreate CreateQueue::TakeFront() { return TakeQueued(queue_.begin()); }
+
+uint64_t CreateQueue::AwaitFile(WaitingCreate create) {
+  awaiting_.emplace_hint(awaiting_.end(), ++last_number_, std::move(create));
+  return last_number_;
+}
+
+std::optional<WaitingCreate> CreateQueue::TakeAwaiting(uint64_t number) {
+  auto node = awaiting_.extract(number);
+  if (!node) return std::nullopt;
+  return std::move(node.mapped());
+}
+
+std::optional<WaitingCreate> CreateQueue::TakeExpiredAwaiting(absl::Time now) {
+  if (NextAwaitingDeadline() > now) return std::nullopt;
+  return TakeAwaiting(awaiting_.begin()->first);
 }
 
 void CreateQueue::Park(WaitingCreate create) {
@@ -33,17 +57,28 @@ std::vector<WaitingCreate> CreateQueue::TakeParked(const base::ObjectId& id) {
 }
 
 void CreateQueue::DropClient(ClientId client) {
-  for (auto it = queue_.begin(); it != queue_.end();) {
-    if (it->second.client != client) {
-      ++it;
-      continue;
-    }
-    bytes_ -= it->second.request.size_bytes;
-    it = queue_.erase(it);
+  auto of_client = [client](const auto& entry) { return entry.second.client == client; };
+  for (const auto& entry : queue_) {
+    if (of_client(entry)) bytes_ -= entry.second.request.size_bytes;
   }
-  for (auto it = parked_.begin(); it != parked_.end();) {
-    it = it->second.client == client ? parked_.erase(it) : std::next(it);
+  absl::erase_if(queue_, of_client);
+  absl::erase_if(awaiting_, of_client);
+  absl::erase_if(parked_, of_client);
+}
+
+std::optional<WaitingCreate> CreateQueue::Take(ClientId client, const base::ObjectId& id) {
+  auto wanted = [&](const auto& entry) {
+    return entry.second.client == client && entry.second.request.id == id;
+  };
+  if (auto it = std::find_if(queue_.begin(), queue_.end(), wanted); it != queue_.end()) {
+    return TakeQueued(it);
   }
+  if (auto it = std::find_if(awaiting_.begin(), awaiting_.end(), wanted); it != awaiting_.end()) {
+    return TakeAwaiting(it->first);
+  }
+  auto it = std::find_if(parked_.begin(), parked_.end(), wanted);
+  if (it == parked_.end()) return std::nullopt;
+  return std::move(parked_.extract(it).mapped());
 }
 
 }  // namespace ray::store

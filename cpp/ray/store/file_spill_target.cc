@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,6 +11,7 @@
 #include <cstring>
 #include <deque>
 #include <filesystem>
+#include <memory>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -24,6 +26,7 @@
 #include "ray/base/check.h"
 #include "ray/base/status_macros.h"
 #include "ray/net/endpoint.h"
+#include "ray/store/store_report.h"
 
 namespace ray::store {
 namespace {
@@ -52,9 +55,25 @@ absl::Status InSteps(Step step, int fd, std::byte* bytes, uint64_t size, uint64_
   return absl::OkStatus();
 }
 
+absl::Status ChangedError() { return absl::DataLossError("the spill file was changed"); }
+
+// Of the bytes in steps of kChecksumStepBytes, in order. Stable within the process, which is as
+// long as anybody can ask for the file.
+constexpr uint64_t kChecksumStepBytes = 1 << 20;
+uint64_t ExtendChecksum(uint64_t checksum, const std::byte* step, uint64_t size) {
+  return absl::HashOf(checksum, absl::string_view(reinterpret_cast<const char*>(step), size));
+}
 uint64_t Checksum(const std::byte* bytes, uint64_t size) {
-  // Stable within the process, which is as long as anybody can ask for the file.
-  return absl::HashOf(absl::string_view(reinterpret_cast<const char*>(bytes), size));
+  uint64_t checksum = 0;
+  for (uint64_t at = 0; at < size; at += kChecksumStepBytes) {
+    checksum = ExtendChecksum(checksum, bytes + at, std::min(size - at, kChecksumStepBytes));
+  }
+  return checksum;
+}
+
+uint64_t RoundUpToPage(uint64_t bytes) {
+  static const auto kPageBytes = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  return (bytes + kPageBytes - 1) / kPageBytes * kPageBytes;
 }
 
 }  // namespace
@@ -103,13 +122,31 @@ class FileSpillTarget::Worker {
     return Explain(ReadPiece(files_.at(file), index, into));
   }
 
+  absl::StatusOr<MappedPlace> Map(SpillFileId id, uint32_t index) {
+    const File& file = files_.at(id);
+    if (absl::Status status = CheckPiece(file, file.pieces.at(index)); !status.ok()) {
+      return Explain(status);
+    }
+    return MappedPlace{.path = PathOf(file.fd), .offset = file.pieces[index].offset};
+  }
+
+  absl::StatusOr<MappedPlace> Make(SpillFileId file, uint64_t size_bytes) {
+    absl::StatusOr<net::UniqueFd> fd = NewFile();
+    absl::Status status = fd.ok() ? Reserve(fd->get(), size_bytes) : fd.status();
+    if (!status.ok()) return Explain(status);
+    std::string path = PathOf(*fd);
+    files_[file].fd = *std::move(fd);
+    return MappedPlace{.path = std::move(path)};
+  }
+
   void Remove(SpillFileId file) { files_.erase(file); }
 
   // `done` is dropped on the loop if the target is gone by then.
-  void Complete(Done done, absl::Status status) {
+  template <typename Result>
+  void Complete(absl::AnyInvocable<void(Result)> done, Result result) {
     post_([alive = std::weak_ptr<bool>(alive_), done = std::move(done),
-           status = std::move(status)]() mutable {
-      if (!alive.expired()) done(std::move(status));
+           result = std::move(result)]() mutable {
+      if (!alive.expired()) done(std::move(result));
     });
   }
 
@@ -151,6 +188,22 @@ class FileSpillTarget::Worker {
     return fd;
   }
 
+  // Gives the file blocks of the disk, so that writing to a mapping of it cannot fail.
+  static absl::Status Reserve(int fd, uint64_t size_bytes) {
+    int error = 0;
+    do {
+      error = posix_fallocate(fd, 0, static_cast<off_t>(size_bytes));
+    } while (error == EINTR);
+    errno = error;
+    return error == 0 ? absl::OkStatus()
+                      : SystemError(absl::StrCat("reserving ", FormatBytes(size_bytes)));
+  }
+
+  // A path by which other processes can open it.
+  static std::string PathOf(const net::UniqueFd& fd) {
+    return absl::StrCat("/proc/", getpid(), "/fd/", fd.get());
+  }
+
   absl::StatusOr<File> WriteFile(const std::vector<Extent>& pieces) const {
     File file;
     MANTA_ASSIGN_OR_RETURN(file.fd, NewFile());
@@ -160,9 +213,21 @@ class FileSpillTarget::Worker {
       file.pieces.push_back({offset, piece.size, Checksum(bytes, piece.size)});
       MANTA_RETURN_IF_ERROR(InSteps(pwrite, file.fd.get(), bytes, piece.size, offset));
       memory_->Unuse(piece);
-      offset += piece.size;
+      offset += RoundUpToPage(piece.size);
     }
     return file;
+  }
+
+  static absl::Status CheckPiece(const File& file, const Piece& piece) {
+    auto buffer = std::make_unique_for_overwrite<std::byte[]>(kChecksumStepBytes);
+    uint64_t checksum = 0;
+    for (uint64_t done = 0; done < piece.size;) {
+      uint64_t step = std::min(piece.size - done, kChecksumStepBytes);
+      MANTA_RETURN_IF_ERROR(InSteps(pread, file.fd.get(), buffer.get(), step, piece.offset + done));
+      checksum = ExtendChecksum(checksum, buffer.get(), step);
+      done += step;
+    }
+    return checksum == piece.checksum ? absl::OkStatus() : ChangedError();
   }
 
   absl::Status ReadPiece(const File& file, uint32_t index, Extent into) const {
@@ -172,11 +237,18 @@ class FileSpillTarget::Worker {
     MANTA_RETURN_IF_ERROR(InSteps(pread, file.fd.get(), bytes, piece.size, piece.offset));
     bool intact = Checksum(bytes, piece.size) == piece.checksum;
     memory_->Unuse(into);
-    return intact ? absl::OkStatus() : absl::DataLossError("the spill file was changed");
+    return intact ? absl::OkStatus() : ChangedError();
   }
 
   absl::Status Explain(const absl::Status& status) const {
-    return base::Annotate(status, absl::StrCat("spill directory ", directory_));
+    struct statvfs disk;
+    if (!absl::IsResourceExhausted(status) || statvfs(directory_.c_str(), &disk) != 0) {
+      return base::Annotate(status, absl::StrCat("spill directory ", directory_));
+    }
+    return base::Annotate(status,
+                          absl::StrCat("spill directory ", directory_, " (",
+                                       FormatBytes(disk.f_bavail * disk.f_frsize), " of ",
+                                       FormatBytes(disk.f_blocks * disk.f_frsize), " are free)"));
   }
 
   const std::string directory_;
@@ -222,6 +294,18 @@ void FileSpillTarget::Write(SpillFileId file, std::vector<Extent> pieces, Done d
 void FileSpillTarget::Read(SpillFileId file, uint32_t index, Extent into, Done done) {
   worker_->Enqueue([worker = worker_.get(), file, index, into, done = std::move(done)]() mutable {
     worker->Complete(std::move(done), worker->Read(file, index, into));
+  });
+}
+
+void FileSpillTarget::Map(SpillFileId file, uint32_t index, MapDone done) {
+  worker_->Enqueue([worker = worker_.get(), file, index, done = std::move(done)]() mutable {
+    worker->Complete(std::move(done), worker->Map(file, index));
+  });
+}
+
+void FileSpillTarget::Make(SpillFileId file, uint64_t size_bytes, MapDone done) {
+  worker_->Enqueue([worker = worker_.get(), file, size_bytes, done = std::move(done)]() mutable {
+    worker->Complete(std::move(done), worker->Make(file, size_bytes));
   });
 }
 

@@ -1,8 +1,10 @@
 // Spills objects to files of a local directory, with one I/O thread.
 //
-// A file is the concatenation of its pieces; their places and checksums are kept in memory, since
-// the table of objects dies with the raylet too. For the same reason the files have no name:
-// whatever ends the raylet, nothing stays behind.
+// A file is the concatenation of its pieces, each from a page on; their places and checksums are
+// kept in memory, since the table of objects dies with the raylet too. For the same reason the
+// files have no name: whatever ends the raylet, nothing stays behind. Clients open the files that
+// they map by way of this process's descriptors (/proc), which needs the same user, as the store's
+// socket does.
 //
 // Owner: the raylet. Threads: loop-bound, with a thread of its own that posts completions to the
 // loop. Destruction waits for the operation in flight (at most one file) and drops the others.
@@ -36,6 +38,8 @@ class FileSpillTarget final : public SpillTarget {
 
   void Write(SpillFileId file, std::vector<Extent> pieces, Done done) override;
   void Read(SpillFileId file, uint32_t index, Extent into, Done done) override;
+  void Map(SpillFileId file, uint32_t index, MapDone done) override;
+  void Make(SpillFileId file, uint64_t size_bytes, MapDone done) override;
   void Remove(SpillFileId file) override;
 
  private:

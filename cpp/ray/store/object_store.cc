@@ -27,6 +27,8 @@ constexpr size_t kGoneObjectsMax = 16'384;  // remembered, so that a late Get is
 constexpr size_t kDeadOwnersMax = 4'096;    // remembered, so that a late creation leaks nothing
 constexpr uint64_t kPageReturnStepBytes = 64 << 20;
 
+constexpr int64_t kStuckDelayMsMax = 2'000;
+
 constexpr char kFreedReason[] = "its owner freed it";
 constexpr char kOwnerDiedReason[] = "its owner died";
 
@@ -38,6 +40,8 @@ ObjectStoreOptions ObjectStoreOptions::FromConfig(const base::Config& config,
   return {
       .capacity_bytes = capacity_bytes,
       .full_timeout = absl::Milliseconds(config.object_store_full_timeout_ms),
+      .stuck_delay = absl::Milliseconds(
+          std::min<int64_t>(config.object_store_full_timeout_ms, kStuckDelayMsMax)),
       .spilling_threshold = config.object_spilling_threshold,
       .spill_batch_bytes = std::max<uint64_t>(bytes(config.min_spilling_size_bytes), 1),
       .spill_quota_bytes = bytes(config.spill_disk_quota_bytes),
@@ -55,7 +59,7 @@ class ObjectStore::Impl final : private ObjectTable::Listener, private Spiller::
 
   absl::Status Create(ClientId client, CreateRequest request, CreateCallback callback);
   absl::Status Seal(ClientId client, const base::ObjectId& id);
-  absl::Status Abort(ClientId client, const base::ObjectId& id);
+  void Abort(ClientId client, const base::ObjectId& id);
   void Get(ClientId client, std::vector<base::ObjectId> ids, absl::Duration timeout,
            GetCallback callback);
   absl::Status Release(ClientId client, const base::ObjectId& id);
@@ -85,6 +89,7 @@ class ObjectStore::Impl final : private ObjectTable::Listener, private Spiller::
     absl::btree_set<base::ObjectId> pinned;
     absl::btree_set<base::ObjectId> reading;            // of the pinned: kRestoring
     absl::Time blocked_since = absl::InfiniteFuture();  // for want of memory
+    bool use_files = false;  // it waited long enough: what finds no memory is mapped
   };
   struct QueuedReply {
     ClientId client;
@@ -100,9 +105,15 @@ class ObjectStore::Impl final : private ObjectTable::Listener, private Spiller::
   void DropUnsealed(ClientRecord& client, Object& object);
 
   // --- creations
+  void Admit(WaitingCreate create);
   bool AnswerFromTable(WaitingCreate& create);
   void AdvanceCreates();
   void Grant(WaitingCreate create, Extent block);
+  void Granted(Object& object, WaitingCreate create, CreateReply reply);
+  void StartFile(WaitingCreate create);
+  void OnFileMade(uint64_t number, absl::StatusOr<Spiller::OwnFile> file);
+  bool MayStartFile() const;
+  void RefuseCreate(WaitingCreate create);
   void ReplyCreate(WaitingCreate create, CreateReply reply);
   void ExpireCreates(absl::Time now);
   bool CreatesBlocked() const { return !creates_.empty(); }
@@ -115,6 +126,8 @@ class ObjectStore::Impl final : private ObjectTable::Listener, private Spiller::
   void EndRestoring();
   void OnWritten() override { Settle(); }
   void OnRead(const base::ObjectId& id, absl::Status status) override;
+  void OnNotMapped(const base::ObjectId& id, const absl::Status& why) override;
+  absl::Time BlockedGetDeadline() const;
   bool NeedsRestoring(const std::vector<base::ObjectId>& ids) const;
   // Answers with what is in memory now. full_reason: why the rest of what is here could not be
   // restored, if so.
@@ -123,6 +136,10 @@ class ObjectStore::Impl final : private ObjectTable::Listener, private Spiller::
   GetReply::Entry AnswerOne(const WaitingGet& get, const base::ObjectId& id,
                             absl::string_view full_reason) const;
   void ExpireGets(absl::Time now);
+
+  // --- progress
+  absl::Time StuckTime() const;
+  void NoteProgress();
 
   // --- pages
   absl::Time PageReturnTime() const;
@@ -151,6 +168,17 @@ class ObjectStore::Impl final : private ObjectTable::Listener, private Spiller::
   bool settling_ = false;
   bool settle_again_ = false;
 
+  // What changes when room is made or taken, and when it last did.
+  struct Progress {
+    uint64_t free_bytes = 0;
+    uint64_t spillable_bytes = 0;
+    uint64_t droppable_bytes = 0;
+    bool writing = false;
+    friend bool operator==(const Progress&, const Progress&) = default;
+  };
+  Progress progress_;
+  absl::Time last_progress_;
+
   bool returning_pages_ = false;
   absl::Time last_allocation_;
   // The page returner outlives this and holds it weakly.
@@ -164,6 +192,7 @@ ObjectStore::Impl::Impl(const ObjectStoreOptions& options, const base::Clock* cl
       page_returner_(page_returner),
       table_(options.capacity_bytes, this),
       spiller_(options, clock, spill_target, &table_, this),
+      last_progress_(clock->Now()),
       last_allocation_(clock->Now()) {}
 
 // --- objects
@@ -217,8 +246,7 @@ std::optional<ClientId> ObjectStore::Impl::FirstWaitingCreator() const {
 
 Object* ObjectStore::Impl::FindWrittenBy(ClientId client, const base::ObjectId& id) {
   Object* object = table_.Find(id);
-  bool is_writer =
-      object != nullptr && object->state == ObjectState::kWriting && object->creator == client;
+  bool is_writer = object != nullptr && IsWriting(object->state) && object->creator == client;
   return is_writer ? object : nullptr;
 }
 
@@ -229,7 +257,7 @@ absl::Status ObjectStore::Impl::Seal(ClientId client, const base::ObjectId& id) 
         absl::StrCat("seal of object ", id.Hex(), ", which this client is not writing"));
   }
   bool was_resolved = IsResolved(id);
-  table_.Move(*object, ObjectState::kInMemory);
+  table_.Move(*object, SealedState(object->state));
   clients_[client].writing.erase(id);
   if (!was_resolved) gets_.OnResolved(id);
   for (WaitingCreate& create : creates_.TakeParked(id)) AnswerFromTable(create);
@@ -237,15 +265,13 @@ absl::Status ObjectStore::Impl::Seal(ClientId client, const base::ObjectId& id) 
   return absl::OkStatus();
 }
 
-absl::Status ObjectStore::Impl::Abort(ClientId client, const base::ObjectId& id) {
-  Object* object = FindWrittenBy(client, id);
-  if (object == nullptr) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("abort of object ", id.Hex(), ", which this client is not writing"));
+void ObjectStore::Impl::Abort(ClientId client, const base::ObjectId& id) {
+  if (Object* object = FindWrittenBy(client, id); object != nullptr) {
+    DropUnsealed(clients_[client], *object);
+  } else if (std::optional<WaitingCreate> create = creates_.Take(client, id)) {
+    ReplyCreate(*std::move(create), {.outcome = CreateReply::Outcome::kAborted});
   }
-  DropUnsealed(clients_[client], *object);
   Settle();
-  return absl::OkStatus();
 }
 
 void ObjectStore::Impl::DropUnsealed(ClientRecord& client, Object& object) {
@@ -255,7 +281,7 @@ void ObjectStore::Impl::DropUnsealed(ClientRecord& client, Object& object) {
   table_.Delete(object);
   for (WaitingCreate& create : creates_.TakeParked(id)) {
     create.deadline = clock_->Now() + options_.full_timeout;
-    creates_.Enqueue(std::move(create));
+    Admit(std::move(create));
   }
 }
 
@@ -324,27 +350,23 @@ absl::Status ObjectStore::Impl::Create(ClientId client, CreateRequest request,
                        .request = std::move(request),
                        .callback = std::move(callback),
                        .deadline = clock_->Now() + options_.full_timeout};
-  if (!AnswerFromTable(create)) creates_.Enqueue(std::move(create));
+  if (!AnswerFromTable(create)) Admit(std::move(create));
   Settle();
   return absl::OkStatus();
+}
+
+// Makes the creation wait: for memory, if that can ever hold the object.
+void ObjectStore::Impl::Admit(WaitingCreate create) {
+  bool fits = create.request.size_bytes <= table_.arena().capacity_bytes();
+  fits ? creates_.Enqueue(std::move(create)) : StartFile(std::move(create));
 }
 
 // Whether the creation needs no memory: it was answered, or parked until another client has written
 // the object.
 bool ObjectStore::Impl::AnswerFromTable(WaitingCreate& create) {
-  uint64_t capacity = table_.arena().capacity_bytes();
-  if (create.request.size_bytes > capacity) {
-    std::string message = absl::StrCat(
-        "an object of ", FormatBytes(create.request.size_bytes), " (\"", create.request.note,
-        "\") can never fit into the object store of ", FormatBytes(capacity),
-        "; split it, or start with a larger object_store_memory");
-    ReplyCreate(std::move(create),
-                {.outcome = CreateReply::Outcome::kTooLarge, .message = std::move(message)});
-    return true;
-  }
   Object* object = table_.Find(create.request.id);
   if (object == nullptr) return false;
-  if (object->state == ObjectState::kWriting) {
+  if (IsWriting(object->state)) {
     creates_.Park(std::move(create));
     return true;
   }
@@ -372,16 +394,75 @@ void ObjectStore::Impl::AdvanceCreates() {
 }
 
 void ObjectStore::Impl::Grant(WaitingCreate create, Extent block) {
-  const base::ObjectId id = create.request.id;
-  if (gone_.Erase(id)) gets_.OnUnresolved(id);
+  last_allocation_ = clock_->Now();
   Object& object = table_.Add(create.request, create.client, block);
+  Granted(object, std::move(create),
+          {.outcome = CreateReply::Outcome::kCreated, .offset = block.offset});
+}
+
+void ObjectStore::Impl::Granted(Object& object, WaitingCreate create, CreateReply reply) {
+  const base::ObjectId id = object.id;
+  if (gone_.Erase(id)) gets_.OnUnresolved(id);
   if (dead_owners_.Find(object.owner) != nullptr) FreeObject(id, kOwnerDiedReason);
   ClientRecord& client = clients_[create.client];
   client.writing.insert(id);
   ++client.pins[id];
-  last_allocation_ = clock_->Now();
-  ReplyCreate(std::move(create),
-              {.outcome = CreateReply::Outcome::kCreated, .offset = block.offset});
+  ReplyCreate(std::move(create), std::move(reply));
+}
+
+// When to stop waiting for memory: nobody makes room, and so nothing has changed for a while. It is
+// in the past as long as that lasts, so that each further request does not wait as long again.
+absl::Time ObjectStore::Impl::StuckTime() const {
+  return spiller_.writing() ? absl::InfiniteFuture() : last_progress_ + options_.stuck_delay;
+}
+
+void ObjectStore::Impl::NoteProgress() {
+  Progress progress{table_.arena().free_bytes(), table_.spillable().bytes(),
+                    table_.droppable().bytes(), spiller_.writing()};
+  if (progress == progress_) return;
+  progress_ = progress;
+  last_progress_ = clock_->Now();
+}
+
+bool ObjectStore::Impl::MayStartFile() const {
+  if (!spiller_.enabled() || creates_.empty()) return false;
+  return !creates_.front().request.secondary && creates_.front().disk.ok();
+}
+
+absl::Time ObjectStore::Impl::BlockedGetDeadline() const {
+  absl::Time since = restoring_->blocked_since;
+  if (since == absl::InfiniteFuture()) return since;
+  return std::min(since + options_.full_timeout, StuckTime());
+}
+
+// The last resort of a creation: the store's memory cannot hold the object, or not in time.
+void ObjectStore::Impl::StartFile(WaitingCreate create) {
+  if (!spiller_.enabled() || create.request.secondary) return RefuseCreate(std::move(create));
+  uint64_t size_bytes = create.request.size_bytes;
+  create.file_deadline = clock_->Now() + options_.full_timeout;
+  uint64_t number = creates_.AwaitFile(std::move(create));
+  spiller_.MakeFile(size_bytes, [this, number](absl::StatusOr<Spiller::OwnFile> file) {
+    OnFileMade(number, std::move(file));
+  });
+}
+
+void ObjectStore::Impl::OnFileMade(uint64_t number, absl::StatusOr<Spiller::OwnFile> file) {
+  std::optional<WaitingCreate> create = creates_.TakeAwaiting(number);
+  if (create && !file.ok()) {
+    create->disk = file.status();
+    bool may_wait = create->number > 0 && create->deadline > clock_->Now();
+    may_wait ? creates_.PutBack(*std::move(create)) : RefuseCreate(*std::move(create));
+  } else if (create && !AnswerFromTable(*create)) {
+    CreateReply reply{.outcome = CreateReply::Outcome::kCreated,
+                      .offset = file->mapped.offset,
+                      .path = file->mapped.path};
+    Object& object =
+        table_.AddInFile(create->request, create->client, file->place, std::move(file->mapped));
+    Granted(object, *std::move(create), std::move(reply));
+  } else if (file.ok()) {
+    spiller_.Forget(file->place);
+  }
+  Settle();
 }
 
 void ObjectStore::Impl::ReplyCreate(WaitingCreate create, CreateReply reply) {
@@ -391,22 +472,41 @@ void ObjectStore::Impl::ReplyCreate(WaitingCreate create, CreateReply reply) {
        }});
 }
 
+void ObjectStore::Impl::RefuseCreate(WaitingCreate create) {
+  const absl::Status disk = create.disk;
+  uint64_t capacity = table_.arena().capacity_bytes();
+  bool too_large = create.request.size_bytes > capacity;
+  CreateReply reply{.outcome =
+                        too_large ? CreateReply::Outcome::kTooLarge : CreateReply::Outcome::kFull};
+  if (!disk.ok()) reply.outcome = CreateReply::Outcome::kOutOfDisk;
+  reply.message = absl::StrCat(
+      "no room for an object of ", FormatBytes(create.request.size_bytes), " (\"",
+      create.request.note, "\"): ",
+      too_large ? absl::StrCat("it is larger than the object store of ", FormatBytes(capacity))
+                : absl::StrCat("the object store stayed full for ",
+                               absl::FormatDuration(options_.full_timeout)));
+  if (!spiller_.trouble().empty()) {
+    absl::StrAppend(&reply.message, "; spilling to disk failed: ", spiller_.trouble());
+  }
+  if (!disk.ok()) {
+    absl::StrAppend(&reply.message, "; a file of its own on disk failed: ", disk.message());
+  }
+  absl::StrAppend(&reply.message, ". ",
+                  too_large ? "Split it" : "Let go of references that are no longer needed",
+                  disk.ok() ? "" : ", make room on disk",
+                  ", or start with a larger object_store_memory.\n", Breakdown());
+  ReplyCreate(std::move(create), std::move(reply));
+}
+
 void ObjectStore::Impl::ExpireCreates(absl::Time now) {
-  std::string breakdown;
-  while (creates_.NextDeadline() <= now) {
-    if (breakdown.empty()) breakdown = Breakdown();
+  while (creates_.NextDeadline() <= now || (MayStartFile() && StuckTime() <= now)) {
     WaitingCreate create = creates_.TakeFront();
-    bool disk_hinders = !spiller_.trouble().empty();
-    CreateReply reply{.outcome = disk_hinders ? CreateReply::Outcome::kOutOfDisk
-                                              : CreateReply::Outcome::kFull};
-    reply.message = absl::StrCat(
-        "no room for an object of ", FormatBytes(create.request.size_bytes), " (\"",
-        create.request.note, "\") after waiting ", absl::FormatDuration(options_.full_timeout),
-        disk_hinders ? absl::StrCat("; spilling to disk failed: ", spiller_.trouble()) : "",
-        ". Let go of references that are no longer needed, or start with a larger "
-        "object_store_memory.\n",
-        breakdown);
-    ReplyCreate(std::move(create), std::move(reply));
+    create.disk.ok() ? StartFile(std::move(create)) : RefuseCreate(std::move(create));
+  }
+  while (std::optional<WaitingCreate> create = creates_.TakeExpiredAwaiting(now)) {
+    create->disk = absl::DeadlineExceededError(absl::StrCat(
+        "the disk did not give the space within ", absl::FormatDuration(options_.full_timeout)));
+    RefuseCreate(*std::move(create));
   }
 }
 
@@ -476,12 +576,17 @@ bool ObjectStore::Impl::RestoreNext(const base::ObjectId& id) {
   if (object == nullptr || object->freed || !IsSealed(object->state)) return true;
   if (object->state == ObjectState::kOnDisk) {
     std::optional<Extent> block = table_.Allocate(object->size_bytes);
-    if (!block) return false;
-    last_allocation_ = clock_->Now();
-    spiller_.Restore(*object, *block);
+    if (block) {
+      last_allocation_ = clock_->Now();
+      spiller_.Restore(*object, *block);
+    } else if (restoring_->use_files) {
+      spiller_.Map(*object);
+    } else {
+      return false;
+    }
   }
   restoring_->blocked_since = absl::InfiniteFuture();
-  if (object->state == ObjectState::kRestoring) restoring_->reading.insert(id);
+  if (!object->Readable()) restoring_->reading.insert(id);
   PinForRestoring(*object);
   return true;
 }
@@ -501,6 +606,16 @@ void ObjectStore::Impl::OnRead(const base::ObjectId& id, absl::Status status) {
     if (restoring_) restoring_->pinned.erase(id);
     MarkGone(id, absl::StrCat("it was spilled and cannot be restored: ", status.message()).c_str());
     table_.Delete(*table_.Find(id));
+  }
+  Settle();
+}
+
+void ObjectStore::Impl::OnNotMapped(const base::ObjectId& id, const absl::Status& why) {
+  if (restoring_ && restoring_->reading.contains(id)) {
+    CompleteGet(restoring_->number,
+                absl::StrCat("it was spilled, there was no memory to restore it for ",
+                             absl::FormatDuration(options_.full_timeout), ", and ", why.message(),
+                             ".\n", Breakdown()));
   }
   Settle();
 }
@@ -532,8 +647,10 @@ GetReply::Entry ObjectStore::Impl::AnswerOne(const WaitingGet& get, const base::
                                              absl::string_view full_reason) const {
   const Object* object = table_.Find(id);
   if (object != nullptr && object->Readable()) {
+    bool in_file = object->state == ObjectState::kInFile;
     return {.outcome = GetReply::Outcome::kPresent,
-            .extent = {object->block.offset, object->size_bytes}};
+            .extent = {in_file ? object->mapped.offset : object->block.offset, object->size_bytes},
+            .path = in_file ? object->mapped.path : ""};
   }
   if (const std::string* reason = gone_.Find(id); reason != nullptr) {
     return {.outcome = GetReply::Outcome::kGone, .reason = *reason};
@@ -553,11 +670,7 @@ void ObjectStore::Impl::ExpireGets(absl::Time now) {
     if (next->first > now) break;
     CompleteGet(next->second);
   }
-  if (restoring_ && restoring_->blocked_since + options_.full_timeout <= now) {
-    CompleteGet(restoring_->number,
-                absl::StrCat("it was spilled, and there was no memory to restore it for ",
-                             absl::FormatDuration(options_.full_timeout), ".\n", Breakdown()));
-  }
+  if (restoring_ && BlockedGetDeadline() <= now) restoring_->use_files = true;
 }
 
 // --- pages
@@ -596,9 +709,10 @@ void ObjectStore::Impl::Tick() {
 
 absl::Time ObjectStore::Impl::NextDeadline() const {
   absl::Time next = std::min(creates_.NextDeadline(), spiller_.NextDeadline());
-  next = std::min(next, PageReturnTime());
+  next = std::min({next, creates_.NextAwaitingDeadline(), PageReturnTime()});
   if (auto get = gets_.NextDeadline()) next = std::min(next, get->first);
-  if (restoring_) next = std::min(next, restoring_->blocked_since + options_.full_timeout);
+  if (restoring_) next = std::min(next, BlockedGetDeadline());
+  if (MayStartFile()) next = std::min(next, StuckTime());
   return next;
 }
 
@@ -612,6 +726,7 @@ void ObjectStore::Impl::Settle() {
     AdvanceCreates();
     bool get_blocked = restoring_ && restoring_->blocked_since < absl::InfiniteFuture();
     spiller_.Run(/*memory_wanted=*/get_blocked || CreatesBlocked());
+    NoteProgress();
     RunReplies();
   }
   settling_ = false;
@@ -634,7 +749,7 @@ StoreStats ObjectStore::Impl::Stats() const {
   stats.warm_free_bytes = table_.arena().warm_free_bytes();
   stats.objects = table_.objects().size();
   for (const auto& [id, object] : table_.objects()) {
-    if (object.state == ObjectState::kOnDisk) ++stats.spilled_objects;
+    if (!HasMemory(object.state)) ++stats.spilled_objects;
   }
   stats.disk_bytes = spiller_.disk_bytes();
   stats.waiting_creates = creates_.size();
@@ -656,8 +771,7 @@ void ObjectStore::Impl::CheckInvariants() const {
     for (const auto& [id, count] : record.pins) pins[id] += count;
     for (const base::ObjectId& id : record.writing) {
       const Object* object = table_.Find(id);
-      MANTA_CHECK_MSG(object->state == ObjectState::kWriting && object->creator == client,
-                      "STORE-1");
+      MANTA_CHECK_MSG(IsWriting(object->state) && object->creator == client, "STORE-1");
     }
   }
   if (restoring_) {
@@ -681,9 +795,7 @@ absl::Status ObjectStore::Create(ClientId client, CreateRequest request, CreateC
 absl::Status ObjectStore::Seal(ClientId client, const base::ObjectId& id) {
   return impl_->Seal(client, id);
 }
-absl::Status ObjectStore::Abort(ClientId client, const base::ObjectId& id) {
-  return impl_->Abort(client, id);
-}
+void ObjectStore::Abort(ClientId client, const base::ObjectId& id) { impl_->Abort(client, id); }
 void ObjectStore::Get(ClientId client, std::vector<base::ObjectId> ids, absl::Duration timeout,
                       GetCallback callback) {
   impl_->Get(client, std::move(ids), timeout, std::move(callback));

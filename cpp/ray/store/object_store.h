@@ -48,6 +48,7 @@ enum class ClientId : uint64_t {};
 struct ObjectStoreOptions {
   uint64_t capacity_bytes = 0;
   absl::Duration full_timeout = absl::Seconds(10);  // how long a request waits for memory
+  absl::Duration stuck_delay = absl::Seconds(2);    // without progress: files instead of memory
   double spilling_threshold = 0.8;  // of the capacity, in bytes that cannot be dropped at once
   uint64_t spill_batch_bytes = 100 << 20;  // objects are fused up to this size
   uint64_t spill_quota_bytes = 0;          // of spilled bytes; 0 = no limit
@@ -63,19 +64,22 @@ struct CreateRequest {
   uint64_t size_bytes = 0;
   base::WorkerId owner;    // whose death frees the object
   std::string note;        // what it is, for breakdowns; cut to 100 bytes
-  bool secondary = false;  // a copy of another node's object: may be dropped while unpinned
+  bool secondary = false;  // a copy of another node's object: may be dropped while unpinned, and
+                           // gets no file of its own
 };
 
 struct CreateReply {
   enum class Outcome {
-    kCreated,    // write size_bytes at offset, then Seal; pinned for the creator until Release
+    kCreated,    // write size_bytes, then Seal; pinned for the creator until Release
     kExists,     // already sealed
-    kFull,       // stayed full for full_timeout
-    kTooLarge,   // larger than the store can ever hold
-    kOutOfDisk,  // stayed full for full_timeout because spilling found no room on disk
+    kFull,       // stayed full for full_timeout, and there is no disk to use instead
+    kTooLarge,   // larger than the store can ever hold, and there is no disk to use instead
+    kOutOfDisk,  // neither: the store's memory cannot hold it, and the disk has no room for it
+    kAborted,    // its creator gave up before there was room
   };
   Outcome outcome = Outcome::kFull;
-  uint64_t offset = 0;
+  uint64_t offset = 0;  // in the store's memory; with a path: in that file
+  std::string path;     // not empty: the object has a file of its own, which its creator maps
   std::string message;  // kFull, kTooLarge, kOutOfDisk: a readable breakdown
 };
 
@@ -84,12 +88,14 @@ struct GetReply {
     kPresent,   // sealed at `extent`, pinned for the client until Release
     kAbsent,    // not sealed here before the timeout
     kGone,      // freed by its owner, or lost; `reason` says which
-    kNoMemory,  // on disk or elsewhere, and there was no memory for it; `reason` is a breakdown
+    kNoMemory,  // on disk where clients cannot map it, or elsewhere, and there was no memory for
+                // it; `reason` is a breakdown
     kLost,      // FailGets said so; `reason` is the one it gave
   };
   struct Entry {
     Outcome outcome = Outcome::kAbsent;
-    Extent extent;
+    Extent extent;     // in the store's memory; with a path: in that file
+    std::string path;  // as in CreateReply
     std::string reason;
   };
   std::vector<Entry> entries;  // in the order of the request
@@ -111,8 +117,8 @@ struct StoreStats {
   uint64_t pinned_bytes = 0;     // objects that a client writes or reads
   uint64_t warm_free_bytes = 0;  // free memory that is present
   uint64_t objects = 0;          // in memory or on disk
-  uint64_t spilled_objects = 0;  // on disk only
-  uint64_t disk_bytes = 0;       // size of all spill files
+  uint64_t spilled_objects = 0;  // on disk only, mapped by clients or not
+  uint64_t disk_bytes = 0;       // size of all spill files, and of files of one object
   uint64_t waiting_creates = 0;  // for memory
   uint64_t waiting_create_bytes = 0;
   uint64_t waiting_gets = 0;  // for objects or for memory to restore them
@@ -137,16 +143,19 @@ class ObjectStore {
   ObjectStore(const ObjectStore&) = delete;
   ObjectStore& operator=(const ObjectStore&) = delete;
 
-  // Answers at once if there is memory, or after eviction or spilling made room, or with kFull
-  // after full_timeout. While another client writes the object, waits for the outcome: kExists, or
-  // a creation of its own if that client gives up or dies. A secondary copy becomes the primary one
-  // by the creation of the object, which is answered with kExists. kInvalidArgument: no bytes;
-  // kFailedPrecondition: this client is writing it already.
+  // Answers at once if there is memory, or after eviction or spilling made room. An object that is
+  // larger than the store, or finds no room for full_timeout, gets a file of its own. While another
+  // client writes the object, waits for the outcome: kExists, or a creation of its own if that
+  // client gives up or dies. A secondary copy becomes the primary one by the creation of the object,
+  // which is answered with kExists. kInvalidArgument: no bytes; kFailedPrecondition: this client is
+  // writing it already.
   absl::Status Create(ClientId client, CreateRequest request, CreateCallback callback);
 
   // kFailedPrecondition unless `client` is writing the object.
   absl::Status Seal(ClientId client, const base::ObjectId& id);
-  absl::Status Abort(ClientId client, const base::ObjectId& id);
+  // Drops what `client` is writing; a creation that still waits ends with kAborted. Nothing happens
+  // if there is neither: the creation may just have been refused.
+  void Abort(ClientId client, const base::ObjectId& id);
 
   // Answers when every object is sealed (restored if it was spilled) or gone, or after `timeout`
   // (InfiniteDuration: no limit) with what is in memory then. Each entry that is present is one

@@ -1,5 +1,7 @@
 #include "ray/store/object_table.h"
 
+#include <utility>
+
 #include "absl/container/flat_hash_set.h"
 #include "ray/base/check.h"
 
@@ -29,7 +31,7 @@ std::optional<Extent> ObjectTable::Allocate(uint64_t size_bytes) {
   return block;
 }
 
-Object& ObjectTable::Add(const CreateRequest& request, ClientId creator, Extent block) {
+Object& ObjectTable::AddNew(const CreateRequest& request, ClientId creator) {
   auto [it, is_new] = objects_.try_emplace(request.id);
   MANTA_CHECK(is_new);
   Object& object = it->second;
@@ -39,9 +41,24 @@ Object& ObjectTable::Add(const CreateRequest& request, ClientId creator, Extent 
   object.size_bytes = request.size_bytes;
   object.secondary = request.secondary;
   object.creator = creator;
+  by_owner_[request.owner].insert(request.id);
+  return object;
+}
+
+Object& ObjectTable::Add(const CreateRequest& request, ClientId creator, Extent block) {
+  Object& object = AddNew(request, creator);
   object.block = block;
   object_bytes_ += block.size;
-  by_owner_[request.owner].insert(request.id);
+  Pin(object);
+  return object;
+}
+
+Object& ObjectTable::AddInFile(const CreateRequest& request, ClientId creator, SpillPlace file,
+                               MappedPlace mapped) {
+  Object& object = AddNew(request, creator);
+  object.state = ObjectState::kWritingFile;
+  object.disk = file;
+  object.mapped = std::move(mapped);
   Pin(object);
   return object;
 }
@@ -55,6 +72,11 @@ void ObjectTable::Move(Object& object, ObjectState to) {
 void ObjectTable::MoveSpilled(Object& object, SpillPlace place) {
   object.disk = place;
   Move(object, ObjectState::kInMemory);
+}
+
+void ObjectTable::MoveMapped(Object& object, MappedPlace mapped) {
+  object.mapped = std::move(mapped);
+  Move(object, ObjectState::kInFile);
 }
 
 void ObjectTable::MoveRestoring(Object& object, Extent block) {
@@ -78,7 +100,7 @@ void ObjectTable::Delete(Object& object) {
 }
 
 void ObjectTable::Pin(Object& object) {
-  MANTA_CHECK(HasMemory(object.state));
+  MANTA_CHECK(IsPinnable(object.state));
   LeaveIdle(object);
   if (object.pins++ == 0) pinned_bytes_ += object.block.size;
 }
@@ -137,8 +159,7 @@ void ObjectTable::Evict(Object& object) {
 
 void ObjectTable::Settle(Object& object) {
   if (object.pins > 0) return;
-  bool resting = object.state == ObjectState::kInMemory || object.state == ObjectState::kOnDisk;
-  if (object.freed && resting) {
+  if (object.freed && IsResting(object.state)) {
     Delete(object);
     return;
   }
@@ -170,13 +191,12 @@ void ObjectTable::CheckInvariants() const {
     bool has_memory = HasMemory(object.state);
     MANTA_CHECK_MSG(object.id == id && has_memory == (object.block.size > 0), "TABLE-1");
     MANTA_CHECK_MSG(!has_memory || offsets.insert(object.block.offset).second, "TABLE-1");
-    MANTA_CHECK_MSG(object.pins == 0 || has_memory, "TABLE-2");
+    MANTA_CHECK_MSG(object.pins == 0 || IsPinnable(object.state), "TABLE-2");
     bool idle = object.pins == 0 && object.state == ObjectState::kInMemory;
     bool has_copy = object.disk || object.secondary;
     MANTA_CHECK_MSG(droppable_.Contains(object.idle_number) == (idle && has_copy), "TABLE-3");
     MANTA_CHECK_MSG(spillable_.Contains(object.idle_number) == (idle && !has_copy), "TABLE-4");
-    bool resting = object.state == ObjectState::kInMemory || object.state == ObjectState::kOnDisk;
-    MANTA_CHECK_MSG(!object.freed || object.pins > 0 || !resting, "TABLE-5");
+    MANTA_CHECK_MSG(!object.freed || object.pins > 0 || !IsResting(object.state), "TABLE-5");
     MANTA_CHECK(by_owner_.at(object.owner).contains(id));
     object_bytes += object.block.size;
     if (object.pins > 0) pinned_bytes += object.block.size;

@@ -4,7 +4,7 @@
 // Errors: none; a broken precondition aborts.
 //
 //   TABLE-1  objects in memory hold distinct blocks of the arena, others none.
-//   TABLE-2  a pinned object has memory.
+//   TABLE-2  a pinned object has memory or a file that clients map.
 //   TABLE-3  droppable() holds exactly the unpinned objects in memory of which another copy exists.
 //   TABLE-4  spillable() holds exactly the other unpinned objects in memory.
 //   TABLE-5  a freed object that nobody pins and no I/O uses is not in the table.
@@ -44,6 +44,7 @@ struct Object {
   ObjectState state = ObjectState::kWriting;
   Extent block;                    // of the arena, at least size_bytes; only if HasMemory(state)
   std::optional<SpillPlace> disk;  // its bytes are on disk, perhaps in memory too
+  MappedPlace mapped;              // kWritingFile, kInFile: what clients map
   bool freed = false;              // by its owner; gone for new readers
   uint32_t pins = 0;
   uint64_t idle_number = 0;  // its key in droppable() or spillable(); 0 = in neither
@@ -98,12 +99,18 @@ class ObjectTable {
 
   // A new object, kWriting, pinned once for its creator. Its id must be new.
   Object& Add(const CreateRequest& request, ClientId creator, Extent block);
+  // The same with a file of its own, kWritingFile.
+  Object& AddInFile(const CreateRequest& request, ClientId creator, SpillPlace file,
+                    MappedPlace mapped);
 
   // Moves along the transition table. To kInMemory from kWriting, kSpilling or kRestoring; to
-  // kSpilling from kInMemory. May delete the object if it was freed.
+  // kInFile from kWritingFile; to kSpilling from kInMemory; to kChecking from kOnDisk and back. May
+  // delete the object if it was freed.
   void Move(Object& object, ObjectState to);
   // kSpilling -> kInMemory, with a copy on disk.
   void MoveSpilled(Object& object, SpillPlace place);
+  // kChecking -> kInFile. May delete the object if it was freed.
+  void MoveMapped(Object& object, MappedPlace mapped);
   // kOnDisk -> kRestoring.
   void MoveRestoring(Object& object, Extent block);
   // From the states that may be deleted, whatever pins there are.
@@ -133,6 +140,7 @@ class ObjectTable {
   void CheckInvariants() const;
 
  private:
+  Object& AddNew(const CreateRequest& request, ClientId creator);
   void SetState(Object& object, ObjectState to);
   void DropMemory(Object& object);
   void Evict(Object& object);

@@ -109,6 +109,30 @@ absl::StatusOr<std::unique_ptr<SharedMemory>> SharedMemory::MapWhole(net::Unique
       new SharedMemory(std::move(fd), static_cast<std::byte*>(base), capacity_bytes));
 }
 
+absl::StatusOr<std::unique_ptr<SharedMemory>> SharedMemory::MapFile(const std::string& path,
+                                                                    Extent extent, Access access) {
+  bool writes = access == Access::kWrite;
+  net::UniqueFd fd(open(path.c_str(), (writes ? O_RDWR : O_RDONLY) | O_CLOEXEC));
+  if (!fd.valid()) {
+    return SystemError(absl::StatusCode::kUnavailable, absl::StrCat("opening ", path));
+  }
+  struct stat file;
+  // Beyond its end, an access would end the process.
+  if (fstat(fd.get(), &file) != 0 || extent.end() < extent.offset ||
+      static_cast<uint64_t>(file.st_size) < extent.end()) {
+    return absl::UnavailableError(absl::StrCat("the file of an object, ", path, ", is too short"));
+  }
+  void* base = mmap(nullptr, extent.size, writes ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED,
+                    fd.get(), static_cast<off_t>(extent.offset));
+  if (base == MAP_FAILED) {
+    return SystemError(absl::StatusCode::kUnavailable,
+                       absl::StrCat("mapping ", extent.size, " bytes of ", path));
+  }
+  madvise(base, extent.size, MADV_DONTDUMP);
+  return std::unique_ptr<SharedMemory>(
+      new SharedMemory(net::UniqueFd(), static_cast<std::byte*>(base), extent.size));
+}
+
 SharedMemory::SharedMemory(net::UniqueFd fd, std::byte* base, uint64_t capacity_bytes)
     : fd_(std::move(fd)),
       base_(base),

@@ -15,6 +15,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "absl/status/statusor.h"
 #include "ray/net/endpoint.h"
@@ -32,13 +33,20 @@ class SharedMemory {
   static absl::StatusOr<std::unique_ptr<SharedMemory>> Map(net::UniqueFd fd,
                                                            uint64_t capacity_bytes);
 
+  // The client's side, of an object that has a file instead (docs/object_store.md): maps that
+  // extent of the file, which begins on a page; it is At(0) of the result. The descriptor is not
+  // kept. kUnavailable: the file cannot be opened or mapped.
+  enum class Access { kRead, kWrite };
+  static absl::StatusOr<std::unique_ptr<SharedMemory>> MapFile(const std::string& path,
+                                                               Extent extent, Access access);
+
   ~SharedMemory();  // unmaps: no view into it may outlive this
   SharedMemory(const SharedMemory&) = delete;
   SharedMemory& operator=(const SharedMemory&) = delete;
 
   std::byte* At(uint64_t offset) const { return base_ + offset; }
   uint64_t capacity_bytes() const { return capacity_bytes_; }
-  int fd() const { return fd_.get(); }
+  int fd() const { return fd_.get(); }  // not of MapFile
 
   // Whether an extent that a peer named lies inside.
   bool Contains(Extent extent) const {

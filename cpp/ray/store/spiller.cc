@@ -33,15 +33,21 @@ bool Spiller::OverThreshold() const {
   return static_cast<double>(table_->used_bytes()) > options_.spilling_threshold * capacity;
 }
 
+std::string Spiller::QuotaTrouble(uint64_t more_bytes) const {
+  // Without a quota, what no disk has.
+  uint64_t quota = options_.spill_quota_bytes > 0 ? options_.spill_quota_bytes : INT64_MAX;
+  if (disk_bytes_ <= quota && more_bytes <= quota - disk_bytes_) return {};
+  return absl::StrCat("the spill files take ", FormatBytes(disk_bytes_), " of the ",
+                      FormatBytes(quota), " that spill_disk_quota_bytes allows");
+}
+
 Spiller::Batch Spiller::Choose() {
   Batch batch;
   if (table_->spillable().empty()) trouble_.clear();
   for (const auto& [number, object] : table_->spillable()) {
     uint64_t with_this = batch.bytes + object->size_bytes;
-    if (options_.spill_quota_bytes > 0 && disk_bytes_ + with_this > options_.spill_quota_bytes) {
-      trouble_ = absl::StrCat("the spill files take ", FormatBytes(disk_bytes_), " of the ",
-                              FormatBytes(options_.spill_quota_bytes),
-                              " that spill_disk_quota_bytes allows");
+    if (std::string trouble = QuotaTrouble(with_this); !trouble.empty()) {
+      trouble_ = std::move(trouble);
       break;
     }
     batch.objects.push_back(object->id);
@@ -109,11 +115,59 @@ void Spiller::OnRead(const base::ObjectId& id, absl::Status status) {
   if (status.ok()) {
     read_bytes_total_ += object->size_bytes;
     table_->Move(*object, ObjectState::kInMemory);
+    listener_->OnRead(id, absl::OkStatus());
   } else {
-    ++failures_;
-    MANTA_LOG(kError, "object ", id.Hex(), " is lost: restoring it failed: ", status.message());
+    OnLost(id, std::move(status));
   }
-  listener_->OnRead(id, std::move(status));
+}
+
+void Spiller::OnLost(const base::ObjectId& id, absl::Status why) {
+  ++failures_;
+  MANTA_LOG(kError, "object ", id.Hex(), " is lost: restoring it failed: ", why.message());
+  listener_->OnRead(id, std::move(why));
+}
+
+void Spiller::Map(Object& object) {
+  table_->Move(object, ObjectState::kChecking);
+  target_->Map(object.disk->file, object.disk->index,
+               [this, alive = std::weak_ptr<bool>(alive_),
+                id = object.id](absl::StatusOr<MappedPlace> mapped) {
+                 if (!alive.expired()) OnMapped(id, std::move(mapped));
+               });
+}
+
+void Spiller::OnMapped(const base::ObjectId& id, absl::StatusOr<MappedPlace> mapped) {
+  Object* object = table_->Find(id);
+  MANTA_CHECK(object != nullptr);
+  if (mapped.ok()) {
+    table_->MoveMapped(*object, *std::move(mapped));
+    listener_->OnRead(id, absl::OkStatus());
+  } else if (absl::IsUnimplemented(mapped.status())) {
+    table_->Move(*object, ObjectState::kOnDisk);
+    listener_->OnNotMapped(id, mapped.status());
+  } else {
+    OnLost(id, mapped.status());
+  }
+}
+
+void Spiller::MakeFile(uint64_t size_bytes, OwnFileDone done) {
+  if (std::string trouble = QuotaTrouble(size_bytes); !trouble.empty()) {
+    return done(absl::ResourceExhaustedError(trouble));
+  }
+  SpillFileId file{++last_file_};
+  disk_bytes_ += size_bytes;
+  target_->Make(file, size_bytes,
+                [this, alive = std::weak_ptr<bool>(alive_), file, size_bytes,
+                 done = std::move(done)](absl::StatusOr<MappedPlace> mapped) mutable {
+                  if (alive.expired()) return;
+                  if (!mapped.ok()) {
+                    ++failures_;
+                    disk_bytes_ -= size_bytes;
+                    return done(mapped.status());
+                  }
+                  files_[file] = {.bytes = size_bytes, .objects = 1};
+                  done(OwnFile{.place = {file, 0}, .mapped = *std::move(mapped)});
+                });
 }
 
 void Spiller::Forget(SpillPlace place) {

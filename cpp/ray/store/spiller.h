@@ -19,7 +19,9 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "ray/base/clock.h"
 #include "ray/base/ids.h"
@@ -38,8 +40,10 @@ class Spiller {
     virtual ~Listener() = default;
     // A write ended: there may be memory now.
     virtual void OnWritten() = 0;
-    // The object is in memory, or (not ok) still kRestoring and lost.
+    // The object is readable, or (not ok) lost: still kRestoring or kChecking.
     virtual void OnRead(const base::ObjectId& id, absl::Status status) = 0;
+    // Clients cannot map the object's file; it is kOnDisk again.
+    virtual void OnNotMapped(const base::ObjectId& id, const absl::Status& why) = 0;
   };
 
   // All pointers outlive the spiller; `target` may be null: nothing is ever written then.
@@ -53,6 +57,18 @@ class Spiller {
   // Reads an object that is kOnDisk into `block`.
   void Restore(Object& object, Extent block);
 
+  // Lets clients map an object that is kOnDisk: there is no memory for it.
+  void Map(Object& object);
+
+  // Makes a file for an object that the store's memory cannot hold, within the quota. `done` may
+  // run inside the call.
+  struct OwnFile {
+    SpillPlace place;  // Forget it, or put an object into the table that does
+    MappedPlace mapped;
+  };
+  using OwnFileDone = absl::AnyInvocable<void(absl::StatusOr<OwnFile>)>;
+  void MakeFile(uint64_t size_bytes, OwnFileDone done);
+
   // The table no longer holds the object that was at `place`.
   void Forget(SpillPlace place);
 
@@ -61,6 +77,8 @@ class Spiller {
   // When Run should be called again although nothing has happened.
   absl::Time NextDeadline() const;
 
+  bool enabled() const { return target_ != nullptr; }
+  bool writing() const { return writing_; }
   uint64_t disk_bytes() const { return disk_bytes_; }
   uint64_t written_bytes_total() const { return written_bytes_total_; }
   uint64_t read_bytes_total() const { return read_bytes_total_; }
@@ -81,11 +99,15 @@ class Spiller {
   };
 
   bool OverThreshold() const;
+  // Why the quota forbids that many bytes more; empty: it does not.
+  std::string QuotaTrouble(uint64_t more_bytes) const;
   // Objects for one file, within the quota.
   Batch Choose();
   void Write(Batch batch);
   void OnWritten(const Batch& batch, const absl::Status& status);
   void OnRead(const base::ObjectId& id, absl::Status status);
+  void OnMapped(const base::ObjectId& id, absl::StatusOr<MappedPlace> mapped);
+  void OnLost(const base::ObjectId& id, absl::Status why);
 
   const ObjectStoreOptions options_;
   const uint64_t batch_bytes_;  // of a file, unless one object is larger

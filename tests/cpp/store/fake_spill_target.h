@@ -44,8 +44,37 @@ class FakeSpillTarget final : public SpillTarget {
     });
   }
 
+  void Map(SpillFileId file, uint32_t index, MapDone done) override {
+    ++maps;
+    operations_.push_back([this, file, index, done = std::move(done)]() mutable {
+      if (!next_error.ok()) return done(std::exchange(next_error, absl::OkStatus()));
+      if (!mappable) return done(absl::UnimplementedError("its storage cannot be mapped"));
+      done(MappedPlace{.path = PathOf(file, index)});
+    });
+  }
+
+  void Make(SpillFileId file, uint64_t size_bytes, MapDone done) override {
+    ++makes;
+    operations_.push_back([this, file, size_bytes, done = std::move(done)]() mutable {
+      if (!next_error.ok()) return done(std::exchange(next_error, absl::OkStatus()));
+      files[file].emplace_back(size_bytes, '\0');
+      done(MappedPlace{.path = PathOf(file)});
+    });
+  }
+
   void Remove(SpillFileId file) override {
     operations_.push_back([this, file] { EXPECT_EQ(files.erase(file), 1u); });
+  }
+
+  static std::string PathOf(SpillFileId file, uint32_t index = 0) {
+    return std::to_string(static_cast<uint64_t>(file)) + "/" + std::to_string(index);
+  }
+  // The piece of that path, as if mapped.
+  std::string& Mapped(const std::string& path) {
+    return files.at(SpillFileId{std::stoull(path)}).at(std::stoul(path.substr(path.find('/') + 1)));
+  }
+  const std::string& Mapped(const std::string& path) const {
+    return const_cast<FakeSpillTarget*>(this)->Mapped(path);
   }
 
   // False: there is no operation to end.
@@ -65,6 +94,9 @@ class FakeSpillTarget final : public SpillTarget {
   absl::Status next_error;  // what the next operation ends with
   int writes = 0;
   int reads = 0;
+  int makes = 0;
+  int maps = 0;
+  bool mappable = true;  // what was written
   std::map<SpillFileId, std::vector<std::string>> files;
 
  private:

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -47,6 +48,13 @@ class FileSpillTargetTest : public testing::Test {
   absl::Status Write(SpillFileId file, std::vector<Extent> pieces) {
     std::optional<absl::Status> result;
     target_->Write(file, std::move(pieces), [&](absl::Status status) { result = status; });
+    EXPECT_TRUE(loop_.RunUntil([&] { return result.has_value(); }));
+    return *result;
+  }
+  absl::StatusOr<MappedPlace> Make(SpillFileId file, uint64_t size_bytes) {
+    std::optional<absl::StatusOr<MappedPlace>> result;
+    target_->Make(file, size_bytes,
+                  [&](absl::StatusOr<MappedPlace> place) { result = std::move(place); });
     EXPECT_TRUE(loop_.RunUntil([&] { return result.has_value(); }));
     return *result;
   }
@@ -143,6 +151,34 @@ TEST_F(FileSpillTargetTest, ReportsStorageThatIsFullAndKeepsNothing) {
   ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &before), 0);
   signal(SIGXFSZ, SIG_DFL);
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
+  EXPECT_TRUE(OpenFiles().empty());
+}
+
+TEST_F(FileSpillTargetTest, MakesAFileThatOthersMapAndThatHasNoNameOnDisk) {
+  absl::StatusOr<MappedPlace> place = Make(SpillFileId{1}, 5 * kMiB);
+  ASSERT_TRUE(place.ok()) << place.status();
+  EXPECT_TRUE(std::filesystem::is_empty(directory_ + "/spill"));
+  auto writer =
+      SharedMemory::MapFile(place->path, {place->offset, 5 * kMiB}, SharedMemory::Access::kWrite);
+  ASSERT_TRUE(writer.ok()) << writer.status();
+  std::memset((*writer)->At(0), 7, 5 * kMiB);
+  auto reader =
+      SharedMemory::MapFile(place->path, {place->offset, 5 * kMiB}, SharedMemory::Access::kRead);
+  ASSERT_TRUE(reader.ok()) << reader.status();
+  EXPECT_EQ(std::to_integer<int>(*(*reader)->At(5 * kMiB - 1)), 7);
+  target_->Remove(SpillFileId{1});
+  ASSERT_TRUE(Write(SpillFileId{2}, {{0, 64}}).ok());  // the thread has passed the removal
+  EXPECT_EQ(std::to_integer<int>(*(*reader)->At(4 * kMiB)), 7);  // the mapping keeps it
+  EXPECT_FALSE(SharedMemory::MapFile(place->path, {0, 5 * kMiB}, SharedMemory::Access::kRead).ok());
+}
+
+TEST_F(FileSpillTargetTest, AFileThatTheStorageCannotHoldLeavesNothingAndNamesTheFigures) {
+  struct statvfs disk;
+  ASSERT_EQ(statvfs(directory_.c_str(), &disk), 0);
+  absl::StatusOr<MappedPlace> place =
+      Make(SpillFileId{1}, (disk.f_blocks + disk.f_bfree) * disk.f_frsize);
+  EXPECT_EQ(place.status().code(), absl::StatusCode::kResourceExhausted) << place.status();
+  EXPECT_THAT(std::string(place.status().message()), testing::HasSubstr("are free"));
   EXPECT_TRUE(OpenFiles().empty());
 }
 

@@ -169,6 +169,11 @@ TEST_F(ObjectSpillingTest, AFullDiskIsNamedWhenACreationGivesUp) {
     disk.FinishAll();
     Advance(absl::Seconds(1));
   }
+  EXPECT_EQ(disk.makes, 1);
+  while (disk.pending() > 0) {
+    disk.next_error = absl::ResourceExhaustedError("no space left on device");
+    disk.FinishOne();
+  }
   ASSERT_TRUE(created->has_value());
   EXPECT_EQ((*created)->outcome, Created::kOutOfDisk);
   EXPECT_THAT((*created)->message, HasSubstr("no space left on device"));
@@ -185,6 +190,7 @@ TEST_F(ObjectSpillingTest, TheDiskQuotaHoldsAndIsNamed) {
   disk.FinishAll();
   EXPECT_EQ(store->Stats().disk_bytes, 200 * kKiB);
   Advance(absl::Seconds(10));
+  EXPECT_EQ(disk.makes, 0);  // the quota holds for a file of its own as well
   ASSERT_TRUE(second->has_value());
   EXPECT_EQ((*second)->outcome, Created::kOutOfDisk);
   EXPECT_THAT((*second)->message, HasSubstr("spill_disk_quota_bytes"));
@@ -220,19 +226,89 @@ TEST_F(ObjectSpillingTest, LittleIsNotWorthAFileBeforeItIsNeeded) {
   EXPECT_EQ(disk.writes, 1);
 }
 
-TEST_F(ObjectSpillingTest, RestoringWaitsForMemoryAndIsGivenUpAfterTheTimeout) {
-  FillStore();
-  PutAfterSpilling(11);
-  auto pinned = Get(kAnn, {2, 3, 4, 5, 6, 7, 8, 9, 10, 11});
-  ASSERT_TRUE(pinned->has_value());
-  auto got = Get(kBob, {1, 3});
-  Advance(absl::Seconds(9));
+// Objects 1 and 2 are only on disk, and Ann pins all memory.
+class StuckStoreTest : public ObjectSpillingTest {
+ protected:
+  void SetUp() override {
+    ObjectSpillingTest::SetUp();
+    FillStore();
+    PutAfterSpilling(11);
+    PutAfterSpilling(12);
+    ASSERT_TRUE(Get(kAnn, {3, 4, 5, 6, 7, 8, 9, 10, 11, 12})->has_value());
+  }
+};
+
+TEST_F(StuckStoreTest, WhatFindsNoMemoryToBeRestoredIsMapped) {
+  auto got = Get(kBob, {1, 3, 2});
+  Advance(absl::Seconds(1));
   EXPECT_FALSE(got->has_value());
   EXPECT_EQ(store->NextDeadline(), clock.Now() + absl::Seconds(1));
   Advance(absl::Seconds(1));
+  disk.FinishAll();
+  ASSERT_TRUE(got->has_value());
+  EXPECT_EQ(disk.maps, 2);
+  EXPECT_EQ(disk.reads, 0);
+  const auto& entries = (*got)->entries;
+  EXPECT_THAT(entries, testing::Each(testing::Field(&GetReply::Entry::outcome, Got::kPresent)));
+  EXPECT_TRUE(HoldsItsBytes(1, entries[0]));
+  EXPECT_TRUE(HoldsItsBytes(3, entries[1]));
+  EXPECT_TRUE(HoldsItsBytes(2, entries[2]));
+  EXPECT_NE(entries[0].path, "");
+  EXPECT_EQ(entries[1].path, "");
+  // It stays so, until it is freed.
+  EXPECT_TRUE(Get(kAnn, {1})->has_value());
+  EXPECT_EQ(store->Stats().spilled_objects, 2u);
+  Free(1);
+  Free(2);
+  Release(kBob, 1);
+  Release(kBob, 2);
+  disk.FinishAll();
+  EXPECT_EQ(disk.files.size(), 1u);
+  Release(kAnn, 1);
+  disk.FinishAll();
+  EXPECT_TRUE(disk.files.empty());
+}
+
+TEST_F(StuckStoreTest, WhileItLastsNoOtherGetWaitsAsLong) {
+  Get(kBob, {1});
+  Advance(absl::Seconds(2));
+  disk.FinishAll();
+  auto got = Get(kBob, {2});
+  EXPECT_LE(store->NextDeadline(), clock.Now());
+  Advance(absl::ZeroDuration());
+  disk.FinishAll();
+  EXPECT_TRUE(got->has_value());
+}
+
+TEST_F(StuckStoreTest, AnObjectThatIsBrokenOnDiskIsNotMapped) {
+  auto got = Get(kBob, {1});
+  Advance(absl::Seconds(2));
+  disk.next_error = absl::DataLossError("the spill file was changed");
+  disk.FinishAll();
+  ASSERT_TRUE(got->has_value());
+  EXPECT_EQ((*got)->entries[0].outcome, Got::kGone);
+  EXPECT_THAT((*got)->entries[0].reason, HasSubstr("was changed"));
+}
+
+TEST_F(StuckStoreTest, AnObjectFreedWhileItIsCheckedIsGone) {
+  auto got = Get(kBob, {1});
+  Advance(absl::Seconds(2));
+  Free(1);
+  disk.FinishAll();
+  ASSERT_TRUE(got->has_value());
+  EXPECT_EQ((*got)->entries[0].outcome, Got::kGone);
+  EXPECT_EQ(store->Stats().objects, 11u);
+}
+
+TEST_F(StuckStoreTest, RestoringIsGivenUpIfTheStorageCannotBeMapped) {
+  disk.mappable = false;
+  auto got = Get(kBob, {1, 3});
+  Advance(absl::Seconds(10));
+  disk.FinishAll();
   ASSERT_TRUE(got->has_value());
   EXPECT_EQ((*got)->entries[0].outcome, Got::kNoMemory);
   EXPECT_THAT((*got)->entries[0].reason, HasSubstr("pinned by clients"));
+  EXPECT_THAT((*got)->entries[0].reason, HasSubstr("cannot be mapped"));
   EXPECT_EQ((*got)->entries[1].outcome, Got::kPresent);
   EXPECT_TRUE(store->Contains(Id(1)));
 }

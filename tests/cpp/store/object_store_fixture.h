@@ -83,10 +83,16 @@ class ObjectStoreFixture : public testing::Test {
   void Fill(uint32_t id, uint64_t offset, uint64_t size) {
     memory.replace(offset, size, size, Letter(id));
   }
+  // Of an object whose creator was told to map a file.
+  void FillFile(uint32_t id, const std::string& path) {
+    std::string& bytes = disk.Mapped(path);
+    bytes.assign(bytes.size(), Letter(id));
+  }
   static char Letter(uint32_t id) { return static_cast<char>('a' + id % 26); }
   bool HoldsItsBytes(uint32_t id, const GetReply::Entry& entry) const {
-    return memory.compare(entry.extent.offset, entry.extent.size,
-                          std::string(entry.extent.size, Letter(id))) == 0;
+    const std::string& bytes = entry.path.empty() ? memory : disk.Mapped(entry.path);
+    return bytes.compare(entry.extent.offset, entry.extent.size,
+                         std::string(entry.extent.size, Letter(id))) == 0;
   }
 
   void Seal(ClientId client, uint32_t id) {

@@ -88,7 +88,7 @@ TEST_F(ObjectStoreTest, ACreationSucceedsAfterTheWriterDied) {
   ASSERT_TRUE(second->has_value());
   EXPECT_EQ((*second)->outcome, Created::kCreated);
   EXPECT_FALSE(third->has_value());
-  ASSERT_TRUE(store->Abort(kBob, Id(1)).ok());
+  store->Abort(kBob, Id(1));
   ASSERT_TRUE(third->has_value());
   EXPECT_EQ((*third)->outcome, Created::kCreated);
 }
@@ -102,12 +102,31 @@ TEST_F(ObjectStoreTest, RefusesRequestsThatBreakTheProtocol) {
             absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(store->Seal(kBob, Id(1)).code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(store->Seal(kAnn, Id(2)).code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_EQ(store->Abort(kBob, Id(1)).code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(store->Release(kAnn, Id(1)).code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(store->Release(kBob, Id(1)).code(), absl::StatusCode::kFailedPrecondition);
   Seal(kAnn, 1);
   EXPECT_EQ(store->Seal(kAnn, Id(1)).code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_EQ(store->Abort(kAnn, Id(1)).code(), absl::StatusCode::kFailedPrecondition);
+}
+
+TEST_F(ObjectStoreTest, AbortChangesNothingForWhoIsNotWriting) {
+  Create(kAnn, 1, 100);
+  store->Abort(kBob, Id(1));
+  Seal(kAnn, 1);
+  store->Abort(kAnn, Id(1));
+  EXPECT_TRUE(store->Contains(Id(1)));
+}
+
+TEST_F(ObjectStoreTest, ACreationThatWaitsCanBeAborted) {
+  PutPinned(kAnn, 1, 900 * kKiB);
+  auto waiting = Create(kBob, 2, 800 * kKiB);
+  auto behind = Create(kBob, 3, 100 * kKiB);
+  EXPECT_FALSE(behind->has_value());
+  store->Abort(kBob, Id(2));
+  ASSERT_TRUE(waiting->has_value());
+  EXPECT_EQ((*waiting)->outcome, Created::kAborted);
+  ASSERT_TRUE(behind->has_value());
+  EXPECT_EQ((*behind)->outcome, Created::kCreated);
+  EXPECT_EQ(store->Stats().waiting_create_bytes, 0u);
 }
 
 TEST_F(ObjectStoreTest, FreeDeletesAtOnceWhatNobodyPins) {
@@ -285,6 +304,7 @@ TEST_F(ObjectStoreTest, AFullStoreGivesUpAfterTheTimeoutAndSaysWhoHoldsWhat) {
   Advance(absl::Seconds(9));
   EXPECT_FALSE(created->has_value());
   EXPECT_EQ(store->NextDeadline(), clock.Now() + absl::Seconds(1));
+  Create(kBob, 3, 700 * kKiB);
   Advance(absl::Seconds(1));
   ASSERT_TRUE(created->has_value());
   EXPECT_EQ((*created)->outcome, Created::kFull);
@@ -293,8 +313,8 @@ TEST_F(ObjectStoreTest, AFullStoreGivesUpAfterTheTimeoutAndSaysWhoHoldsWhat) {
   EXPECT_THAT(message, HasSubstr("900.0 KiB pinned by clients"));
   EXPECT_THAT(message, HasSubstr("\"put\" owned by worker abff"));
   EXPECT_THAT(message, HasSubstr("900.0 KiB in 1 objects: driver 4711"));
-  EXPECT_THAT(message, HasSubstr("1 creations wait for 800.0 KiB"));
-  EXPECT_EQ(store->Stats().waiting_creates, 0u);
+  EXPECT_THAT(message, HasSubstr("1 creations wait for 700.0 KiB"));
+  EXPECT_EQ(store->Stats().waiting_creates, 1u);
 }
 
 TEST_F(ObjectStoreTest, AnObjectLargerThanTheStoreIsRefusedAtOnce) {
@@ -368,7 +388,7 @@ TEST(ObjectStorePages, ReturnsFreeMemoryBeyondTheReserveOnceNothingIsPutAnyMore)
       store.Create(kAnn, {.id = Id(1), .size_bytes = 1000 * kKiB}, [](CreateReply) {}).ok());
   store.Tick();
   EXPECT_EQ(store.NextDeadline(), absl::InfiniteFuture());
-  ASSERT_TRUE(store.Abort(kAnn, Id(1)).ok());
+  store.Abort(kAnn, Id(1));
   EXPECT_EQ(store.NextDeadline(), clock.Now() + absl::Seconds(5));
   clock.Advance(absl::Seconds(4));
   store.Tick();

@@ -138,6 +138,29 @@ TEST(SharedMemory, UnuseKeepsTheContents) {
   EXPECT_EQ(std::to_integer<int>(*(*memory)->At(5 * kMiB)), 9);
 }
 
+TEST(SharedMemory, MapsAnExtentOfAFileThatIsLongEnough) {
+  std::string path = testing::TempDir() + "/mapped_" + std::to_string(getpid());
+  {
+    std::ofstream file(path);
+    file << std::string(4096, 'a') << std::string(4096, 'b');
+  }
+  using Access = SharedMemory::Access;
+  auto writer = SharedMemory::MapFile(path, {4096, 4096}, Access::kWrite);
+  ASSERT_TRUE(writer.ok()) << writer.status();
+  EXPECT_EQ((*writer)->capacity_bytes(), 4096u);
+  std::memset((*writer)->At(0), 'c', 10);
+  auto reader = SharedMemory::MapFile(path, {4096, 100}, Access::kRead);
+  ASSERT_TRUE(reader.ok()) << reader.status();
+  EXPECT_EQ(std::memcmp((*reader)->At(0), "ccccccccccbb", 12), 0);
+  for (Extent beyond : {Extent{0, 8193}, Extent{8192, 1}, Extent{4096, UINT64_MAX}}) {
+    EXPECT_EQ(SharedMemory::MapFile(path, beyond, Access::kRead).status().code(),
+              absl::StatusCode::kUnavailable);
+  }
+  unlink(path.c_str());
+  EXPECT_EQ(SharedMemory::MapFile(path, {0, 4096}, Access::kRead).status().code(),
+            absl::StatusCode::kUnavailable);
+}
+
 TEST(SharedMemory, UnmapsWhenDestroyed) {
   auto count_mappings = [] {
     std::ifstream maps("/proc/self/maps");
