@@ -41,6 +41,9 @@ net::Connection::Options ConnectionOptions(const base::Config& config) {
   options.coalesce_max_bytes = static_cast<uint64_t>(config.wire_coalesce_max_bytes);
   options.coalesce_max_delay = absl::Microseconds(config.wire_coalesce_max_us);
   options.outbuffer_max_bytes = static_cast<uint64_t>(config.wire_outbuffer_max_bytes);
+  options.handshake_timeout = absl::Milliseconds(config.handshake_timeout_ms);
+  options.peer_timeout = absl::Milliseconds(config.node_dead_timeout_ms);
+  options.unproven_connections_max = static_cast<size_t>(config.unproven_connections_max);
   return options;
 }
 
