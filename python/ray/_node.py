@@ -59,7 +59,7 @@ class NewCluster(NamedTuple):
 
     port: int = 0  # where the GCS listens on the node's address; 0: any
     token: str | None = None  # None: a new one
-    storage: str = "memory"  # of the GCS: memory, sqlite (in the session folder), sqlite:PATH
+    storage: str = "sqlite"  # of the GCS: sqlite (in the session folder), sqlite:PATH, memory
 
 
 class ExistingCluster(NamedTuple):
