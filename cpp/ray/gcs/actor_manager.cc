@@ -344,7 +344,10 @@ void ActorManager::Reconcile(const NodeId& node, const ActorId& id,
 
 void ActorManager::QuestionMissing(const NodeId& node, const NodeActors& actors) {
   for (const ActorId& id : table_.Where([&](const Actor& actor) {
-         return actor.node == node && !actors.live.contains(actor.id);
+         if (actor.node != node) return false;
+         const auto live = actors.live.find(actor.id);
+         return live == actors.live.end() ||
+                live->second.num_restarts() != actor.info.num_restarts();
        })) {
     Actor* actor = table_.Find(id);
     const uint64_t num_restarts = actor->info.num_restarts();

@@ -5,7 +5,10 @@
 #include <sys/socket.h>
 
 #include <cerrno>
+#include <memory>
 #include <utility>
+
+#include "absl/strings/numbers.h"
 
 namespace ray::gcs {
 namespace {
@@ -17,7 +20,11 @@ AddressList NumericAddress(const std::string& endpoint) {
   AddressList none(nullptr, freeaddrinfo);
   const size_t begin = endpoint.find(':');
   const size_t end = endpoint.rfind(':');
-  if (!endpoint.starts_with("tcp:") || begin == end) return none;
+  int port = 0;
+  if (!endpoint.starts_with("tcp:") || begin == end ||
+      !absl::SimpleAtoi(endpoint.substr(end + 1), &port) || port <= 0 || port > 65535) {
+    return none;
+  }
   std::string host = endpoint.substr(begin + 1, end - begin - 1);
   if (host.size() > 2 && host.front() == '[') host = host.substr(1, host.size() - 2);
   addrinfo hints{};

@@ -355,6 +355,21 @@ TEST_F(ActorManagerTest, AnActorWithoutHandlesFinishesItsCallsThoughItsNodeWasAw
   }
 }
 
+TEST_F(ActorManagerTest, ANodeThatComesBackWithThePreviousIncarnationIsAskedForThePresentOne) {
+  const ActorId id = MakeAlive(Spec(1));
+  const ActorInfo live = Info(id);
+  nodes_->Disconnect(node_);
+  Join(node_, 4, {live});
+  ASSERT_TRUE(Kill(id, false).ok());
+  // Neither the kill nor the new order arrives.
+  nodes_->Disconnect(node_);
+  Restart();
+  Join(node_, 4, {live});
+  EXPECT_EQ(KillsOn(node_).at(0).num_restarts(), 0);
+  Advance(absl::Milliseconds(100));
+  EXPECT_EQ(CreatesOn(node_), std::vector<ActorId>{id});
+}
+
 TEST_F(ActorManagerTest, ARegistrationThatComesAfterItsOwnersDeathIsRefusedByTheNextGcsToo) {
   WorkerDied(owner_);
   Restart();
