@@ -4,8 +4,9 @@
 
 Work comes in equal batches of what programs do: plain tasks, tasks on references, large objects,
 functions made anew, generators, errors, placement groups, actors with and without names. After each
-batch the memory of every process is read: its proportional share less shared memory, which is the
-object store's. The first third of the batches warms up; in the rest no kind of process may grow.
+batch the memory of every process is read: its proportional share of memory that is of no file and
+not shared, as the object store's is. The first third of the batches warms up; in the rest no kind
+of process may grow.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ def fail():
     raise ValueError("as it should")
 
 
-@ray.remote(num_cpus=0)
+# In an environment of its own, so that it leaves the workers of the tasks alone.
+@ray.remote(num_cpus=0, runtime_env={"env_vars": {"SOAK": "1"}})
 class Counter:
     """An actor with some state."""
 
@@ -135,13 +137,13 @@ def children() -> dict[int, list[int]]:
 
 
 def own_kib(pid: int) -> int:
-    """The process's share of memory without shared memory; 0 if it has ended."""
+    """The process's share of memory of its own; 0 if it has ended."""
     try:
         text = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
     except OSError:
         return 0
     fields = dict(line.split(":", 1) for line in text.splitlines()[1:])
-    return sum(int(fields[name].split()[0]) for name in ("Pss_Anon", "Pss_File"))
+    return int(fields["Pss_Anon"].split()[0])
 
 
 def command(pid: int) -> str:

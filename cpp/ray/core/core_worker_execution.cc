@@ -429,10 +429,13 @@ void CoreWorker::FlushReplies() {
 // ----------------------------------------------------------------------------------------------
 // recall and cancel
 
+// Each call is answered, with nothing, so that its owner does not expect the answer for ever.
 void CoreWorker::ReturnToOwner(const std::vector<IncomingCallPtr>& calls) {
   absl::flat_hash_map<PeerPtr, wire::v1::TaskIds> by_peer;
   for (const IncomingCallPtr& call : calls) {
     by_peer[call->caller].add_task_ids(call->task_id.BinaryString());
+    call->caller->connection->Reply(wire::v1::PUSH_TASK, call->correlation_id, wire::v1::TaskIds(),
+                                    {}, net::Connection::Flush::kDefer);
   }
   for (const auto& [peer, message] : by_peer) {
     peer->connection->Send(wire::v1::TASKS_RECALLED, message);

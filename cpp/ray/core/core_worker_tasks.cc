@@ -334,6 +334,7 @@ uint32_t CoreWorker::TemplateNumber(const PeerPtr& peer, const Task& task) {
 }
 
 void CoreWorker::OnTaskReply(const PeerPtr& peer, const TaskPtr& task, const net::Frame& frame) {
+  if (frame.metadata.empty()) return;  // handed back: TASKS_RECALLED follows
   auto reply = ParseTaskReply(frame.metadata, frame.payload);
   if (!reply.ok() ||
       reply->returns.size() != static_cast<size_t>(task->task_template->return_objects())) {

@@ -63,10 +63,12 @@ constexpr GroupFiles kVersion1 = {"memory.limit_in_bytes", "memory.usage_in_byte
                                   "total_inactive_file"};
 constexpr GroupFiles kVersion2 = {"memory.max", "memory.current", "inactive_file"};
 
-std::optional<MemoryUse> ReadGroup(const std::string& folder, const std::string& name, bool is_v2) {
+// Nothing if it has no limit below `machine_bytes`; then that is all that is read.
+std::optional<MemoryUse> ReadGroup(const std::string& folder, const std::string& name, bool is_v2,
+                                   uint64_t machine_bytes) {
   const GroupFiles& files = is_v2 ? kVersion2 : kVersion1;
   const auto limit = ReadNumber(folder + files.limit);
-  if (!limit.has_value() || *limit == 0) return std::nullopt;
+  if (!limit.has_value() || *limit == 0 || *limit >= machine_bytes) return std::nullopt;
   const auto used = ReadNumber(folder + files.used);
   if (!used.has_value()) return std::nullopt;
   const uint64_t droppable =
@@ -110,8 +112,9 @@ MemoryReader::MemoryReader(const std::string& root)
 
 std::optional<MemoryUse> MemoryReader::Read() const {
   std::optional<MemoryUse> fullest = ReadMachine(root_);
+  const uint64_t machine_bytes = fullest.has_value() ? fullest->limit_bytes : UINT64_MAX;
   for (const Group& group : groups_) {
-    auto use = ReadGroup(group.folder, group.name, group.is_v2);
+    auto use = ReadGroup(group.folder, group.name, group.is_v2, machine_bytes);
     if (!use.has_value()) continue;
     if (!fullest.has_value() || use->Fraction() > fullest->Fraction()) fullest = std::move(use);
   }

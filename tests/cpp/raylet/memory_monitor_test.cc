@@ -20,7 +20,7 @@ using ::testing::Not;
 constexpr uint64_t kMiB = 1 << 20;
 constexpr uint64_t kGiB = 1 << 30;
 
-class MemoryMonitorTest : public ::testing::Test, private MemoryMonitor::Actions {
+class MemoryMonitorTest : public ::testing::Test, protected MemoryMonitor::Actions {
  protected:
   // Some process of this node that runs a task.
   WorkerId Runs(std::string name, bool retriable = true) {
