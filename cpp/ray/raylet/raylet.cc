@@ -146,8 +146,8 @@ void Raylet::MakeServices(Options options) {
       NodeService::Options{.identity = &identity_,
                            .resources = &leases_->queue().resources(),
                            .store = &objects_->store(),
-                           .demands = [this] { return leases_->Demands(); },
                            .report_interval = absl::Milliseconds(config_.node_report_interval_ms),
+                           .demands = [this] { return leases_->Demands(); },
                            .drain = DrainEnvironment()});
   if (!options.gcs_command.empty()) {
     supervisor_ = std::make_unique<GcsSupervisor>(

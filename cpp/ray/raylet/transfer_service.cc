@@ -247,6 +247,8 @@ void TransferService::OnReserved(const ObjectId& id, const ObjectFacts& facts,
     case CreateReply::Outcome::kTooLarge:
     case CreateReply::Outcome::kOutOfDisk:
       return Enter([this, id, message = reply.message] { pulls_.OnNoMemory(id, message); });
+    case CreateReply::Outcome::kAborted:
+      return;  // by Abort: nobody waits
   }
 }
 
@@ -269,7 +271,7 @@ void TransferService::Unhold(const ObjectId& id) { MANTA_CHECK(store_->Release(k
 
 void TransferService::Abort(const ObjectId& id) {
   offsets_.erase(id);
-  MANTA_CHECK(store_->Abort(kPuller, id).ok());
+  store_->Abort(kPuller, id);
 }
 
 void TransferService::Fail(const ObjectId& id, PullFailure failure, const std::string& reason) {
