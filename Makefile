@@ -4,6 +4,7 @@
 # make lint        ruff and clang-format, changing nothing;  make format changes
 # make bench       C++ benchmarks (bench/cpp), built in build/bench
 # make asan|tsan   C++ tests under the sanitizers, in build/asan and build/tsan
+# make soak        long runs: thousands of seeds of the simulation (SOAK_SEEDS)
 # make gpu-check   the accelerator layer alone, built in build/accelerators; needs no setup
 # make thread-safety   Clang's thread-safety analysis (installs clang-14 when missing)
 
@@ -11,15 +12,16 @@ PYTHON ?= python3
 JOBS ?= $(shell nproc)
 PYTEST_ARGS ?=
 CTEST_ARGS ?=
+SOAK_SEEDS ?= 5000
 
 VENV_PYTHON := .venv/bin/python
 CLANG_FORMAT ?= clang-format-14
 RUFF_PATHS := $(wildcard python tests bench examples scripts)
-CXX_FILES = $(shell find $(wildcard cpp tests/cpp tests/fuzz bench/cpp cmake) -name '*.h' -o -name '*.cc')
+CXX_FILES = $(shell find $(wildcard cpp tests/cpp tests/sim tests/fuzz bench/cpp cmake) -name '*.h' -o -name '*.cc')
 
 export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
 
-.PHONY: setup quickstart build-tests ctest pytest test lint format bench asan tsan gpu-check thread-safety clean
+.PHONY: setup quickstart build-tests ctest pytest test soak lint format bench asan tsan gpu-check thread-safety clean
 
 setup:
 	@$(PYTHON) scripts/setup_env.py
@@ -38,6 +40,9 @@ pytest: setup
 
 test: ctest
 	$(VENV_PYTHON) -m pytest $(PYTEST_ARGS)
+
+soak: build-tests
+	MANTA_SIM_SEEDS=$(SOAK_SEEDS) build/release/tests/sim/test_sim
 
 lint: setup
 	.venv/bin/ruff check $(RUFF_PATHS)
