@@ -6,6 +6,7 @@
 # make bench       C++ benchmarks (bench/cpp), built in build/bench
 # make soak        1,000,000 tasks and 10,000 actors: no process may grow (tests/soak; SOAK_ARGS="--tasks 100000")
 # make asan|tsan   C++ tests under the sanitizers, in build/asan and build/tsan
+# make soak        long runs: thousands of seeds of the simulation (SOAK_SEEDS)
 # make gpu-check   the accelerator layer alone, built in build/accelerators; needs no setup
 # make thread-safety   Clang's thread-safety analysis (installs clang-14 when missing)
 
@@ -14,11 +15,12 @@ JOBS ?= $(shell nproc)
 PYTEST_ARGS ?=
 CTEST_ARGS ?=
 SOAK_ARGS ?=
+SOAK_SEEDS ?= 5000
 
 VENV_PYTHON := .venv/bin/python
 CLANG_FORMAT ?= clang-format-14
 RUFF_PATHS := $(wildcard python tests bench examples scripts)
-CXX_FILES = $(shell find $(wildcard cpp tests/cpp tests/fuzz bench/cpp cmake) -name '*.h' -o -name '*.cc')
+CXX_FILES = $(shell find $(wildcard cpp tests/cpp tests/sim tests/fuzz bench/cpp cmake) -name '*.h' -o -name '*.cc')
 
 export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
 
@@ -42,8 +44,10 @@ pytest: setup
 test: ctest
 	$(VENV_PYTHON) -m pytest $(PYTEST_ARGS)
 
-soak: setup
+soak: build-tests
+	MANTA_SIM_SEEDS=$(SOAK_SEEDS) build/release/tests/sim/test_sim
 	RAY_TEST_SOAK=1 $(VENV_PYTHON) -m pytest tests/chaos -s --timeout=600 $(PYTEST_ARGS)
+	$(VENV_PYTHON) tests/soak/soak.py $(SOAK_ARGS)
 
 lint: setup
 	.venv/bin/ruff check $(RUFF_PATHS)
@@ -63,9 +67,6 @@ bench: setup
 	  echo "== $$binary"; $$binary $(BENCH_ARGS) || exit 1; \
 	done
 	$(VENV_PYTHON) bench/compare.py --write
-
-soak: setup
-	$(VENV_PYTHON) tests/soak/soak.py $(SOAK_ARGS)
 
 asan tsan:
 	@$(PYTHON) scripts/system_packages.py

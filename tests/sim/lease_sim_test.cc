@@ -85,7 +85,7 @@ TEST(LeaseSimTest, AThousandNodesRunAHundredThousandTasks) {
   options.nodes = 1000;
   options.owner_nodes = 10;
   options.owners_per_node = 10;
-  options.requests_at_once = 50;
+  options.requests_at_once = 16;
   options.tasks = 100'000;
   options.task_max = absl::Milliseconds(500);
   options.check_every = 20'000;

@@ -213,7 +213,9 @@ void RegisterTaskTemplate(py::module_& module) {
              made->runtime_env_hash = runtime_env_hash;
              made->runtime_env = runtime_env;
              made->max_calls = max_calls;
-             made->strategy = ToStrategy(strategy).SerializeAsString();
+             const wire::v1::SchedulingStrategy placed = ToStrategy(strategy);
+             made->strategy = placed.SerializeAsString();
+             made->spread = placed.spread();
              made->stream_backpressure = stream_backpressure;
              for (py::handle ref : contained_refs) {
                ObjectRef& inside = AsObjectRef(ref.ptr());

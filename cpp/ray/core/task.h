@@ -33,6 +33,7 @@ struct TaskTemplate {
   std::string runtime_env_hash;
   std::string runtime_env;  // what the hash is of
   std::string strategy;     // serialized wire::v1::SchedulingStrategy
+  bool spread = false;      // by it, tasks are to run on as many nodes as can be
   uint32_t max_calls = 0;   // a worker ends after so many; 0 = never
   uint32_t stream_backpressure = 0;
   std::vector<ContainedObject>

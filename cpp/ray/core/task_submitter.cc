@@ -74,6 +74,7 @@ bool TaskSubmitter::CanTake(const Worker& worker, const Task& task, size_t depth
                             int64_t now) const {
   if (worker.stalled || worker.retired) return false;
   if (worker.leaving && now - worker.granted_at > options_.slice_nanos) return false;
+  if (worker.used && task.task_template->spread) return false;
   if (worker.in_flight.empty()) return true;
   bool at_most_once = task.retries_left == 0 || worker.in_flight.back()->retries_left == 0;
   return !at_most_once && worker.in_flight.size() < depth;
@@ -104,6 +105,7 @@ void TaskSubmitter::Dispatch(Class& of, int64_t now) {
 
 void TaskSubmitter::Push(Worker& worker, TaskPtr task, int64_t now) {
   if (worker.in_flight.empty()) worker.head_since = now;
+  worker.used = true;
   running_[task->id] = &worker;
   worker.in_flight.push_back(task);
   actions_->PushTask(worker.address, task);
@@ -248,8 +250,9 @@ void TaskSubmitter::OnReclaim(int64_t now) {
 bool TaskSubmitter::ReturnIfUnwanted(Worker* worker, int64_t now) {
   if (!worker->in_flight.empty()) return false;
   bool lingered = now - worker->idle_since >= options_.linger_nanos;
-  if (!worker->leaving && !worker->retired && !lingered) return false;
   Class& of = *worker->of;
+  const bool single_use = worker->used && of.example->task_template->spread;
+  if (!worker->leaving && !worker->retired && !single_use && !lingered) return false;
   ReturnWorker(worker, /*broken=*/worker->retired);
   BalanceRequests(of);
   return true;

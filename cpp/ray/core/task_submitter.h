@@ -6,6 +6,7 @@
 // the class has proved short: as many as fill `pipeline_target` at the measured run time. What
 // waits behind a task that turns out long is taken back (TASKS_RECALLED when the worker blocks,
 // RecallTasks when it stalls) and runs elsewhere. An idle lease lingers for the next task.
+// Each task that is to be spread has a lease of its own, so that its raylet chooses the node.
 //   SUBMIT-1  a task is in exactly one place: a class's queue, one worker's in-flight list, or its
 //   caller's hands. SUBMIT-2  a task with max_retries = 0 is never behind another one: nobody could
 //   say whether it ran. SUBMIT-3  after a reclaim no lease is kept idle, and a busy one ends at a
@@ -109,6 +110,7 @@ class TaskSubmitter {
     bool stalled = false;    // its head runs long: give it nothing more until it is done
     bool leaving = false;    // reclaimed: give it nothing more after its slice
     bool retired = false;    // it takes nothing more
+    bool used = false;       // it has been given a task
   };
   struct Request {
     uint64_t id;

@@ -56,10 +56,12 @@ void ClusterView::Update(const NodeId& id, ResourceSet total, ResourceSet availa
   node.available = std::move(available);
   ++node.heard;
   Recount(&node);
+  ++gains_;
 }
 
 void ClusterView::BelieveReport(const NodeId& id) {
   if (Node* node = Get(id); node != nullptr) SetAvailable(id, node->reported);
+  ++gains_;
 }
 
 void ClusterView::SetAvailable(const NodeId& id, ResourceSet available) {
@@ -75,6 +77,7 @@ void ClusterView::SetReachable(const NodeId& id, bool reachable) {
   if (node == nullptr || node->reachable == reachable) return;
   node->reachable = reachable;
   node->character = ++last_character_;
+  ++gains_;
   Changed(node);
 }
 
@@ -94,6 +97,7 @@ void ClusterView::Remove(const NodeId& id) {
   nodes_[seat] = Node();
   nodes_[seat].character = ++last_character_;
   free_seats_.push_back(seat);
+  ++gains_;
   Changed(&nodes_[seat]);
 }
 
@@ -113,7 +117,7 @@ bool ClusterView::Answered(const NodeId& id, uint64_t ticket, ResourceSet availa
   }
   node->available = std::move(available);
   ++node->heard;
-  Recount(node);
+  RecountAndCompare(node);
   return node->available != node->reported;
 }
 
@@ -125,7 +129,7 @@ void ClusterView::Dropped(const NodeId& id, uint64_t ticket) {
                                 [](const auto& sent, uint64_t t) { return sent.first < t; });
   if (found == all.end() || found->first != ticket) return;
   all.erase(found);
-  Recount(node);
+  RecountAndCompare(node);
 }
 
 void ClusterView::Reserve(const NodeId& id, const ResourceSet& quantities) {
@@ -139,7 +143,13 @@ void ClusterView::Unreserve(const NodeId& id, const ResourceSet& quantities) {
   Node* node = Get(id);
   if (node == nullptr) return;
   node->reserved -= quantities;
+  RecountAndCompare(node);
+}
+
+void ClusterView::RecountAndCompare(Node* node) {
+  const ResourceSet before = node->room;
   Recount(node);
+  if (!node->room.FitsIn(before)) ++gains_;
 }
 
 void ClusterView::Recount(Node* node) {

@@ -68,6 +68,8 @@ class ClusterView {
   const Node* Find(const base::NodeId& id) const;
   void ForEach(absl::FunctionRef<void(const Node&)> visit) const;
   size_t size() const { return seats_of_.size(); }
+  // Grows when something may be possible that was not, other than by SetAvailable and SetDraining.
+  uint64_t gains() const { return gains_; }
 
   // -- For indexes.
   Seat seats() const { return static_cast<Seat>(nodes_.size()); }
@@ -82,6 +84,7 @@ class ClusterView {
   Node* Get(const base::NodeId& id);
   void Changed(Node* node);
   void Recount(Node* node);
+  void RecountAndCompare(Node* node);
 
   std::vector<Node> nodes_;
   std::vector<Seat> free_seats_;
@@ -89,6 +92,7 @@ class ClusterView {
   std::deque<Seat> log_;
   uint64_t log_begin_ = 0;
   uint64_t last_character_ = 0;
+  uint64_t gains_ = 0;
 };
 
 }  // namespace ray::scheduling

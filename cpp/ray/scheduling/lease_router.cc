@@ -592,7 +592,13 @@ void LeaseRouter::Answered(const NodeId& node, uint64_t forward_id,
   if (entry == nullptr) {
     if (!is_lost) GiveBack(node, *reply);
   } else {
+    const uint64_t number = entry->in_class->number;
     Continue(entry, node, is_lost ? ReplyOf(RequestLeaseReply::OUTCOME_UNSPECIFIED) : *reply);
+    // Another of its class may take its place.
+    if (auto found_class = classes_.find(number); found_class != classes_.end()) {
+      const std::shared_ptr<Class> in_class = found_class->second;
+      if (in_class->key.bundle.IsNode()) Rebalance(in_class.get());
+    }
   }
   Rebalance();
 }
@@ -783,6 +789,12 @@ void LeaseRouter::GroupRemoved(const PlacementGroupId& group) {
 // --- Moving
 
 void LeaseRouter::Rebalance() {
+  if (view_.gains() != gains_seen_) RebalanceAll();
+}
+
+// What is free on this node changes nothing: what can run here waits in the own queue.
+void LeaseRouter::RebalanceAll() {
+  gains_seen_ = view_.gains();
   SyncSelf();
   std::vector<std::shared_ptr<Class>> waiting;
   for (const auto& [number, in_class] : classes_) {
@@ -857,6 +869,7 @@ absl::Time LeaseRouter::NextTick() const {
 void LeaseRouter::Tick() {
   const absl::Time now = clock_->Now();
   last_tick_ = now;
+  SyncSelf();
   for (auto it = unreachable_.begin(); it != unreachable_.end();) {
     if (it->second > now) {
       ++it;
@@ -880,7 +893,7 @@ void LeaseRouter::Tick() {
     if (!in_class->key.bundle.IsNode()) PlaceAgain(KeysOf(in_class->held));
     WarnAndGiveUp(in_class.get());
   }
-  Rebalance();
+  RebalanceAll();
 }
 
 void LeaseRouter::NextRound(RequestKey key) {

@@ -204,6 +204,7 @@ class LeaseRouter {
                                     const resources::ResourceSet& resources) const;
 
   // Moving.
+  void RebalanceAll();
   void Rebalance(Class* in_class);
   static Entry* NextToMove(const Class& in_class);
   void Move(Entry* entry, const base::NodeId& node);
@@ -244,6 +245,8 @@ class LeaseRouter {
   ClusterView view_;
   NodeChooser chooser_;
   bool draining_ = false;
+
+  uint64_t gains_seen_ = 0;  // of the view, by Rebalance
 
   uint64_t last_sequence_ = 0;
   uint64_t last_forward_ = 0;
