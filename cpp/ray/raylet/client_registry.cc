@@ -106,7 +106,7 @@ absl::Status ClientRegistry::OnHello(const std::shared_ptr<Connection>& connecti
   loop_->Cancel(peer.timer);  // what takes time from here on is not the peer's doing
   connection->set_description(Describe(hello));
   if (hello.kind() == wire::v1::TRANSFER) {
-    HandOver(connection, frame.correlation_id, hello);
+    HandOver(connection, frame.correlation_id, hello, peer.from);
     return absl::OkStatus();
   }
   if (hello.kind() != wire::v1::DRIVER) {
@@ -133,8 +133,8 @@ absl::Status ClientRegistry::CheckHello(const Hello& hello, From from) const {
                      " of the protocol, the peer speaks version ", hello.protocol_version(),
                      ": install the same version on both sides"));
   }
-  const bool is_raylet = hello.kind() == wire::v1::RAYLET || hello.kind() == wire::v1::TRANSFER;
-  if (is_raylet != (from == From::kOtherNode)) {
+  const bool is_raylet = hello.kind() == wire::v1::RAYLET;
+  if (hello.kind() != wire::v1::TRANSFER && is_raylet != (from == From::kOtherNode)) {
     return absl::PermissionDeniedError(
         "drivers, workers and tools connect to the Unix socket of their node's raylet, raylets to "
         "the TCP port of another one");
@@ -220,13 +220,18 @@ void ClientRegistry::Join(const std::shared_ptr<Connection>& connection, uint64_
 }
 
 void ClientRegistry::HandOver(const std::shared_ptr<Connection>& connection,
-                              uint64_t correlation_id, const Hello& hello) {
+                              uint64_t correlation_id, const Hello& hello, From from) {
   joining_.erase(connection.get());
   HelloReply reply;
   reply.set_protocol_version(net::kProtocolVersion);
   reply.set_node_id(options_.identity->id.BinaryString());
-  connection->Reply(wire::v1::HELLO, correlation_id, reply);
-  events_.on_stream(base::NodeId::FromTrusted(hello.node_id().data()), *connection);
+  if (from == From::kThisNode) {
+    reply.set_store_capacity_bytes(options_.store_capacity_bytes);
+    connection->ReplyWithFd(wire::v1::HELLO, correlation_id, reply, options_.store_fd);
+  } else {
+    connection->Reply(wire::v1::HELLO, correlation_id, reply);
+  }
+  events_.on_stream(base::NodeId::FromTrusted(hello.node_id().data()), from, *connection);
 }
 
 void ClientRegistry::OnClose(const std::shared_ptr<Connection>& connection,

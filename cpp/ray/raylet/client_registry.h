@@ -5,8 +5,8 @@
 // nothing else.
 //   CLIENTS-1  on_gone runs once for each client that joined, which is found no more then.
 //   CLIENTS-2  no two clients share a worker id.
-//   CLIENTS-3  who comes from another node is a raylet; who comes from this one is not. Its
-//              connections for bytes of objects are handed over and are no clients.
+//   CLIENTS-3  who comes from another node is a raylet; who comes from this one is not. Connections
+//              for bytes of objects come from either, are handed over, and are no clients.
 #pragma once
 
 #include <functional>
@@ -42,6 +42,9 @@ class ClientRegistry {
   };
   using JobCallback = absl::AnyInvocable<void(absl::StatusOr<Job>)>;
 
+  // This node, or another one (perhaps of the same machine).
+  enum class From { kThisNode, kOtherNode };
+
   struct Events {
     // A driver said HELLO: register its job.
     std::function<void(const wire::v1::Hello&, JobCallback)> add_job;
@@ -52,16 +55,16 @@ class ClientRegistry {
     // The handshake is over and HelloReply is sent.
     std::function<void(Client&, const wire::v1::Hello&)> on_joined;
     std::function<void(const Client&, const absl::Status& why)> on_gone;
-    // That node's raylet opened a connection for bytes of objects; its HELLO is answered.
-    std::function<void(const base::NodeId&, net::Connection&)> on_stream;
+    // That node's raylet opened a connection for bytes of objects; its HELLO is answered. One on
+    // this machine has the store's memory now.
+    std::function<void(const base::NodeId&, From, net::Connection&)> on_stream;
   };
 
   // All pointers outlive the registry.
   ClientRegistry(net::EventLoop* loop, const FrameRouter* router, Options options, Events events);
   ~ClientRegistry();
 
-  // Takes over a connection that has not started: of this node, or of another one.
-  enum class From { kThisNode, kOtherNode };
+  // Takes over a connection that has not started.
   void Accept(std::shared_ptr<net::Connection> connection, From from = From::kThisNode);
 
   // nullptr when there is none (any more).
@@ -82,7 +85,7 @@ class ClientRegistry {
   void Join(const std::shared_ptr<net::Connection>& connection, uint64_t correlation_id,
             const wire::v1::Hello& hello, const Job& job);
   void HandOver(const std::shared_ptr<net::Connection>& connection, uint64_t correlation_id,
-                const wire::v1::Hello& hello);
+                const wire::v1::Hello& hello, From from);
   void Refuse(const std::shared_ptr<net::Connection>& connection, const absl::Status& why);
 
   net::EventLoop* const loop_;

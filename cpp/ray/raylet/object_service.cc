@@ -167,7 +167,7 @@ void ObjectService::ClientJoined(const Client& client) {
 
 void ObjectService::ClientGone(const Client& client) {
   store_->ClientGone(StoreClient(client));
-  store_->OwnerGone(client.worker_id);
+  if (!client.worker_id.IsNil()) store_->OwnerGone(client.worker_id);
   Changed();
 }
 
@@ -240,7 +240,7 @@ absl::StatusOr<std::vector<PullManager::Wanted>> ObjectService::WantedElsewhere(
     if (info.has_value() && !info->secondary) continue;
     PullManager::Wanted& one = wanted.emplace_back();
     one.id = ids[static_cast<size_t>(i)];
-    one.here = info.has_value() && info->sealed;
+
     for (const std::string& node : message.sources(i).node_ids()) {
       MANTA_ASSIGN_OR_RETURN(one.sources.emplace_back(), NodeId::FromBinary(node));
     }
@@ -259,7 +259,10 @@ void ObjectService::Get(const Client& client, std::vector<ObjectId> ids, absl::D
                 callback(std::move(got));
               });
   if (wanted.empty()) return;
-  if (auto waiting = waits.lock()) *waiting = events_.pull(std::move(wanted), priority);
+  const auto waiting = waits.lock();
+  if (waiting == nullptr) return;
+  for (PullManager::Wanted& one : wanted) one.here = store_->Contains(one.id);
+  *waiting = events_.pull(std::move(wanted), priority);
 }
 
 // One by one: they need not be in memory at the same time.

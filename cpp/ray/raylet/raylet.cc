@@ -237,9 +237,10 @@ ClientRegistry::Events Raylet::RegistryEvents() {
       .on_joined = [this](Client& client,
                           const wire::v1::Hello& hello) { OnJoined(client, hello); },
       .on_gone = [this](const Client& client, const absl::Status& why) { OnGone(client, why); },
-      .on_stream = [this](
-                       const base::NodeId& node,
-                       net::Connection& connection) { transfer_->StreamOpened(node, connection); },
+      .on_stream =
+          [this](const base::NodeId& node, ClientRegistry::From from, net::Connection& connection) {
+            transfer_->StreamOpened(node, from, connection);
+          },
   };
 }
 

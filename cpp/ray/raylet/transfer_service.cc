@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "ray/base/check.h"
 #include "ray/base/status_macros.h"
 #include "ray/net/frame.h"
@@ -90,7 +91,34 @@ absl::StatusOr<StreamSocket> SocketOf(Connection& connection, const NodeId& node
     return absl::UnavailableError("another node answers at its address");
   }
   MANTA_ASSIGN_OR_RETURN(Connection::Detached detached, connection.Detach());
-  return StreamSocket{std::move(detached.fd), std::move(detached.already_read)};
+  return StreamSocket{std::move(detached.fd), std::move(detached.already_read), nullptr};
+}
+
+wire::v1::Hello TransferHello(const NodeId& self) {
+  wire::v1::Hello hello;
+  hello.set_protocol_version(net::kProtocolVersion);
+  hello.set_kind(wire::v1::TRANSFER);
+  hello.set_node_id(self.BinaryString());
+  hello.set_pid(getpid());
+  return hello;
+}
+
+// A stream to a raylet of this machine, with its memory. Blocks; for the stream's thread.
+absl::StatusOr<StreamSocket> OpenOnThisMachine(const std::string& endpoint, const NodeId& node,
+                                               const NodeId& self) {
+  constexpr absl::Duration kTimeout = absl::Seconds(1);
+  MANTA_ASSIGN_OR_RETURN(net::UniqueFd fd, net::Connect(endpoint, kTimeout));
+  MANTA_ASSIGN_OR_RETURN(net::HandshakeResult result,
+                         net::BlockingHandshake(fd.get(), TransferHello(self), wire::v1::HELLO,
+                                                wire::v1::ERROR, kTimeout));
+  wire::v1::HelloReply reply;
+  if (!reply.ParseFromString(result.reply_metadata) || reply.node_id() != node.Binary()) {
+    return absl::UnavailableError("another raylet answers at its socket");
+  }
+  MANTA_ASSIGN_OR_RETURN(
+      std::unique_ptr<store::SharedMemory> memory,
+      store::SharedMemory::Map(std::move(result.received_fd), reply.store_capacity_bytes()));
+  return StreamSocket{std::move(fd), std::move(result.already_read), std::move(memory)};
 }
 
 }  // namespace
@@ -113,7 +141,8 @@ TransferService::TransferService(net::EventLoop* loop, const base::Clock* clock,
           &objects->memory(),
           {.streams = static_cast<size_t>(std::max<int64_t>(config.object_transfer_streams, 1)),
            .dial = [this](const NodeId& node, auto done) { Dial(node, std::move(done)); },
-           .post = PostToLoop()}),
+           .post = PostToLoop(),
+           .open_here = [this](const NodeId& node) { return OpenHere(node); }}),
       pulls_(PullOptions(config, identity->id, store_->capacity_bytes()), clock, this),
       timer_(loop, clock, [this] { Enter([this] { pulls_.Tick(); }); }) {
   store_->NameClient(kPuller, "copies being fetched from other nodes");
@@ -186,6 +215,7 @@ void TransferService::StoreChanged() {
 
 void TransferService::NodeDead(const NodeId& node) {
   fetcher_.NodeGone(node);
+  server_.NodeGone(node);
   Enter([this, node] { pulls_.NodeGone(node); });
 }
 
@@ -292,12 +322,7 @@ void TransferService::Dial(const NodeId& node, transfer::DataFetcher::DialCallba
   connection->set_description(absl::StrCat("stream to node ", node.Hex().substr(0, 12)));
   connection->Start({.on_frame = [](const auto&, const net::Frame&) {},
                      .on_close = [](const auto&, const absl::Status&) {}});
-  wire::v1::Hello hello;
-  hello.set_protocol_version(net::kProtocolVersion);
-  hello.set_kind(wire::v1::TRANSFER);
-  hello.set_node_id(identity_->id.BinaryString());
-  hello.set_pid(getpid());
-  connection->Call(wire::v1::HELLO, hello,
+  connection->Call(wire::v1::HELLO, TransferHello(identity_->id),
                    [weak = std::weak_ptr<Connection>(connection), node,
                     done = std::move(done)](absl::StatusOr<net::Frame> answer) mutable {
                      // Its watch in the loop, or its close, holds it until here.
@@ -305,12 +330,26 @@ void TransferService::Dial(const NodeId& node, transfer::DataFetcher::DialCallba
                    });
 }
 
+transfer::DataFetcher::OpenHere TransferService::OpenHere(const NodeId& node) const {
+  const wire::v1::NodeState* state = peers_->Find(node);
+  if (state == nullptr) return nullptr;
+  absl::string_view path = state->raylet_endpoint();
+  if (!absl::ConsumePrefix(&path, "unix:") || access(std::string(path).c_str(), W_OK) != 0) {
+    return nullptr;
+  }
+  return [endpoint = state->raylet_endpoint(), node, self = identity_->id] {
+    return OpenOnThisMachine(endpoint, node, self);
+  };
+}
+
 // --- What others want from here
 
-void TransferService::StreamOpened(const NodeId& node, Connection& connection) {
+void TransferService::StreamOpened(const NodeId& node, ClientRegistry::From from,
+                                    Connection& connection) {
   absl::StatusOr<Connection::Detached> detached = connection.Detach();
   if (!detached.ok()) return connection.Close(detached.status());
-  server_.Serve({std::move(detached->fd), std::move(detached->already_read)}, node);
+  server_.Serve({std::move(detached->fd), std::move(detached->already_read), nullptr}, node,
+                from == ClientRegistry::From::kThisNode);
 }
 
 absl::Status TransferService::OnPullBegin(Client& client, const PullBegin& message,

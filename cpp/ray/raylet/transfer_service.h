@@ -17,6 +17,7 @@
 #include "ray/base/config.h"
 #include "ray/net/event_loop.h"
 #include "ray/raylet/client.h"
+#include "ray/raylet/client_registry.h"
 #include "ray/raylet/deadline_timer.h"
 #include "ray/raylet/frame_router.h"
 #include "ray/raylet/node_identity.h"
@@ -45,7 +46,8 @@ class TransferService final : private transfer::PullManager::Actions {
 
   // Events.
   void StoreChanged();
-  void StreamOpened(const base::NodeId& node, net::Connection& connection);
+  void StreamOpened(const base::NodeId& node, ClientRegistry::From from,
+                    net::Connection& connection);
   void ClientGone(const Client& client);
   void NodeDead(const base::NodeId& node);
 
@@ -69,6 +71,8 @@ class TransferService final : private transfer::PullManager::Actions {
   void OnReserved(const base::ObjectId& id, const transfer::ObjectFacts& facts,
                   const store::CreateReply& reply);
   void Dial(const base::NodeId& node, transfer::DataFetcher::DialCallback done);
+  // Null: the node's socket is not in this file system.
+  transfer::DataFetcher::OpenHere OpenHere(const base::NodeId& node) const;
 
   // The source's side.
   absl::Status OnPullBegin(Client& client, const wire::v1::PullBegin& message,

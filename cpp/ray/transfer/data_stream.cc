@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 
@@ -15,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "ray/base/logging.h"
 #include "ray/base/status_macros.h"
+#include "ray/store/parallel_copy.h"
 
 namespace ray::transfer {
 
@@ -32,17 +34,26 @@ struct Request {
 };
 static_assert(sizeof(Request) == 48);
 
-enum class AnswerStatus : uint32_t { kBytes = 0, kNotGranted = 1 };
+enum class AnswerStatus : uint32_t { kBytes = 0, kNotGranted = 1, kPlace = 2 };
 
 struct Answer {
   AnswerStatus status = AnswerStatus::kBytes;
   uint32_t zero = 0;
   uint64_t length = 0;
+  uint64_t place = 0;
 };
-static_assert(sizeof(Answer) == 16);
+static_assert(sizeof(Answer) == 24);
 
 absl::Status SocketError(const char* what) {
   return absl::UnavailableError(absl::StrCat(what, ": ", std::strerror(errno)));
+}
+
+// sendfile() has no MSG_NOSIGNAL.
+void BlockSigpipe() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGPIPE);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
 }
 
 void MakeBlocking(int fd) { fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK); }
@@ -131,6 +142,7 @@ std::shared_ptr<const GrantTable::Grant> GrantTable::Find(const NodeId& node,
 // --- The source's end
 
 struct DataServer::Stream {
+  NodeId node;
   net::UniqueFd fd;
   std::atomic<bool> ended{false};
   std::thread thread;
@@ -138,20 +150,41 @@ struct DataServer::Stream {
 
 namespace {
 
+// Far more than a puller has under way.
+constexpr size_t kUnacknowledgedMax = 64;
+
 // Until the peer breaks off, or errs.
-absl::Status ServeRequests(int fd, std::string already_read, const NodeId& node,
+absl::Status ServeRequests(int fd, std::string already_read, const NodeId& node, bool shared,
                            const store::SharedMemory& memory, const GrantTable& grants) {
   Receiver receiver(fd, std::move(already_read));
+  std::deque<std::shared_ptr<const GrantTable::Grant>> unacknowledged;
   while (true) {
     Request request;
     MANTA_RETURN_IF_ERROR(receiver.Receive(&request, sizeof request));
+    if (request.length == 0) {
+      if (unacknowledged.empty()) {
+        return absl::InvalidArgumentError("it acknowledged what it was not sent");
+      }
+      unacknowledged.pop_front();
+      continue;
+    }
     const auto grant = grants.Find(node, ObjectId::FromTrusted(request.object_id));
     const bool granted = grant != nullptr && request.offset <= grant->extent.size &&
-                         request.length <= grant->extent.size - request.offset;
+                         request.length <= grant->extent.size - request.offset &&
+                         unacknowledged.size() < kUnacknowledgedMax;
     if (!granted) {
       const Answer refusal{.status = AnswerStatus::kNotGranted};
       SendAll(fd, &refusal, sizeof refusal, 0).IgnoreError();
       return absl::PermissionDeniedError("it asked for bytes that it may not have");
+    }
+    // It stays as it is until the peer has the bytes, whatever becomes of the grant.
+    unacknowledged.push_back(grant);
+    if (shared) {
+      const Answer answer{.status = AnswerStatus::kPlace,
+                          .length = request.length,
+                          .place = grant->extent.offset + request.offset};
+      MANTA_RETURN_IF_ERROR(SendAll(fd, &answer, sizeof answer, 0));
+      continue;
     }
     const Answer answer{.length = request.length};
     MANTA_RETURN_IF_ERROR(SendAll(fd, &answer, sizeof answer, MSG_MORE));
@@ -170,15 +203,17 @@ DataServer::~DataServer() {
   for (const auto& stream : streams_) stream->thread.join();
 }
 
-void DataServer::Serve(StreamSocket socket, const NodeId& node) {
+void DataServer::Serve(StreamSocket socket, const NodeId& node, bool shared) {
   ForgetEnded();
   MakeBlocking(socket.fd.get());
   auto stream = std::make_unique<Stream>();
+  stream->node = node;
   stream->fd = std::move(socket.fd);
-  stream->thread = std::thread([this, node, stream = stream.get(),
+  stream->thread = std::thread([this, node, shared, stream = stream.get(),
                                 already_read = std::move(socket.already_read)]() mutable {
+    BlockSigpipe();
     const absl::Status why =
-        ServeRequests(stream->fd.get(), std::move(already_read), node, *memory_, *grants_);
+        ServeRequests(stream->fd.get(), std::move(already_read), node, shared, *memory_, *grants_);
     if (!absl::IsUnavailable(why)) {
       MANTA_LOG(kWarning, "a stream for objects of node ", node.Hex(), " ends: ", why.message());
     }
@@ -186,6 +221,13 @@ void DataServer::Serve(StreamSocket socket, const NodeId& node) {
     stream->ended = true;
   });
   streams_.push_back(std::move(stream));
+}
+
+void DataServer::NodeGone(const NodeId& node) {
+  for (const auto& stream : streams_) {
+    if (stream->node == node) shutdown(stream->fd.get(), SHUT_RDWR);
+  }
+  ForgetEnded();
 }
 
 size_t DataServer::streams() const {
@@ -218,35 +260,47 @@ struct DataFetcher::Peer {
   // Of the loop.
   std::vector<std::unique_ptr<Stream>> streams;
   size_t dialing = 0;
+  bool dial_only = false;  // it could not be reached on this machine
 };
 
 class DataFetcher::Stream {
  public:
-  using OnEnd = absl::AnyInvocable<void(absl::Status)>;
+  // On the loop. `opened`: it got as far as asking for bytes.
+  using OnEnd = absl::AnyInvocable<void(absl::Status, bool opened)>;
 
-  Stream(StreamSocket socket, Peer* peer, const store::SharedMemory* memory, Post post,
-         OnEnd on_end)
-      : fd_(std::move(socket.fd)),
-        receiver_(fd_.get(), std::move(socket.already_read)),
-        peer_(peer),
-        memory_(memory),
-        post_(std::move(post)) {
-    MakeBlocking(fd_.get());
-    thread_ = std::thread([this, on_end = std::move(on_end)]() mutable {
-      const absl::Status why = Run();
+  Stream(OpenHere open, Peer* peer, const store::SharedMemory* memory, Post post, OnEnd on_end)
+      : peer_(peer), memory_(memory), post_(std::move(post)) {
+    thread_ = std::thread([this, open = std::move(open), on_end = std::move(on_end)]() mutable {
+      absl::Status why = Open(open());
+      const bool opened = why.ok();
+      if (opened) why = Run();
       for (Job& job : sent_) Report(std::move(job), why);
       sent_.clear();
-      post_([on_end = std::move(on_end), why]() mutable { on_end(why); });
+      post_([on_end = std::move(on_end), why, opened]() mutable { on_end(why, opened); });
     });
   }
   ~Stream() { thread_.join(); }
 
   // Its thread ends soon.
-  void BreakOff() { shutdown(fd_.get(), SHUT_RDWR); }
+  void BreakOff() {
+    absl::MutexLock lock(&mutex_);
+    broken_off_ = true;
+    if (socket_.fd.valid()) shutdown(socket_.fd.get(), SHUT_RDWR);
+  }
 
  private:
   // One is received while the source turns to the next.
   static constexpr size_t kAhead = 2;
+
+  absl::Status Open(absl::StatusOr<StreamSocket> socket) {
+    MANTA_RETURN_IF_ERROR(socket.status());
+    absl::MutexLock lock(&mutex_);
+    if (broken_off_) return absl::CancelledError("the stream is no longer needed");
+    socket_ = *std::move(socket);
+    MakeBlocking(socket_.fd.get());
+    receiver_.emplace(socket_.fd.get(), std::move(socket_.already_read));
+    return absl::OkStatus();
+  }
 
   absl::Status Run() {
     while (true) {
@@ -257,6 +311,8 @@ class DataFetcher::Stream {
       }
       if (sent_.empty()) return absl::CancelledError("the stream is no longer needed");
       MANTA_RETURN_IF_ERROR(ReceiveAnswer(sent_.front()));
+      const Request acknowledgement;
+      MANTA_RETURN_IF_ERROR(SendAll(socket_.fd.get(), &acknowledgement, sizeof acknowledgement, 0));
       Job done = std::move(sent_.front());
       sent_.pop_front();
       Report(std::move(done), absl::OkStatus());
@@ -282,28 +338,45 @@ class DataFetcher::Stream {
     request.offset = job.part.offset;
     request.length = job.part.size;
     sent_.push_back(std::move(job));
-    return SendAll(fd_.get(), &request, sizeof request, 0);
+    return SendAll(socket_.fd.get(), &request, sizeof request, 0);
   }
 
   absl::Status ReceiveAnswer(const Job& job) {
-    memory_->PrepareWrite({job.to, job.part.size});
     Answer answer;
-    MANTA_RETURN_IF_ERROR(receiver_.Receive(&answer, sizeof answer));
-    if (answer.status != AnswerStatus::kBytes || answer.length != job.part.size) {
-      return absl::PermissionDeniedError("it does not grant the object (any more)");
+    MANTA_RETURN_IF_ERROR(receiver_->Receive(&answer, sizeof answer));
+    if (answer.length == job.part.size) {
+      if (answer.status == AnswerStatus::kBytes) {
+        memory_->PrepareWrite({job.to, job.part.size});
+        return receiver_->Receive(memory_->At(job.to), job.part.size);
+      }
+      if (answer.status == AnswerStatus::kPlace) return CopyFrom(answer.place, job);
     }
-    return receiver_.Receive(memory_->At(job.to), job.part.size);
+    return absl::PermissionDeniedError("it does not grant the object (any more)");
+  }
+
+  absl::Status CopyFrom(uint64_t place, const Job& job) {
+    const store::SharedMemory* source = socket_.source_memory.get();
+    const Extent extent{place, job.part.size};
+    if (source == nullptr || !source->Contains(extent)) {
+      return absl::InvalidArgumentError("it names a place outside its memory");
+    }
+    source->PrepareWrite(extent);  // maps its pages in bulk; changes nothing
+    store::CopyInto(*memory_, job.to, source->At(place), job.part.size, {.threads = 1});
+    return absl::OkStatus();
   }
 
   void Report(Job job, const absl::Status& status) {
     post_([job = std::move(job), status]() mutable { job.done(status); });
   }
 
-  const net::UniqueFd fd_;
-  Receiver receiver_;
   Peer* const peer_;  // owns the stream
   const store::SharedMemory* const memory_;
   const Post post_;
+  // Of the thread, once it is opened; BreakOff looks at the descriptor.
+  absl::Mutex mutex_;
+  bool broken_off_ ABSL_GUARDED_BY(mutex_) = false;
+  StreamSocket socket_;
+  std::optional<Receiver> receiver_;
   std::deque<Job> sent_;
   std::thread thread_;
 };
@@ -333,6 +406,12 @@ void DataFetcher::Fetch(const NodeId& node, const ObjectId& id, Extent part, uin
 
 void DataFetcher::OpenStreams(const NodeId& node, const std::shared_ptr<Peer>& peer) {
   while (peer->streams.size() + peer->dialing < options_.streams) {
+    if (options_.open_here != nullptr && !peer->dial_only) {
+      if (OpenHere open = options_.open_here(node); open != nullptr) {
+        AddStream(node, peer, std::move(open));
+        continue;
+      }
+    }
     ++peer->dialing;
     options_.dial(node, [this, alive = std::weak_ptr<bool>(alive_), node,
                          peer](absl::StatusOr<StreamSocket> socket) {
@@ -346,22 +425,34 @@ void DataFetcher::OnDialed(const NodeId& node, const std::shared_ptr<Peer>& peer
   --peer->dialing;
   if (!socket.ok()) return FailAllWithoutStreams(node, peer, socket.status());
   if (auto it = peers_.find(node); it == peers_.end() || it->second != peer) return;  // died
+  AddStream(node, peer, [socket = std::move(socket)]() mutable -> absl::StatusOr<StreamSocket> {
+    return std::move(socket);
+  });
+}
+
+void DataFetcher::AddStream(const NodeId& node, const std::shared_ptr<Peer>& peer, OpenHere open) {
   auto self = std::make_shared<Stream*>(nullptr);
   peer->streams.push_back(std::make_unique<Stream>(
-      *std::move(socket), peer.get(), memory_, options_.post,
+      std::move(open), peer.get(), memory_, options_.post,
       // Not the peer itself: whoever drops the last callback would join the thread, perhaps in it.
-      [this, alive = std::weak_ptr<bool>(alive_), node, weak = std::weak_ptr<Peer>(peer),
-       self](absl::Status why) {
-        if (!alive.expired()) OnStreamEnded(node, weak.lock(), *self, why);
+      [this, alive = std::weak_ptr<bool>(alive_), node, weak = std::weak_ptr<Peer>(peer), self](
+          absl::Status why, bool opened) {
+        if (alive.expired()) return;
+        OnStreamEnded(node, weak.lock(), *self, why, opened);
       }));
   *self = peer->streams.back().get();
 }
 
 void DataFetcher::OnStreamEnded(const NodeId& node, const std::shared_ptr<Peer>& peer,
-                                Stream* stream, const absl::Status& why) {
+                                Stream* stream, const absl::Status& why, bool opened) {
   std::erase_if(peer->streams, [stream](const auto& one) { return one.get() == stream; });
-  FailAllWithoutStreams(node, peer, why);
-  if (peer->streams.empty()) std::erase(leaving_, peer);
+  if (auto it = peers_.find(node); it == peers_.end() || it->second != peer) {
+    if (peer->streams.empty()) std::erase(leaving_, peer);
+    return;
+  }
+  if (opened) return FailAllWithoutStreams(node, peer, why);
+  peer->dial_only = true;
+  OpenStreams(node, peer);
 }
 
 void DataFetcher::FailAllWithoutStreams(const NodeId& node, const std::shared_ptr<Peer>& peer,

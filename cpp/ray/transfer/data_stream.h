@@ -3,14 +3,19 @@
 //
 // All numbers are little endian.
 //   request (48): object id 28, 4 zero bytes, offset in the object 8, length 8
-//   answer  (16): status 4 (0: `length` bytes follow; 1: not granted), 4 zero bytes, length 8
-// Answers come in the order of requests. The source sends from its memory file without a copy; the
-// bytes are stable as the object stays pinned there until the puller has them all and says so. The
-// puller receives straight into the memory that it has reserved.
+//     length 0: the bytes of the oldest answer are here; it is not answered
+//   answer  (24): status 4, 4 zero bytes, length 8, place 8
+//     status 0: `length` bytes follow    1: not granted    2: they are at `place` of the memory
+//     file
+// Answers come in the order of requests. Over TCP the source sends from its memory file without a
+// copy, and the puller receives straight into the memory that it has reserved. A puller on the same
+// machine reaches the source by its Unix socket, is handed the memory file, and copies itself
+// (docs/adr/0008-transfer-on-one-machine.md). Either way the bytes are stable: they stay pinned
+// there until the puller has said that it has them, or the stream ends.
 //
 // Errors: a peer that sends what is not granted, or breaks off, ends that stream and nothing else.
 //   DATA-1  only bytes of a granted object are sent, to the node that they were granted to.
-//   DATA-2  what a grant lets read stays until no thread sends it: Grant::unused runs after.
+//   DATA-2  what was answered stays as it is until it was acknowledged: Grant::unused runs after.
 //   DATA-3  nothing is written into an object's memory after its fetch was reported.
 #pragma once
 
@@ -39,13 +44,15 @@ namespace ray::transfer {
 struct StreamSocket {
   net::UniqueFd fd;
   std::string already_read;  // bytes that came after it
+  // The source's memory, if it is on this machine: it answers with places, not bytes.
+  std::unique_ptr<store::SharedMemory> source_memory;
 };
 
 // What other nodes may read here.
 // Threads: thread-safe.
 class GrantTable {
  public:
-  // `unused` runs once the grant was removed and no thread sends from it any more, on whichever
+  // `unused` runs once the grant was removed and all that was sent of it acknowledged, on whichever
   // thread that is.
   void Add(const base::NodeId& node, const base::ObjectId& id, store::Extent extent,
            absl::AnyInvocable<void()> unused);
@@ -74,8 +81,11 @@ class DataServer {
   // Breaks all streams off; waits for their threads, which is short.
   ~DataServer();
 
-  // Serves a stream that this node's raylet opened, until either side breaks it off.
-  void Serve(StreamSocket socket, const base::NodeId& node);
+  // Serves a stream that this node's raylet opened, until either side breaks it off. `shared`: it
+  // has this node's memory.
+  void Serve(StreamSocket socket, const base::NodeId& node, bool shared);
+  // Breaks its streams off.
+  void NodeGone(const base::NodeId& node);
   size_t streams() const;
 
  private:
@@ -94,6 +104,9 @@ class DataFetcher {
   using DialCallback = absl::AnyInvocable<void(absl::StatusOr<StreamSocket>)>;
   // Opens a stream to a node: connects and says HELLO. Answers on the loop, later.
   using Dial = std::function<void(const base::NodeId&, DialCallback)>;
+  // Opens a stream to a node of this machine; blocks for a short time. Null: it is not on this
+  // machine, as far as one can see. Where it fails, the node is dialed.
+  using OpenHere = absl::AnyInvocable<absl::StatusOr<StreamSocket>()>;
   using Post = std::function<void(absl::AnyInvocable<void()>)>;
   // On the loop; not ok: the bytes are not there.
   using Done = absl::AnyInvocable<void(absl::Status)>;
@@ -102,6 +115,7 @@ class DataFetcher {
     size_t streams = 2;  // to one node
     Dial dial;
     Post post;  // runs a function on the loop, unless the fetcher's owner is gone; thread-safe
+    std::function<OpenHere(const base::NodeId&)> open_here = nullptr;  // null: nothing is
   };
 
   // `memory` outlives the fetcher.
@@ -123,8 +137,9 @@ class DataFetcher {
   void OpenStreams(const base::NodeId& node, const std::shared_ptr<Peer>& peer);
   void OnDialed(const base::NodeId& node, const std::shared_ptr<Peer>& peer,
                 absl::StatusOr<StreamSocket> socket);
+  void AddStream(const base::NodeId& node, const std::shared_ptr<Peer>& peer, OpenHere open);
   void OnStreamEnded(const base::NodeId& node, const std::shared_ptr<Peer>& peer, Stream* stream,
-                     const absl::Status& why);
+                     const absl::Status& why, bool opened);
   void FailAllWithoutStreams(const base::NodeId& node, const std::shared_ptr<Peer>& peer,
                              const absl::Status& why);
 

@@ -126,10 +126,13 @@ void PullManager::AskNext(Pulled* pull) {
   for (Source& source : pull->sources) {
     if (source.asked_round < pull->round) return Ask(pull, &source);
   }
+  constexpr uint64_t kShortPauses = 3;  // each twice as long as the one before
+  const uint64_t halvings = kShortPauses - std::min(kShortPauses, pull->round - 1);
+  pull->ask_at = clock_->Now() + options_.retry_pause / (1 << halvings);
   ++pull->round;
   // Not the same one first every time.
   std::rotate(pull->sources.begin(), pull->sources.begin() + 1, pull->sources.end());
-  pull->ask_at = clock_->Now() + options_.retry_pause;
+
   Enter(pull, State::kPaused);
 }
 
@@ -276,6 +279,7 @@ void PullManager::OnEvicted(const ObjectId& id) {
   Pulled* pull = Find(id);
   if (pull == nullptr || pull->state != State::kHere) return;
   MANTA_CHECK(!pull->held);
+  ++pull->round;  // whoever was asked before may be asked at once
   Enter(pull, State::kToAsk);
   Advance();
 }

@@ -110,8 +110,8 @@ class PullManager {
     uint64_t chunk_bytes = 4 << 20;
     size_t chunks_per_node = 8;  // on their way from one node, at most
     size_t asked_max = 64;  // objects that sources hold for us and we do not fetch yet, at most
-    int attempts_max = 3;   // at a source that breaks without having sent a chunk
-    absl::Duration retry_pause = absl::Milliseconds(100);
+    int attempts_max = 10;  // at a source that breaks without having sent a chunk
+    absl::Duration retry_pause = absl::Milliseconds(100);  // at last; the first ones are shorter
   };
 
   // `clock` and `actions` outlive the manager.

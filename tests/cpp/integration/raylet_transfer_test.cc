@@ -43,7 +43,6 @@ class RayletTransferTest : public RayletFixture {
     StartGcs();
     a_ = Start("a");
     b_ = Start("b");
-    WaitForNodes(2);
   }
   void TearDown() override {
     a_.raylet.reset();
@@ -55,11 +54,6 @@ class RayletTransferTest : public RayletFixture {
     const std::string session = session_ + "/" + name;
     std::filesystem::create_directories(session + "/logs");
     return {MakeRaylet(session, {{"CPU", 1}}, {}, kStoreBytes)};
-  }
-  // Until each raylet knows of all others: it then has asked the GCS for the state.
-  void WaitForNodes(int) {
-    const absl::Time until = absl::Now() + absl::Milliseconds(100);
-    while (absl::Now() < until) loop_.Poll(absl::Milliseconds(10));
   }
 
   Program StartProgram(const Node& node) {
@@ -319,13 +313,34 @@ TEST_F(RayletTransferTest, TimeoutAndClientsThatLeaveEndTheirRequests) {
   EXPECT_TRUE(HasItsBytes(on_b, id, entry));
 }
 
+TEST_F(RayletTransferTest, WhatOnlyRayletsAskClosesTheConnectionOfOthers) {
+  const auto expect_closed = [&](FrameType type, const google::protobuf::MessageLite& message) {
+    Program program = StartProgram(b_);
+    program.client->Send(type, message);
+    EXPECT_TRUE(program.client->WaitClosed()) << type;
+  };
+  PullBegin begin;
+  begin.set_object_id(ObjectId::Random().BinaryString());
+  expect_closed(PULL_BEGIN, begin);
+  PullEnd end;
+  end.set_object_id(ObjectId::Random().BinaryString());
+  expect_closed(PULL_END, end);
+  WatchWorker watch;
+  watch.set_worker_id(base::WorkerId::Random().BinaryString());
+  expect_closed(WATCH_WORKER, watch);
+  StoreGet get = GetOf({ObjectId::Random(), ObjectId::Random()}, {a_.id()});
+  get.mutable_sources()->RemoveLast();
+  expect_closed(STORE_GET, get);
+  StoreGet short_id = GetOf({ObjectId::Random()}, {"short"});
+  expect_closed(STORE_GET, short_id);
+}
+
 TEST_F(RayletTransferTest, BroadcastReachesEveryNode) {
   Program on_a = StartProgram(a_);
   const ObjectId id = Put(on_a, 8 << 20);
   std::vector<Node> nodes;
   std::vector<Program> programs;
   for (int i = 0; i < 5; ++i) nodes.push_back(Start(absl::StrCat("n", i)));
-  WaitForNodes(7);
   for (const Node& node : nodes) programs.push_back(StartProgram(node));
   std::vector<StoreGetReply> replies(5);
   size_t came = 0;

@@ -126,6 +126,9 @@ class ObjectStoreRandom : public ObjectStoreFixture, public testing::WithParamIn
     if (dice < 850) return Free(Random(kIds));
     if (dice < 870) return LoseClient();
     if (dice < 873) return store->OwnerGone(Owner(static_cast<uint8_t>(Random(kOwners))));
+    if (dice < 878) {
+      return store->FailGets(Id(Random(kIds)), Got::kLost, "no copy anywhere");
+    }
     if (dice < 893) return Advance(absl::Milliseconds(Random(3000)));
     if (dice < 900) {
       disk.next_error = absl::UnavailableError("input/output error");

@@ -113,7 +113,8 @@ class PullManagerTest : public testing::Test, protected PullManager::Actions {
                         .memory_limit = 1000,
                         .chunk_bytes = kChunk,
                         .chunks_per_node = 2,
-                        .asked_max = 3},
+                        .asked_max = 3,
+                        .attempts_max = 3},
                        &clock_,
                        this};
   std::deque<Asked> asked_;
@@ -172,7 +173,13 @@ TEST_F(PullManagerTest, BusySourceNamesOthersAndIsAskedAgainAfterAPause) {
   EXPECT_EQ(second.node, b_);
   Answer(second, {.outcome = Outcome::kBusy});
   EXPECT_TRUE(asked_.empty());
-  EXPECT_EQ(manager_.NextDeadline(), clock_.Now() + absl::Milliseconds(100));
+  for (const double pause_ms : {12.5, 25.0, 50.0, 100.0, 100.0}) {
+    EXPECT_EQ(manager_.NextDeadline(), clock_.Now() + absl::Milliseconds(pause_ms));
+    clock_.Advance(absl::Milliseconds(pause_ms));
+    manager_.Tick();
+    Answer(TakeAsk(), {.outcome = Outcome::kBusy});
+    Answer(TakeAsk(), {.outcome = Outcome::kBusy});
+  }
   clock_.Advance(absl::Milliseconds(100));
   manager_.Tick();
   Answer(TakeAsk(), Ready(10));

@@ -372,7 +372,10 @@ void Node::Fetch(const NodeId& node, const ObjectId& object, store::Extent part,
         ASSERT_LE(part.end(), copy->second.size);
       }
       // PULL-2: bytes never arrive where there is no memory for them.
-      if (granted && copies.contains(object)) ASSERT_EQ(copies.at(object).size, copy->second.size);
+      auto into = copies.find(object);
+      if (granted && into != copies.end()) {
+        ASSERT_EQ(into->second.size, copy->second.size);
+      }
       pulls.OnFetched(object, number, granted ? "" : "refused");
     });
   }
