@@ -76,7 +76,7 @@ def test_a_task_runs_where_its_large_argument_is(nodes):
     for name in ("a", "b"):
         data = make.options(resources={name: 1}).remote(8)
         ray.wait([data], fetch_local=False)
-        assert ray.get(where.remote(data)) == nodes[name]
+        assert ray.get(where.options(num_cpus=0).remote(data)) == nodes[name]
 
 
 def test_objects_go_everywhere(nodes):

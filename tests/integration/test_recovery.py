@@ -135,7 +135,7 @@ def test_results_of_actor_calls_are_computed_again_if_they_may(cluster):
     assert int(ray.get(ref, timeout=60).sum()) == 600_000
 
 
-def test_without_retries_left_the_error_names_the_task(cluster):
+def test_without_retries_left_the_error_says_so(cluster):
     worker = cluster.add_node(num_cpus=2)
 
     @ray.remote(max_retries=1)
@@ -147,7 +147,7 @@ def test_without_retries_left_the_error_names_the_task(cluster):
     worker = lose(cluster, worker)
     ray.wait([ref], fetch_local=False, timeout=60)
     lose(cluster, worker)
-    with pytest.raises(ray.exceptions.ObjectReconstructionFailedError, match="make"):
+    with pytest.raises(ray.exceptions.ObjectReconstructionFailedError, match="max_retries"):
         ray.get(ref, timeout=60)
 
 
