@@ -14,6 +14,13 @@
 namespace ray::sim {
 namespace {
 
+// Sanitizers make it ten times slower.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr size_t kManyTasks = 5'000;
+#else
+constexpr size_t kManyTasks = 100'000;
+#endif
+
 std::string g_running;  // what an abort should name
 
 void NameTheSeed(int) {
@@ -86,11 +93,11 @@ TEST(LeaseSimTest, AThousandNodesRunAHundredThousandTasks) {
   options.owner_nodes = 10;
   options.owners_per_node = 10;
   options.requests_at_once = 16;
-  options.tasks = 100'000;
+  options.tasks = kManyTasks;
   options.task_max = absl::Milliseconds(500);
   options.check_every = 20'000;
   const VirtualCluster::Outcome outcome = RunSeed(options);
-  EXPECT_GT(outcome.granted_elsewhere, 50'000u);
+  EXPECT_GT(outcome.granted_elsewhere, kManyTasks / 2);
 }
 
 }  // namespace

@@ -156,6 +156,7 @@ TEST_F(TwoRayletsTest, RequestsOfADeadNodeArePlacedAnew) {
   ASSERT_TRUE(Poll([&] { return !ForksIn(there_session_).empty(); }));
   there_.reset();
   Return(*held);
+  workers_.push_back(Worker());  // the first one has used a device, and ends
   EXPECT_TRUE(WaitFor(waits, RequestLeaseReply::GRANTED));
   EXPECT_EQ(waits->worker().node_id(), raylet_->identity().id.Binary());
 }
