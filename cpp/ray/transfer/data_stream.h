@@ -10,7 +10,7 @@
 // Answers come in the order of requests. Over TCP the source sends from its memory file without a
 // copy, and the puller receives straight into the memory that it has reserved. A puller on the same
 // machine reaches the source by its Unix socket, is handed the memory file, and copies itself
-// (docs/adr/0008-transfer-on-one-machine.md). Either way the bytes are stable: they stay pinned
+// (docs/adr/0010-transfer-on-one-machine.md). Either way the bytes are stable: they stay pinned
 // there until the puller has said that it has them, or the stream ends.
 //
 // Errors: a peer that sends what is not granted, or breaks off, ends that stream and nothing else.

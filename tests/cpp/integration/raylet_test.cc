@@ -471,10 +471,11 @@ TEST_F(RayletStoreTest, ObjectIsSharedAndDiesWithItsOwner) {
   EXPECT_EQ(Available(*reader, "object_store_memory"), 16 << 20);
 }
 
-TEST_F(RayletStoreTest, TooLargeObjectIsRefused) {
+TEST_F(RayletStoreTest, TooLargeObjectGetsAFileOfItsOwn) {
   auto driver = Driver();
-  EXPECT_EQ(Objects(driver.get()).Create(ObjectId::Random(), 1 << 30).outcome(),
-            StoreCreateReply::TOO_LARGE);
+  const StoreCreateReply created = Objects(driver.get()).Create(ObjectId::Random(), 64 << 20);
+  EXPECT_EQ(created.outcome(), StoreCreateReply::CREATED);
+  EXPECT_EQ(created.path().rfind("/proc/", 0), 0u) << created.path();  // it has no name
 }
 
 // --- Cluster

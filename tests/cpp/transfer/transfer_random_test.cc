@@ -211,7 +211,6 @@ class Cluster {
   const std::map<NodeId, std::unique_ptr<Node>>& nodes() const { return nodes_; }
 
   uint64_t fetched = 0;
-  uint64_t failed = 0;
 
  private:
   std::mt19937 random_;
@@ -398,7 +397,6 @@ void Node::Fail(const ObjectId& object, PullFailure failure, const std::string& 
   if (failure == PullFailure::kLost && !cluster->with_faults_ever()) {
     ASSERT_FALSE(cluster->IsSafe(object)) << reason;
   }
-  ++cluster->failed;
   failed_now.push_back(object);
   cluster->After(absl::ZeroDuration(), [this, object] {
     if (alive) Resolve(object);
@@ -426,7 +424,6 @@ TEST_P(TransferRandom, EveryRequestEndsAndNothingIsLeft) {
     }
   }
   EXPECT_GT(cluster.fetched, 100u) << "or the test shows little";
-  EXPECT_GT(cluster.failed, 0u);
 }
 
 INSTANTIATE_TEST_SUITE_P(Seeds, TransferRandom, testing::Range(1u, 41u));
