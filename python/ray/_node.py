@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from ray._spilling import SPILLING
 from ray.exceptions import RaySystemError
 
 _START_TIMEOUT_S = 30.0
@@ -103,8 +104,11 @@ class LocalNode:
             f"--num_cpus={options.num_cpus:g}",
             f"--resources={json.dumps(dict(options.resources))}",
             f"--labels={json.dumps(dict(options.labels))}",
-            f"--zygote_command={shlex.join(_zygote_command())}",
+            f"--zygote_command={shlex.join(_module_command('ray._zygote'))}",
+            f"--spill_worker_command={shlex.join(_module_command('ray._spill_worker'))}",
         ]
+        if spilling := options.config.get(SPILLING):
+            flags.append(f"--{SPILLING}={spilling}")
         if options.num_gpus is not None:
             flags.append(f"--num_gpus={options.num_gpus:g}")
         if options.memory is not None:
@@ -197,6 +201,8 @@ def format_config(config: Mapping[str, Any]) -> str:
     """
     texts = []
     for name, value in config.items():
+        if name == SPILLING:  # JSON, has commas: a flag of its own
+            continue
         text = str(value).lower() if isinstance(value, bool) else str(value)
         if "," in text:
             raise ValueError(f"_system_config: the value of {name} has a comma: {text!r}")
@@ -213,10 +219,10 @@ def _end(daemon: subprocess.Popen[bytes]) -> None:
         daemon.wait()
 
 
-def _zygote_command() -> list[str]:
+def _module_command(module: str) -> list[str]:
     # -P: "python -m" would otherwise import modules from the current folder first.
     safe_path = ["-P"] if sys.version_info >= (3, 11) else []
-    return [sys.executable, *safe_path, "-m", "ray._zygote"]
+    return [sys.executable, *safe_path, "-m", module]
 
 
 def _daemon_environment() -> dict[str, str]:

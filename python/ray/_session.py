@@ -185,7 +185,8 @@ def init(
         system_reserved_memory: as cgroup_path.
         proxy_server_url: accepted, as include_dashboard.
         **kwargs: ``_system_config`` (flags of the runtime, by name), ``_temp_dir`` (where the
-            session's folder is made), ``_memory`` (bytes for tasks and actors to demand).
+            session's folder is made), ``_memory`` (bytes for tasks and actors to demand),
+            ``object_spilling_directory`` (the folder for objects that memory has no room for).
 
     Returns:
         The session's addresses.
@@ -200,7 +201,8 @@ def init(
     Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.init.html, conformance
         core/test_core_lifecycle.py.
     """
-    unknown = sorted(set(kwargs) - {"_system_config", "_temp_dir", "_memory"})
+    known = {"_system_config", "_temp_dir", "_memory", "object_spilling_directory"}
+    unknown = sorted(set(kwargs) - known)
     if unknown:
         raise RuntimeError(f"Unknown keyword argument(s): {', '.join(unknown)}")
     _check_job_arguments(job_config, logging_config)
@@ -241,6 +243,7 @@ def init(
             labels=labels,
             config=kwargs.get("_system_config"),
             temp_folder=kwargs.get("_temp_dir"),
+            spilling_directory=kwargs.get("object_spilling_directory"),
         )
         return _start(options, namespace or "", log_to_driver is not False, job_config, environment)
 
@@ -417,6 +420,7 @@ def node_options(
     labels: dict[str, str] | None = None,
     config: dict[str, Any] | None = None,
     temp_folder: str | None = None,
+    spilling_directory: str | None = None,
 ) -> NodeOptions:
     """What a node offers, checked and with defaults; the arguments are those of ``init``.
 
@@ -425,6 +429,7 @@ def node_options(
         TypeError: a value of a wrong type.
     """
     from ray._node import NodeOptions  # Imports much; workers never need it.
+    from ray._spilling import with_spilling
 
     return NodeOptions(
         num_cpus=_quantity("num_cpus", num_cpus, os.cpu_count() or 1),
@@ -433,7 +438,7 @@ def node_options(
         object_store_memory=_store_size(object_store_memory),
         resources=_resources(resources),
         labels=check_node_labels(labels),
-        config=config or {},
+        config=with_spilling(config or {}, spilling_directory),
         temp_folder=temp_folder or _TEMP_FOLDER,
     )
 

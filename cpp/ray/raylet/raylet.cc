@@ -40,11 +40,10 @@ bool IsFinal(const absl::Status& why) {
 absl::StatusOr<std::unique_ptr<Raylet>> Raylet::Create(net::EventLoop* loop,
                                                        const base::Clock* clock, Options options,
                                                        Events events) {
-  std::unique_ptr<Raylet> raylet(new Raylet(loop, clock, std::move(options.config),
-                                            std::move(options.identity),
-                                            std::move(options.accelerators),
-                                            std::move(options.gcs_token), std::move(events)));
-  MANTA_RETURN_IF_ERROR(raylet->OpenStore(options.object_store_bytes));
+  std::unique_ptr<Raylet> raylet(
+      new Raylet(loop, clock, std::move(options.config), std::move(options.identity),
+                 std::move(options.accelerators), std::move(options.gcs_token), std::move(events)));
+  MANTA_RETURN_IF_ERROR(raylet->OpenStore(options.object_store_bytes, options.spilling));
   raylet->MakeServices(std::move(options));
   MANTA_RETURN_IF_ERROR(raylet->Listen());
   return raylet;
@@ -68,13 +67,19 @@ Raylet::~Raylet() { Stop(); }
 
 // --- Parts
 
-absl::Status Raylet::OpenStore(uint64_t capacity_bytes) {
+absl::Status Raylet::OpenStore(uint64_t capacity_bytes, SpillSetup spilling) {
+  if (spilling.directories.empty()) {
+    spilling.directories.push_back(absl::StrCat(identity_.session_dir, "/spill"));
+  }
+  spilling.log_file = absl::StrCat(identity_.session_dir, "/logs/spill_worker.log");
   MANTA_ASSIGN_OR_RETURN(
-      objects_, ObjectService::Create(loop_, clock_, &router_,
-                                      {.capacity_bytes = capacity_bytes,
-                                       .spill_dir = absl::StrCat(identity_.session_dir, "/spill"),
-                                       .config = &config_},
-                                      [this] { node_->MarkChanged(); }));
+      objects_,
+      ObjectService::Create(loop_, clock_, &router_,
+                            {.capacity_bytes = capacity_bytes,
+                             .spilling = std::move(spilling),
+                             .name = absl::StrCat("ray_spilled_objects_", identity_.id.Hex()),
+                             .config = &config_},
+                            [this] { node_->MarkChanged(); }));
   return absl::OkStatus();
 }
 
@@ -116,23 +121,22 @@ void Raylet::MakeServices(Options options) {
 }
 
 absl::Status Raylet::Listen() {
-  MANTA_ASSIGN_OR_RETURN(
-      listener_, net::Listener::Create(loop_, identity_.endpoint, ConnectionOptions(),
-                                       [this](std::shared_ptr<net::Connection> connection) {
-                                         clients_->Accept(std::move(connection));
-                                       }));
+  MANTA_ASSIGN_OR_RETURN(listener_,
+                         net::Listener::Create(loop_, identity_.endpoint, ConnectionOptions(),
+                                               [this](std::shared_ptr<net::Connection> connection) {
+                                                 clients_->Accept(std::move(connection));
+                                               }));
   identity_.endpoint = listener_->endpoint();
   return identity_.tcp_endpoint.empty() ? absl::OkStatus() : ListenTcp();
 }
 
 absl::Status Raylet::ListenTcp() {
-  MANTA_ASSIGN_OR_RETURN(
-      tcp_listener_,
-      net::Listener::Create(
-          loop_, identity_.tcp_endpoint, ConnectionOptions(),
-          [this](std::shared_ptr<net::Connection> connection) {
-            clients_->Accept(std::move(connection), ClientRegistry::From::kOtherNode);
-          }));
+  MANTA_ASSIGN_OR_RETURN(tcp_listener_,
+                         net::Listener::Create(loop_, identity_.tcp_endpoint, ConnectionOptions(),
+                                               [this](std::shared_ptr<net::Connection> connection) {
+                                                 clients_->Accept(std::move(connection),
+                                                                  ClientRegistry::From::kOtherNode);
+                                               }));
   identity_.tcp_endpoint = tcp_listener_->endpoint();
   const size_t host = identity_.tcp_endpoint.find(':') + 1;
   identity_.listen_host =

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -30,10 +31,11 @@ ABSL_FLAG(std::string, gcs_address, "",
 ABSL_FLAG(std::string, listen, "",
           "Where to listen for this node's drivers and workers: unix:PATH, in a folder that only "
           "its user may enter. Required.");
-ABSL_FLAG(std::string, listen_tcp, "",
-          "Where to listen for other nodes' raylets: tcp:HOST:PORT, port 0 to have one chosen. Core "
-          "workers listen on the same host. An address that other machines can reach needs a token. "
-          "Empty: this node is alone.");
+ABSL_FLAG(
+    std::string, listen_tcp, "",
+    "Where to listen for other nodes' raylets: tcp:HOST:PORT, port 0 to have one chosen. Core "
+    "workers listen on the same host. An address that other machines can reach needs a token. "
+    "Empty: this node is alone.");
 ABSL_FLAG(std::string, session_dir, "",
           "Folder of the session; logs go to logs/ in it, spilled objects to spill/. Required.");
 ABSL_FLAG(std::string, node_ip, "127.0.0.1", "Address under which other nodes reach this one.");
@@ -54,6 +56,13 @@ ABSL_FLAG(std::string, token_file, "",
           "File with the cluster's token, which the GCS asks for. Empty: it asks for none.");
 ABSL_FLAG(std::string, zygote_command, "python3 -m ray._zygote",
           "Command that runs the zygote, which forks workers; words as in a shell.");
+ABSL_FLAG(
+    std::string, object_spilling_config, "",
+    "Where to spill objects: {\"type\": \"filesystem\", \"params\": {\"directory_path\": ...}} or "
+    "{\"type\": \"smart_open\", \"params\": {\"uri\": ...}}. Empty: what the environment's "
+    "RAY_object_spilling_config says, else spill/ in --session_dir.");
+ABSL_FLAG(std::string, spill_worker_command, "python3 -m ray._spill_worker",
+          "Command that runs the process which reaches a URI to spill to.");
 ABSL_FLAG(std::string, log_file, "", "File to log to; it is rotated. Empty: standard error.");
 ABSL_FLAG(std::string, log_level, "",
           "debug, info, warning or error. Empty: the log_level of the configuration.");
@@ -96,12 +105,23 @@ absl::Status CheckRequired() {
   return absl::OkStatus();
 }
 
+absl::StatusOr<SpillSetup> ReadSpilling() {
+  std::string text = absl::GetFlag(FLAGS_object_spilling_config);
+  const char* from_environment = std::getenv("RAY_object_spilling_config");
+  if (text.empty() && from_environment != nullptr) text = from_environment;
+  MANTA_ASSIGN_OR_RETURN(SpillSetup setup, ParseSpillSetup(text));
+  MANTA_ASSIGN_OR_RETURN(setup.worker_command,
+                         SplitCommand(absl::GetFlag(FLAGS_spill_worker_command)));
+  return setup;
+}
+
 absl::StatusOr<Raylet::Options> ReadOptions() {
   MANTA_RETURN_IF_ERROR(CheckRequired());
   Raylet::Options options;
   MANTA_ASSIGN_OR_RETURN(options.config, net::ReadConfig(absl::GetFlag(FLAGS_config)));
   MANTA_ASSIGN_OR_RETURN(options.gcs_token, net::ReadToken(absl::GetFlag(FLAGS_token_file)));
   MANTA_ASSIGN_OR_RETURN(options.zygote_command, SplitCommand(absl::GetFlag(FLAGS_zygote_command)));
+  MANTA_ASSIGN_OR_RETURN(options.spilling, ReadSpilling());
   const Machine machine = InspectMachine();
   options.accelerators = accelerators::NodeAccelerators::Detect(accelerators::Host::Current());
   MANTA_ASSIGN_OR_RETURN(
