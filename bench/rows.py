@@ -43,11 +43,12 @@ class Size:
     started_actors: int
     sessions: int  # processes started for one row about start-up
     latencies: int  # calls in one window of the latency rows
+    small_store_bytes: int  # of the object store in the rows about spilling
 
 
 CLIENTS = max(2, (os.cpu_count() or 2) // 2)
-FULL = Size(timing.FULL_PACE, 1000, CLIENTS, 800_000_000, 1000, 10_000, 20, 5, 2000)
-SMOKE = Size(timing.SMOKE_PACE, 10, 2, 2_000_000, 10, 10, 2, 1, 20)
+FULL = Size(timing.FULL_PACE, 1000, CLIENTS, 800_000_000, 1000, 10_000, 20, 5, 2000, 512 << 20)
+SMOKE = Size(timing.SMOKE_PACE, 10, 2, 2_000_000, 10, 10, 2, 1, 20, 80 << 20)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Row:
 
     @property
     def needs_session(self) -> bool:
-        return self.group != "start"
+        return self.group not in ("start", "spilling")  # these have their own
 
 
 ROWS: list[Row] = []
@@ -180,8 +181,43 @@ input()
 """
 
 
-def printed_numbers(program: str) -> list[float]:
-    command = [sys.executable, "-c", program]
+# Four times the store, an eighth of it at a time; every byte is looked at when it comes back.
+SPILLING_PROGRAM = """
+import sys, time, numpy as np, ray
+store_bytes = int(sys.argv[1])
+ray.init(
+    address="local", object_store_memory=store_bytes, include_dashboard=False, log_to_driver=False
+)
+arrays = [np.full(store_bytes // 64, i, np.uint64) for i in range(4)]
+start = time.perf_counter()
+refs = [ray.put(arrays[i % 4]) for i in range(32)]
+put = time.perf_counter()
+for i, ref in enumerate(refs):
+    assert (ray.get(ref) == i % 4).all()
+print(put - start, time.perf_counter() - put)
+"""
+# The same without ray: the disk and the page cache before it.
+FILES_PROGRAM = """
+import os, sys, tempfile, time, numpy as np
+store_bytes = int(sys.argv[1])
+arrays = [np.full(store_bytes // 64, i, np.uint64) for i in range(4)]
+back = np.empty_like(arrays[0])
+with tempfile.TemporaryDirectory() as folder:
+    start = time.perf_counter()
+    for i in range(32):
+        with open(f"{folder}/{i}", "wb", buffering=0) as file:
+            file.write(arrays[i % 4])
+    written = time.perf_counter()
+    for i in range(32):
+        with open(f"{folder}/{i}", "rb", buffering=0) as file:
+            file.readinto(back)
+        assert (back == i % 4).all()
+    print(written - start, time.perf_counter() - written)
+"""
+
+
+def printed_numbers(program: str, *arguments: str) -> list[float]:
+    command = [sys.executable, "-c", program, *arguments]
     return [float(word) for word in subprocess.check_output(command, text=True).split()]
 
 
@@ -442,6 +478,36 @@ def get_contained_refs(size):
     ref = refs_to_puts.remote(size.contained_refs)
     ray.wait([ref])
     return lambda: ray.get(ref), 1
+
+
+# --- More objects than the store holds.
+
+
+@functools.cache  # two rows are read off the same runs
+def spilling_rates(program: str, size: Size) -> list[list[float]]:
+    gigabytes = 4 * size.small_store_bytes / 1e9
+    runs = [printed_numbers(program, str(size.small_store_bytes)) for _ in range(size.sessions)]
+    return [[gigabytes / seconds for seconds in run] for run in runs]
+
+
+@sample("put 4 times the store", "spilling", "GB/s", lower_is_better=False)
+def put_and_spill(size):
+    return [rates[0] for rates in spilling_rates(SPILLING_PROGRAM, size)]
+
+
+@sample("get it back", "spilling", "GB/s", lower_is_better=False)
+def get_and_restore(size):
+    return [rates[1] for rates in spilling_rates(SPILLING_PROGRAM, size)]
+
+
+@sample("write as much to plain files", "spilling", "GB/s", lower_is_better=False)
+def write_files(size):
+    return [rates[0] for rates in spilling_rates(FILES_PROGRAM, size)]
+
+
+@sample("read them", "spilling", "GB/s", lower_is_better=False)
+def read_files(size):
+    return [rates[1] for rates in spilling_rates(FILES_PROGRAM, size)]
 
 
 # --- Running them.

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 from ray import _node_records
 from ray._node_records import NodeRecord, ProcessId
 from ray._session_folder import empty_session_folder, make_session_folder, token_file
+from ray._spilling import SPILLING
 from ray.exceptions import RaySystemError
 
 LOOPBACK = "127.0.0.1"
@@ -172,8 +173,11 @@ class Node:
             f"--num_cpus={options.num_cpus:g}",
             f"--resources={json.dumps(dict(options.resources))}",
             f"--labels={json.dumps(dict(options.labels))}",
-            f"--zygote_command={shlex.join(_zygote_command())}",
+            f"--zygote_command={shlex.join(_module_command('ray._zygote'))}",
+            f"--spill_worker_command={shlex.join(_module_command('ray._spill_worker'))}",
         ]
+        if spilling := options.config.get(SPILLING):
+            flags.append(f"--{SPILLING}={spilling}")
         if options.num_gpus is not None:
             flags.append(f"--num_gpus={options.num_gpus:g}")
         if options.memory is not None:
@@ -299,6 +303,8 @@ def format_config(config: Mapping[str, Any]) -> str:
     """
     texts = []
     for name, value in config.items():
+        if name == SPILLING:  # JSON, has commas: a flag of its own
+            continue
         text = str(value).lower() if isinstance(value, bool) else str(value)
         if "," in text:
             raise ValueError(f"_system_config: the value of {name} has a comma: {text!r}")
@@ -333,10 +339,10 @@ def _end(daemon: subprocess.Popen[bytes]) -> None:
         daemon.wait()
 
 
-def _zygote_command() -> list[str]:
+def _module_command(module: str) -> list[str]:
     # -P: "python -m" would otherwise import modules from the current folder first.
     safe_path = ["-P"] if sys.version_info >= (3, 11) else []
-    return [sys.executable, *safe_path, "-m", "ray._zygote"]
+    return [sys.executable, *safe_path, "-m", module]
 
 
 def _daemon_environment() -> dict[str, str]:

@@ -196,7 +196,8 @@ def init(
         proxy_server_url: accepted, as include_dashboard.
         **kwargs: ``_system_config`` (flags of the runtime, by name), ``_temp_dir`` (where the
             session's folder is made, or that of the cluster to join lies), ``_memory`` (bytes for
-            tasks and actors to demand).
+            tasks and actors to demand), ``object_spilling_directory`` (the folder for objects that
+            memory has no room for).
 
     Returns:
         The session's addresses.
@@ -212,7 +213,8 @@ def init(
     Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.init.html, conformance
         core/test_core_lifecycle.py.
     """
-    unknown = sorted(set(kwargs) - {"_system_config", "_temp_dir", "_memory"})
+    known = {"_system_config", "_temp_dir", "_memory", "object_spilling_directory"}
+    unknown = sorted(set(kwargs) - known)
     if unknown:
         raise RuntimeError(f"Unknown keyword argument(s): {', '.join(unknown)}")
     _check_job_arguments(job_config, logging_config)
@@ -263,6 +265,7 @@ def init(
             labels=labels,
             config=kwargs.get("_system_config"),
             temp_folder=kwargs.get("_temp_dir"),
+            spilling_directory=kwargs.get("object_spilling_directory"),
         )
         return _enter(node, namespace or "", log_to_driver is not False, job_config, environment)
 
@@ -471,6 +474,7 @@ def node_options(
     node_ip: str | None = None,
     port: int = 0,
     env_vars: dict[str, str] | None = None,
+    spilling_directory: str | None = None,
 ) -> NodeOptions:
     """What a node offers, checked and with defaults; the arguments are those of ``init``, and where
     the raylet listens for other nodes (loopback by default).
@@ -481,6 +485,7 @@ def node_options(
     """
     from ray._node import LOOPBACK, NodeOptions
     from ray._session_folder import default_temp_folder
+    from ray._spilling import with_spilling
 
     return NodeOptions(
         num_cpus=_quantity("num_cpus", num_cpus, os.cpu_count() or 1),
@@ -489,7 +494,7 @@ def node_options(
         object_store_memory=_store_size(object_store_memory),
         resources=_resources(resources),
         labels=check_node_labels(labels),
-        config=config or {},
+        config=with_spilling(config or {}, spilling_directory),
         # One name for a folder: records of nodes are compared by it.
         temp_folder=os.path.realpath(temp_folder or default_temp_folder()),
         node_ip=node_ip or LOOPBACK,

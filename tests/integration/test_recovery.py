@@ -182,3 +182,15 @@ def test_a_worker_that_dies_with_its_node_alive_loses_no_object(cluster):
     pid = ray.get(ref)[0]
     os.kill(pid, signal.SIGKILL)
     assert ray.get(ref, timeout=60)[1].sum() == 300_000
+
+
+def test_an_object_larger_than_its_nodes_store_goes_to_another_node(cluster):
+    cluster.add_node(num_cpus=1, object_store_memory=80 << 20)
+
+    @ray.remote
+    def make():
+        return np.arange(15 << 20)
+
+    data = ray.get(make.remote(), timeout=60)
+    assert data.shape == (15 << 20,)
+    assert int(data[-1]) == (15 << 20) - 1 and int(data[1 << 20]) == 1 << 20

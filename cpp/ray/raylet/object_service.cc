@@ -115,14 +115,16 @@ ObjectService::ObjectService(net::EventLoop* loop, const base::Clock* clock,
 
 absl::Status ObjectService::Open(const base::Clock* clock, const Options& options) {
   MANTA_ASSIGN_OR_RETURN(memory_, store::SharedMemory::Create(options.capacity_bytes));
-  MANTA_ASSIGN_OR_RETURN(spill_target_, store::FileSpillTarget::Create(
-                                            options.spill_dir, memory_.get(), PostToLoop()));
+  MANTA_ASSIGN_OR_RETURN(
+      spill_target_, MakeSpillTarget(options.spilling, options.name, memory_.get(), PostToLoop()));
   warmer_ = std::make_unique<store::PageWarmer>(
       memory_.get(), static_cast<uint64_t>(options.config->object_store_pretouch_bytes),
       PostToLoop(), [this](store::Extent extent) { store_->MarkWarm(extent); });
-  store_ = std::make_unique<store::ObjectStore>(
-      store::ObjectStoreOptions::FromConfig(*options.config, memory_->capacity_bytes()), clock,
-      spill_target_.get(), warmer_.get());
+  auto store_options =
+      store::ObjectStoreOptions::FromConfig(*options.config, memory_->capacity_bytes());
+  store_options.parallel_writes = options.spilling.parallel_writes();
+  store_ = std::make_unique<store::ObjectStore>(store_options, clock, spill_target_.get(),
+                                                warmer_.get());
   return absl::OkStatus();
 }
 

@@ -2,7 +2,7 @@
 // timer.
 //
 // Owner: Raylet.   Threads: loop-bound (the store's own threads post to the loop).
-// Errors: Create: as SharedMemory::Create and FileSpillTarget::Create.
+// Errors: Create: as SharedMemory::Create and MakeSpillTarget.
 // Frames: STORE_CREATE, STORE_SEAL, STORE_ABORT, STORE_GET, STORE_RELEASE, STORE_FREE, STORE_STATS;
 // from clients of this node and from other raylets.
 #pragma once
@@ -18,7 +18,7 @@
 #include "ray/net/event_loop.h"
 #include "ray/raylet/deadline_timer.h"
 #include "ray/raylet/frame_router.h"
-#include "ray/store/file_spill_target.h"
+#include "ray/raylet/spill_setup.h"
 #include "ray/store/object_store.h"
 #include "ray/store/page_warmer.h"
 #include "ray/store/shared_memory.h"
@@ -30,7 +30,8 @@ class ObjectService {
  public:
   struct Options {
     uint64_t capacity_bytes = 0;
-    std::string spill_dir;
+    SpillSetup spilling;
+    std::string name;  // of this node, among others that spill to the same storage
     const base::Config* config = nullptr;  // read at once
     base::NodeId node;                     // this one
   };
@@ -99,7 +100,7 @@ class ObjectService {
   const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
   // In this order: the store uses what stands before it, and ends first.
   std::unique_ptr<store::SharedMemory> memory_;
-  std::unique_ptr<store::FileSpillTarget> spill_target_;
+  std::unique_ptr<store::SpillTarget> spill_target_;
   std::unique_ptr<store::PageWarmer> warmer_;
   std::unique_ptr<store::ObjectStore> store_;
 };

@@ -67,7 +67,7 @@ absl::StatusOr<std::unique_ptr<Raylet>> Raylet::Create(net::EventLoop* loop,
   std::unique_ptr<Raylet> raylet(
       new Raylet(loop, clock, std::move(options.config), std::move(options.identity),
                  std::move(options.accelerators), std::move(options.gcs_token), std::move(events)));
-  MANTA_RETURN_IF_ERROR(raylet->OpenStore(options.object_store_bytes));
+  MANTA_RETURN_IF_ERROR(raylet->OpenStore(options.object_store_bytes, options.spilling));
   raylet->MakeServices(std::move(options));
   MANTA_RETURN_IF_ERROR(raylet->Listen());
   return raylet;
@@ -92,14 +92,20 @@ Raylet::~Raylet() { Stop(); }
 
 // --- Parts
 
-absl::Status Raylet::OpenStore(uint64_t capacity_bytes) {
+absl::Status Raylet::OpenStore(uint64_t capacity_bytes, SpillSetup spilling) {
+  if (spilling.directories.empty()) {
+    spilling.directories.push_back(absl::StrCat(identity_.session_dir, "/spill"));
+  }
+  spilling.log_file = absl::StrCat(identity_.session_dir, "/logs/spill_worker.log");
   MANTA_ASSIGN_OR_RETURN(
-      objects_, ObjectService::Create(loop_, clock_, &router_,
-                                      {.capacity_bytes = capacity_bytes,
-                                       .spill_dir = absl::StrCat(identity_.session_dir, "/spill"),
-                                       .config = &config_,
-                                       .node = identity_.id},
-                                      ObjectEvents()));
+      objects_,
+      ObjectService::Create(loop_, clock_, &router_,
+                            {.capacity_bytes = capacity_bytes,
+                             .spilling = std::move(spilling),
+                             .name = absl::StrCat("ray_spilled_objects_", identity_.id.Hex()),
+                             .config = &config_,
+                             .node = identity_.id},
+                            ObjectEvents()));
   return absl::OkStatus();
 }
 

@@ -51,6 +51,7 @@ class Raylet {
     resources::ResourceSet resources;
     accelerators::NodeAccelerators accelerators = {};
     uint64_t object_store_bytes = 0;
+    SpillSetup spilling;  // without folders: <session_dir>/spill
     std::vector<std::string> zygote_command;
     std::string gcs_token;
     net::TlsCredentials gcs_tls = {};
@@ -84,7 +85,7 @@ class Raylet {
          accelerators::NodeAccelerators accelerators, std::string token, Events events);
 
   // Parts.
-  absl::Status OpenStore(uint64_t capacity_bytes);
+  absl::Status OpenStore(uint64_t capacity_bytes, SpillSetup spilling);
   void MakeServices(Options options);
   absl::Status Listen();
   absl::Status ListenTcp();

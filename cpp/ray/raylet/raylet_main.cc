@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -70,6 +71,13 @@ ABSL_FLAG(
     "is gone; words as in a shell. Empty: nobody does.");
 ABSL_FLAG(std::string, zygote_command, "python3 -m ray._zygote",
           "Command that runs the zygote, which forks workers; words as in a shell.");
+ABSL_FLAG(
+    std::string, object_spilling_config, "",
+    "Where to spill objects: {\"type\": \"filesystem\", \"params\": {\"directory_path\": ...}} or "
+    "{\"type\": \"smart_open\", \"params\": {\"uri\": ...}}. Empty: what the environment's "
+    "RAY_object_spilling_config says, else spill/ in --session_dir.");
+ABSL_FLAG(std::string, spill_worker_command, "python3 -m ray._spill_worker",
+          "Command that runs the process which reaches a URI to spill to.");
 ABSL_FLAG(std::string, log_file, "", "File to log to; it is rotated. Empty: standard error.");
 ABSL_FLAG(std::string, log_level, "",
           "debug, info, warning or error. Empty: the log_level of the configuration.");
@@ -112,6 +120,16 @@ absl::Status CheckRequired() {
   return absl::OkStatus();
 }
 
+absl::StatusOr<SpillSetup> ReadSpilling() {
+  std::string text = absl::GetFlag(FLAGS_object_spilling_config);
+  const char* from_environment = std::getenv("RAY_object_spilling_config");
+  if (text.empty() && from_environment != nullptr) text = from_environment;
+  MANTA_ASSIGN_OR_RETURN(SpillSetup setup, ParseSpillSetup(text));
+  MANTA_ASSIGN_OR_RETURN(setup.worker_command,
+                         SplitCommand(absl::GetFlag(FLAGS_spill_worker_command)));
+  return setup;
+}
+
 absl::StatusOr<Raylet::Options> ReadOptions() {
   MANTA_RETURN_IF_ERROR(CheckRequired());
   Raylet::Options options;
@@ -126,6 +144,7 @@ absl::StatusOr<Raylet::Options> ReadOptions() {
   if (options.gcs_pid > 0) {
     MANTA_ASSIGN_OR_RETURN(options.gcs_command, SplitCommand(absl::GetFlag(FLAGS_gcs_command)));
   }
+  MANTA_ASSIGN_OR_RETURN(options.spilling, ReadSpilling());
   const Machine machine = InspectMachine();
   options.accelerators = accelerators::NodeAccelerators::Detect(accelerators::Host::Current());
   MANTA_ASSIGN_OR_RETURN(

@@ -1,14 +1,18 @@
 #include "ray/raylet/transfer_service.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstring>
 #include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "ray/base/check.h"
+#include "ray/base/logging.h"
 #include "ray/base/status_macros.h"
 #include "ray/net/frame.h"
 
@@ -389,11 +393,20 @@ void TransferService::Grant(const NodeId& node, const ObjectId& id, const GetRep
                                                                     : PullBeginReply::ABSENT);
     return responder.Send(reply);
   }
+  net::UniqueFd file;
+  if (!entry.path.empty()) file.Reset(open(entry.path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!entry.path.empty() && !file.valid()) {
+    MANTA_LOG(kError, "the file of object ", id.Hex(), " cannot be opened: ", std::strerror(errno));
+    pushes_.End(node, id, false);
+    MANTA_CHECK(store_->Release(kSource, id).ok());
+    reply.set_outcome(PullBeginReply::ABSENT);
+    return responder.Send(reply);
+  }
   if (!pushes_.IsGranted(node, id)) {  // given up meanwhile
     MANTA_CHECK(store_->Release(kSource, id).ok());
     return;
   }
-  grants_.Add(node, id, entry.extent, [this, post = PostToLoop(), id] {
+  grants_.Add(node, id, entry.extent, std::move(file), [this, post = PostToLoop(), id] {
     post([this, id] {
       MANTA_CHECK(store_->Release(kSource, id).ok());
       objects_->Changed();

@@ -9,30 +9,23 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
-#include <deque>
 #include <filesystem>
 #include <memory>
 #include <system_error>
-#include <thread>
 #include <utility>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
-#include "absl/hash/hash.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "absl/synchronization/mutex.h"
 #include "ray/base/check.h"
 #include "ray/base/status_macros.h"
 #include "ray/net/endpoint.h"
+#include "ray/store/checksum.h"
 #include "ray/store/store_report.h"
 
 namespace ray::store {
 namespace {
-
-// Of one system call: short enough for the thread to stop soon, and below the kernel's limit.
-constexpr uint64_t kStepBytes = 64 << 20;
 
 absl::Status SystemError(absl::string_view what) {
   bool is_full = errno == ENOSPC || errno == EDQUOT || errno == EFBIG;
@@ -41,12 +34,11 @@ absl::Status SystemError(absl::string_view what) {
       absl::StrCat(what, ": ", std::strerror(errno)));
 }
 
-// Writes or reads all of `size` bytes; `step` is pwrite or pread. kDataLoss: the file ends before.
-template <typename Step>
-absl::Status InSteps(Step step, int fd, std::byte* bytes, uint64_t size, uint64_t file_offset) {
+// Writes or reads all of `size` bytes; `call` is pwrite or pread. kDataLoss: the file ends before.
+template <typename Call>
+absl::Status MoveAll(Call call, int fd, std::byte* bytes, uint64_t size, uint64_t file_offset) {
   for (uint64_t done = 0; done < size;) {
-    ssize_t moved = step(fd, bytes + done, std::min(size - done, kStepBytes),
-                         static_cast<off_t>(file_offset + done));
+    ssize_t moved = call(fd, bytes + done, size - done, static_cast<off_t>(file_offset + done));
     if (moved < 0 && errno == EINTR) continue;
     if (moved < 0) return SystemError("input/output");
     if (moved == 0) return absl::DataLossError("the spill file is truncated");
@@ -55,21 +47,20 @@ absl::Status InSteps(Step step, int fd, std::byte* bytes, uint64_t size, uint64_
   return absl::OkStatus();
 }
 
-absl::Status ChangedError() { return absl::DataLossError("the spill file was changed"); }
-
-// Of the bytes in steps of kChecksumStepBytes, in order. Stable within the process, which is as
-// long as anybody can ask for the file.
-constexpr uint64_t kChecksumStepBytes = 1 << 20;
-uint64_t ExtendChecksum(uint64_t checksum, const std::byte* step, uint64_t size) {
-  return absl::HashOf(checksum, absl::string_view(reinterpret_cast<const char*>(step), size));
-}
-uint64_t Checksum(const std::byte* bytes, uint64_t size) {
-  uint64_t checksum = 0;
-  for (uint64_t at = 0; at < size; at += kChecksumStepBytes) {
-    checksum = ExtendChecksum(checksum, bytes + at, std::min(size - at, kChecksumStepBytes));
+// The same, with the checksum of the bytes; in steps, so that it finds them in the cache.
+template <typename Call>
+absl::StatusOr<Checksum> MoveAndSum(Call call, int fd, std::byte* bytes, uint64_t size,
+                                    uint64_t file_offset) {
+  Checksum checksum;
+  for (uint64_t at = 0; at < size; at += Checksum::kStepBytes) {
+    uint64_t step = std::min(size - at, Checksum::kStepBytes);
+    MANTA_RETURN_IF_ERROR(MoveAll(call, fd, bytes + at, step, file_offset + at));
+    checksum.Extend(bytes + at, step);
   }
   return checksum;
 }
+
+absl::Status ChangedError() { return absl::DataLossError("the spill file was changed"); }
 
 uint64_t RoundUpToPage(uint64_t bytes) {
   static const auto kPageBytes = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
@@ -78,39 +69,15 @@ uint64_t RoundUpToPage(uint64_t bytes) {
 
 }  // namespace
 
-class FileSpillTarget::Worker {
+// The files. Used on the I/O thread alone, after CheckDirectory.
+class FileSpillTarget::Files {
  public:
-  Worker(std::string directory, const SharedMemory* memory, Post post)
-      : directory_(std::move(directory)), memory_(memory), post_(std::move(post)) {}
+  Files(std::string directory, const SharedMemory* memory)
+      : directory_(std::move(directory)), memory_(memory) {}
 
-  ~Worker() {
-    if (!thread_.joinable()) return;  // Start() failed
-    {
-      absl::MutexLock lock(&mutex_);
-      stopping_ = true;
-      work_came_.Signal();
-    }
-    thread_.join();
-  }
+  // Whether files can be made.
+  absl::Status CheckDirectory() const { return Explain(NewFile().status()); }
 
-  // Makes sure of what later operations need: a directory that can be written, and a thread.
-  absl::Status Start() {
-    MANTA_RETURN_IF_ERROR(Explain(NewFile().status()));
-    try {
-      thread_ = std::thread([this] { Run(); });
-    } catch (const std::system_error& error) {
-      return absl::UnavailableError(absl::StrCat("no thread for spilling: ", error.what()));
-    }
-    return absl::OkStatus();
-  }
-
-  void Enqueue(absl::AnyInvocable<void()> operation) {
-    absl::MutexLock lock(&mutex_);
-    operations_.push_back(std::move(operation));
-    work_came_.Signal();
-  }
-
-  // The following run on the worker's thread.
   absl::Status Write(SpillFileId file, const std::vector<Extent>& pieces) {
     absl::StatusOr<File> written = WriteFile(pieces);
     if (!written.ok()) return Explain(written.status());
@@ -141,43 +108,16 @@ class FileSpillTarget::Worker {
 
   void Remove(SpillFileId file) { files_.erase(file); }
 
-  // `done` is dropped on the loop if the target is gone by then.
-  template <typename Result>
-  void Complete(absl::AnyInvocable<void(Result)> done, Result result) {
-    post_([alive = std::weak_ptr<bool>(alive_), done = std::move(done),
-           result = std::move(result)]() mutable {
-      if (!alive.expired()) done(std::move(result));
-    });
-  }
-
  private:
   struct Piece {
     uint64_t offset;  // in the file
     uint64_t size;
-    uint64_t checksum;
+    Checksum checksum;
   };
   struct File {
     net::UniqueFd fd;
     std::vector<Piece> pieces;
   };
-
-  bool HasWork() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return stopping_ || !operations_.empty();
-  }
-
-  void Run() {
-    while (true) {
-      absl::AnyInvocable<void()> operation;
-      {
-        absl::MutexLock lock(&mutex_);
-        while (!HasWork()) work_came_.Wait(&mutex_);
-        if (stopping_) return;
-        operation = std::move(operations_.front());
-        operations_.pop_front();
-      }
-      operation();
-    }
-  }
 
   // A file that has no name any more.
   absl::StatusOr<net::UniqueFd> NewFile() const {
@@ -210,8 +150,9 @@ class FileSpillTarget::Worker {
     uint64_t offset = 0;
     for (const Extent& piece : pieces) {
       std::byte* bytes = memory_->At(piece.offset);
-      file.pieces.push_back({offset, piece.size, Checksum(bytes, piece.size)});
-      MANTA_RETURN_IF_ERROR(InSteps(pwrite, file.fd.get(), bytes, piece.size, offset));
+      MANTA_ASSIGN_OR_RETURN(Checksum checksum,
+                             MoveAndSum(pwrite, file.fd.get(), bytes, piece.size, offset));
+      file.pieces.push_back({offset, piece.size, checksum});
       memory_->Unuse(piece);
       offset += RoundUpToPage(piece.size);
     }
@@ -219,12 +160,12 @@ class FileSpillTarget::Worker {
   }
 
   static absl::Status CheckPiece(const File& file, const Piece& piece) {
-    auto buffer = std::make_unique_for_overwrite<std::byte[]>(kChecksumStepBytes);
-    uint64_t checksum = 0;
+    auto buffer = std::make_unique_for_overwrite<std::byte[]>(Checksum::kStepBytes);
+    Checksum checksum;
     for (uint64_t done = 0; done < piece.size;) {
-      uint64_t step = std::min(piece.size - done, kChecksumStepBytes);
-      MANTA_RETURN_IF_ERROR(InSteps(pread, file.fd.get(), buffer.get(), step, piece.offset + done));
-      checksum = ExtendChecksum(checksum, buffer.get(), step);
+      uint64_t step = std::min(piece.size - done, Checksum::kStepBytes);
+      MANTA_RETURN_IF_ERROR(MoveAll(pread, file.fd.get(), buffer.get(), step, piece.offset + done));
+      checksum.Extend(buffer.get(), step);
       done += step;
     }
     return checksum == piece.checksum ? absl::OkStatus() : ChangedError();
@@ -234,10 +175,10 @@ class FileSpillTarget::Worker {
     const Piece& piece = file.pieces.at(index);
     MANTA_CHECK(into.size == piece.size);
     std::byte* bytes = memory_->At(into.offset);
-    MANTA_RETURN_IF_ERROR(InSteps(pread, file.fd.get(), bytes, piece.size, piece.offset));
-    bool intact = Checksum(bytes, piece.size) == piece.checksum;
+    MANTA_ASSIGN_OR_RETURN(Checksum checksum,
+                           MoveAndSum(pread, file.fd.get(), bytes, piece.size, piece.offset));
     memory_->Unuse(into);
-    return intact ? absl::OkStatus() : ChangedError();
+    return checksum == piece.checksum ? absl::OkStatus() : ChangedError();
   }
 
   absl::Status Explain(const absl::Status& status) const {
@@ -253,64 +194,55 @@ class FileSpillTarget::Worker {
 
   const std::string directory_;
   const SharedMemory* const memory_;
-  const Post post_;
-  const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
-  absl::flat_hash_map<SpillFileId, File> files_;  // of the worker's thread alone
-
-  absl::Mutex mutex_;
-  // Rather than Mutex::Await, of which ThreadSanitizer cannot see the order it makes.
-  absl::CondVar work_came_;
-  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
-  // Bounded by the store: one write, and the reads and removals of objects it holds.
-  std::deque<absl::AnyInvocable<void()>> operations_ ABSL_GUARDED_BY(mutex_);
-  std::thread thread_;  // set by Start()
+  absl::flat_hash_map<SpillFileId, File> files_;
 };
 
 absl::StatusOr<std::unique_ptr<FileSpillTarget>> FileSpillTarget::Create(std::string directory,
                                                                          const SharedMemory* memory,
-                                                                         Post post) {
+                                                                         IoThread::Post post) {
   std::error_code error;
-  std::filesystem::create_directories(directory, error);
-  if (error || chmod(directory.c_str(), 0700) != 0) {
+  bool made = std::filesystem::create_directories(directory, error);
+  if (error || (made && chmod(directory.c_str(), 0700) != 0)) {
     return absl::FailedPreconditionError(
         absl::StrCat("the spill directory ", directory,
                      " cannot be made: ", error ? error.message() : std::strerror(errno)));
   }
-  auto worker = std::make_unique<Worker>(std::move(directory), memory, std::move(post));
-  MANTA_RETURN_IF_ERROR(worker->Start());
-  return std::unique_ptr<FileSpillTarget>(new FileSpillTarget(std::move(worker)));
+  auto files = std::make_unique<Files>(std::move(directory), memory);
+  MANTA_RETURN_IF_ERROR(files->CheckDirectory());
+  auto io = std::make_unique<IoThread>(std::move(post));
+  MANTA_RETURN_IF_ERROR(io->Start());
+  return std::unique_ptr<FileSpillTarget>(new FileSpillTarget(std::move(files), std::move(io)));
 }
 
-FileSpillTarget::FileSpillTarget(std::unique_ptr<Worker> worker) : worker_(std::move(worker)) {}
+FileSpillTarget::FileSpillTarget(std::unique_ptr<Files> files, std::unique_ptr<IoThread> io)
+    : files_(std::move(files)), io_(std::move(io)) {}
 FileSpillTarget::~FileSpillTarget() = default;
 
 void FileSpillTarget::Write(SpillFileId file, std::vector<Extent> pieces, Done done) {
-  worker_->Enqueue(
-      [worker = worker_.get(), file, pieces = std::move(pieces), done = std::move(done)]() mutable {
-        worker->Complete(std::move(done), worker->Write(file, pieces));
-      });
+  io_->Run<absl::Status>([files = files_.get(), file,
+                          pieces = std::move(pieces)] { return files->Write(file, pieces); },
+                         std::move(done));
 }
 
 void FileSpillTarget::Read(SpillFileId file, uint32_t index, Extent into, Done done) {
-  worker_->Enqueue([worker = worker_.get(), file, index, into, done = std::move(done)]() mutable {
-    worker->Complete(std::move(done), worker->Read(file, index, into));
-  });
+  io_->Run<absl::Status>(
+      [files = files_.get(), file, index, into] { return files->Read(file, index, into); },
+      std::move(done));
 }
 
 void FileSpillTarget::Map(SpillFileId file, uint32_t index, MapDone done) {
-  worker_->Enqueue([worker = worker_.get(), file, index, done = std::move(done)]() mutable {
-    worker->Complete(std::move(done), worker->Map(file, index));
-  });
+  io_->Run<absl::StatusOr<MappedPlace>>(
+      [files = files_.get(), file, index] { return files->Map(file, index); }, std::move(done));
 }
 
 void FileSpillTarget::Make(SpillFileId file, uint64_t size_bytes, MapDone done) {
-  worker_->Enqueue([worker = worker_.get(), file, size_bytes, done = std::move(done)]() mutable {
-    worker->Complete(std::move(done), worker->Make(file, size_bytes));
-  });
+  io_->Run<absl::StatusOr<MappedPlace>>(
+      [files = files_.get(), file, size_bytes] { return files->Make(file, size_bytes); },
+      std::move(done));
 }
 
 void FileSpillTarget::Remove(SpillFileId file) {
-  worker_->Enqueue([worker = worker_.get(), file] { worker->Remove(file); });
+  io_->Run([files = files_.get(), file] { files->Remove(file); });
 }
 
 }  // namespace ray::store

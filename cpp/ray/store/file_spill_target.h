@@ -13,12 +13,11 @@
 // message says why.
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <string>
 
-#include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
+#include "ray/store/io_thread.h"
 #include "ray/store/shared_memory.h"
 #include "ray/store/spill_target.h"
 
@@ -26,14 +25,10 @@ namespace ray::store {
 
 class FileSpillTarget final : public SpillTarget {
  public:
-  // Runs a function on the store's loop, in order (EventLoop::Post). Called from the I/O thread
-  // while it lives.
-  using Post = std::function<void(absl::AnyInvocable<void()>)>;
-
-  // Makes the directory (mode 0700) if needed. `memory` outlives the target.
+  // Makes the directory (mode 0700) unless it is there. `memory` outlives the target.
   static absl::StatusOr<std::unique_ptr<FileSpillTarget>> Create(std::string directory,
                                                                  const SharedMemory* memory,
-                                                                 Post post);
+                                                                 IoThread::Post post);
   ~FileSpillTarget() override;
 
   void Write(SpillFileId file, std::vector<Extent> pieces, Done done) override;
@@ -43,9 +38,10 @@ class FileSpillTarget final : public SpillTarget {
   void Remove(SpillFileId file) override;
 
  private:
-  class Worker;
-  explicit FileSpillTarget(std::unique_ptr<Worker> worker);
-  const std::unique_ptr<Worker> worker_;
+  class Files;
+  FileSpillTarget(std::unique_ptr<Files> files, std::unique_ptr<IoThread> io);
+  const std::unique_ptr<Files> files_;
+  const std::unique_ptr<IoThread> io_;  // ends first
 };
 
 }  // namespace ray::store

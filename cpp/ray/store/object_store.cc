@@ -439,7 +439,7 @@ absl::Time ObjectStore::Impl::BlockedGetDeadline() const {
 void ObjectStore::Impl::StartFile(WaitingCreate create) {
   if (!spiller_.enabled() || create.request.secondary) return RefuseCreate(std::move(create));
   uint64_t size_bytes = create.request.size_bytes;
-  create.file_deadline = clock_->Now() + options_.full_timeout;
+  create.file_deadline = clock_->Now() + options_.file_timeout;
   uint64_t number = creates_.AwaitFile(std::move(create));
   spiller_.MakeFile(size_bytes, [this, number](absl::StatusOr<Spiller::OwnFile> file) {
     OnFileMade(number, std::move(file));
@@ -505,7 +505,7 @@ void ObjectStore::Impl::ExpireCreates(absl::Time now) {
   }
   while (std::optional<WaitingCreate> create = creates_.TakeExpiredAwaiting(now)) {
     create->disk = absl::DeadlineExceededError(absl::StrCat(
-        "the disk did not give the space within ", absl::FormatDuration(options_.full_timeout)));
+        "the disk did not give the space within ", absl::FormatDuration(options_.file_timeout)));
     RefuseCreate(*std::move(create));
   }
 }

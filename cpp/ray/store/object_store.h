@@ -49,10 +49,12 @@ struct ObjectStoreOptions {
   uint64_t capacity_bytes = 0;
   absl::Duration full_timeout = absl::Seconds(10);  // how long a request waits for memory
   absl::Duration stuck_delay = absl::Seconds(2);    // without progress: files instead of memory
+  absl::Duration file_timeout = absl::Seconds(30);  // how long one waits for a file of its own
   double spilling_threshold = 0.8;  // of the capacity, in bytes that cannot be dropped at once
   uint64_t spill_batch_bytes = 100 << 20;  // objects are fused up to this size
   uint64_t spill_quota_bytes = 0;          // of spilled bytes; 0 = no limit
-  uint64_t warm_reserve_bytes = 1 << 30;   // free memory kept present for the next object
+  int parallel_writes = 1;  // files written at a time: what the spill target has threads for
+  uint64_t warm_reserve_bytes = 1 << 30;  // free memory kept present for the next object
   absl::Duration page_return_delay =
       absl::Seconds(10);  // of no allocation, before more than that is returned
 

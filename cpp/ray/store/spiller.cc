@@ -21,11 +21,13 @@ Spiller::Spiller(const ObjectStoreOptions& options, const base::Clock* clock, Sp
       listener_(listener) {}
 
 void Spiller::Run(bool memory_wanted) {
-  if (target_ == nullptr || writing_ || clock_->Now() < retry_at_) return;
-  if (!memory_wanted && !OverThreshold()) return;
-  Batch batch = Choose();
-  bool worth_it = memory_wanted ? !batch.objects.empty() : batch.bytes >= batch_bytes_;
-  if (worth_it) Write(std::move(batch));
+  if (target_ == nullptr || clock_->Now() < retry_at_) return;
+  while (writes_ < options_.parallel_writes && (memory_wanted || OverThreshold())) {
+    Batch batch = Choose();
+    bool worth_it = memory_wanted ? !batch.objects.empty() : batch.bytes >= batch_bytes_;
+    if (!worth_it) return;
+    Write(std::move(batch));
+  }
 }
 
 bool Spiller::OverThreshold() const {
@@ -63,7 +65,7 @@ void Spiller::Write(Batch batch) {
     table_->Move(*table_->Find(id), ObjectState::kSpilling);
   }
   batch.file = SpillFileId{++last_file_};
-  writing_ = true;
+  ++writes_;
   disk_bytes_ += batch.bytes;
   SpillFileId file = batch.file;
   std::vector<Extent> pieces = std::move(batch.pieces);
@@ -75,7 +77,7 @@ void Spiller::Write(Batch batch) {
 }
 
 void Spiller::OnWritten(const Batch& batch, const absl::Status& status) {
-  writing_ = false;
+  --writes_;
   if (status.ok()) {
     trouble_.clear();
     written_bytes_total_ += batch.bytes;

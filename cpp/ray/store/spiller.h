@@ -1,9 +1,9 @@
 // Decides which objects are written to disk and when, and keeps account of the files.
 //
-// Objects are written oldest first, small ones together, one file at a time (the target has one I/O
-// thread, and the next choice is better made later). Over the threshold, files are written ahead of
-// need, whole ones only; when somebody waits for memory, with what there is. A written object stays
-// in memory as droppable until its memory is needed.
+// Objects are written oldest first, small ones together, and no more files at a time than the
+// target has threads for: the next choice is better made later. Over the threshold, files are
+// written ahead of need, whole ones only; when somebody waits for memory, with what there is. A
+// written object stays in memory as droppable until its memory is needed.
 //
 // Owner: ObjectStore. Threads: loop-bound.
 // Errors: a failed write leaves its objects in memory and is tried again after kRetryDelay;
@@ -50,7 +50,7 @@ class Spiller {
   Spiller(const ObjectStoreOptions& options, const base::Clock* clock, SpillTarget* target,
           ObjectTable* table, Listener* listener);
 
-  // Starts a write if the store is over its threshold, or somebody waits for memory, and there is
+  // Starts writes if the store is over its threshold, or somebody waits for memory, and there is
   // something to write.
   void Run(bool memory_wanted);
 
@@ -78,7 +78,7 @@ class Spiller {
   absl::Time NextDeadline() const;
 
   bool enabled() const { return target_ != nullptr; }
-  bool writing() const { return writing_; }
+  bool writing() const { return writes_ > 0; }
   uint64_t disk_bytes() const { return disk_bytes_; }
   uint64_t written_bytes_total() const { return written_bytes_total_; }
   uint64_t read_bytes_total() const { return read_bytes_total_; }
@@ -118,7 +118,7 @@ class Spiller {
 
   absl::flat_hash_map<SpillFileId, File> files_;
   uint64_t last_file_ = 0;
-  bool writing_ = false;
+  int writes_ = 0;  // under way
   absl::Time retry_at_ = absl::InfinitePast();
   std::string trouble_;
   uint64_t disk_bytes_ = 0;

@@ -115,10 +115,10 @@ class Receiver {
 
 // --- Grants
 
-void GrantTable::Add(const NodeId& node, const ObjectId& id, Extent extent,
+void GrantTable::Add(const NodeId& node, const ObjectId& id, Extent extent, net::UniqueFd file,
                      absl::AnyInvocable<void()> unused) {
   // What was there before ends after the lock.
-  std::shared_ptr<const Grant> grant = std::make_shared<Grant>(extent, std::move(unused));
+  std::shared_ptr<const Grant> grant = std::make_shared<Grant>(extent, std::move(file), std::move(unused));
   absl::MutexLock lock(&mutex_);
   grants_[{node, id}].swap(grant);
 }
@@ -179,7 +179,7 @@ absl::Status ServeRequests(int fd, std::string already_read, const NodeId& node,
     }
     // It stays as it is until the peer has the bytes, whatever becomes of the grant.
     unacknowledged.push_back(grant);
-    if (shared) {
+    if (shared && !grant->file.valid()) {
       const Answer answer{.status = AnswerStatus::kPlace,
                           .length = request.length,
                           .place = grant->extent.offset + request.offset};
@@ -188,8 +188,9 @@ absl::Status ServeRequests(int fd, std::string already_read, const NodeId& node,
     }
     const Answer answer{.length = request.length};
     MANTA_RETURN_IF_ERROR(SendAll(fd, &answer, sizeof answer, MSG_MORE));
+    const int file = grant->file.valid() ? grant->file.get() : memory.fd();
     MANTA_RETURN_IF_ERROR(
-        SendFromFile(fd, memory.fd(), {grant->extent.offset + request.offset, request.length}));
+        SendFromFile(fd, file, {grant->extent.offset + request.offset, request.length}));
   }
 }
 

@@ -9,7 +9,8 @@
 //     file
 // Answers come in the order of requests. Over TCP the source sends from its memory file without a
 // copy, and the puller receives straight into the memory that it has reserved. A puller on the same
-// machine reaches the source by its Unix socket, is handed the memory file, and copies itself
+// machine reaches the source by its Unix socket, is handed the memory file, and copies itself; what
+// lies in a file of its own is sent in either case
 // (docs/adr/0010-transfer-on-one-machine.md). Either way the bytes are stable: they stay pinned
 // there until the puller has said that it has them, or the stream ends.
 //
@@ -52,14 +53,15 @@ struct StreamSocket {
 // Threads: thread-safe.
 class GrantTable {
  public:
-  // `unused` runs once the grant was removed and all that was sent of it acknowledged, on whichever
+  // `file`: where the extent lies, if not in the store's memory. `unused` runs once the grant was removed and all that was sent of it acknowledged, on whichever
   // thread that is.
   void Add(const base::NodeId& node, const base::ObjectId& id, store::Extent extent,
-           absl::AnyInvocable<void()> unused);
+           net::UniqueFd file, absl::AnyInvocable<void()> unused);
   void Remove(const base::NodeId& node, const base::ObjectId& id);
 
   struct Grant {
     store::Extent extent;
+    net::UniqueFd file;
     absl::AnyInvocable<void()> unused;
     ~Grant() { unused(); }
   };

@@ -217,6 +217,17 @@ TEST_F(ObjectSpillingTest, OverTheThresholdWholeFilesAreWrittenAheadOfNeed) {
   EXPECT_EQ(store->Stats().evictions, 2u);
 }
 
+TEST_F(ObjectSpillingTest, AsManyFilesAreWrittenAtATimeAsTheTargetHasThreadsFor) {
+  Start({.spilling_threshold = 1.0, .parallel_writes = 3});
+  FillStore();
+  auto created = Create(kAnn, 11, 1000 * kKiB);
+  EXPECT_EQ(disk.writes, 3);
+  disk.FinishOne();
+  EXPECT_EQ(disk.writes, 4);
+  disk.FinishAll();
+  EXPECT_TRUE(created->has_value());
+}
+
 TEST_F(ObjectSpillingTest, LittleIsNotWorthAFileBeforeItIsNeeded) {
   Start({.spilling_threshold = 0.5});
   PutPinned(kAnn, 1, 600 * kKiB);

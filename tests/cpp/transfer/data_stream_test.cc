@@ -68,7 +68,7 @@ class DataStreamTest : public testing::Test {
             .open_here = [this](const NodeId&) { return [this] { return OpenHere(); }; }});
   }
   void GrantAt(const ObjectId& id, store::Extent extent) {
-    grants_.Add(puller_, id, extent, [this] { ++unused_; });
+    grants_.Add(puller_, id, extent, {}, [this] { ++unused_; });
   }
   bool Poll(const std::function<bool()>& condition) {
     const absl::Time deadline = absl::Now() + absl::Seconds(20);
@@ -191,7 +191,7 @@ TEST_F(DataStreamTest, WhatWasSentStaysUntilItIsAcknowledged) {
 }
 
 TEST_F(DataStreamTest, GrantOfAnotherNodeIsNotUsable) {
-  grants_.Add(NodeId::Random(), id_, {0, 1000}, [] {});
+  grants_.Add(NodeId::Random(), id_, {0, 1000}, {}, [] {});
   EXPECT_FALSE(Fetch(id_, {0, 10}, 0).ok());
 }
 
