@@ -325,6 +325,8 @@ def own_ip(peer: str = "192.0.2.1") -> str:
             return LOOPBACK
         address: str = probe.getsockname()[0]
         return address
+
+
 def _daemon_command(name: str, session_dir: str) -> list[str]:
     log = os.path.join(session_dir, "logs", f"{name}.log")
     return [os.path.join(_BINARY_FOLDER, name), f"--log_file={log}"]

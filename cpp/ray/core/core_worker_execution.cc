@@ -117,7 +117,8 @@ void CoreWorker::AcceptCall(const IncomingCallPtr& call, PushTaskFrame frame) {
     call->args = CopyInline(frame.args);
   } else {
     StoredObject args{frame.args_object, {}};
-    AddressPtr owner = call->caller == nullptr ? CreatorOf(*creation_request_) : call->caller->address;
+    AddressPtr owner =
+        call->caller == nullptr ? CreatorOf(*creation_request_) : call->caller->address;
     if (owner != nullptr && owner->node_id != self_->node_id) args.sources = {owner->node_id};
     FetchStored(call, args, owner, kArgsIndex);
   }

@@ -101,7 +101,8 @@ void CoreWorker::Resubmit(const TaskPtr& task) {
 }
 
 void CoreWorker::PinAll(Task* task) {
-  for (const ContainedObject& mentioned : task->mentions) objects_.Pin(mentioned.id, mentioned.owner);
+  for (const ContainedObject& mentioned : task->mentions)
+    objects_.Pin(mentioned.id, mentioned.owner);
 }
 
 // The task has ended. If it could be run again and something of it lies in a store, it is kept.

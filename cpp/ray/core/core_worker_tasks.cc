@@ -142,9 +142,8 @@ void CoreWorker::ChooseNode(Task* task) {
     ObjectTable::Entry* entry = objects_.Find(ref.id);
     if (entry->state == ObjectState::kInStore) bytes[entry->node] += entry->size_bytes + 1;
   }
-  auto most = std::max_element(bytes.begin(), bytes.end(), [](const auto& a, const auto& b) {
-    return a.second < b.second;
-  });
+  auto most = std::max_element(bytes.begin(), bytes.end(),
+                               [](const auto& a, const auto& b) { return a.second < b.second; });
   if (most != bytes.end() && most->first != self_->node_id) task->preferred_node = most->first;
 }
 

@@ -2,7 +2,8 @@
 // their objects lies in a store. Sans-I/O.
 //
 // What a kept task needs of memory is the arguments that travelled inline with it; beyond
-// `bytes_max` of them the oldest tasks are let go, and what they made cannot be computed again then.
+// `bytes_max` of them the oldest tasks are let go, and what they made cannot be computed again
+// then.
 //
 // Threads: thread-compatible; the core worker's mutex.   Errors: none; unknown ids are ignored.
 #pragma once

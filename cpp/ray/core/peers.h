@@ -1,9 +1,10 @@
 // The connections of this core worker to others: made on demand, accepted, greeted, and found by
-// worker id; over Unix sockets on this node, over TCP to others. A process talks to a given peer over one connection, so that what it says arrives in
-// order. Threads: thread-compatible; the core worker's mutex, which is the loop's dispatch mutex.
-// Errors: Get returns null when nobody listens at the address (the peer is gone); to another node a
-// connection may still be under way, and if it fails it is lost like any other. A peer that
-// misbehaves is closed with a logged reason; nothing else is affected.
+// worker id; over Unix sockets on this node, over TCP to others. A process talks to a given peer
+// over one connection, so that what it says arrives in order. Threads: thread-compatible; the core
+// worker's mutex, which is the loop's dispatch mutex. Errors: Get returns null when nobody listens
+// at the address (the peer is gone); to another node a connection may still be under way, and if it
+// fails it is lost like any other. A peer that misbehaves is closed with a logged reason; nothing
+// else is affected.
 #pragma once
 
 #include <functional>

@@ -14,7 +14,10 @@ using store::SharedMemory;
 StoreClient::StoreClient(std::shared_ptr<net::Connection> raylet,
                          std::shared_ptr<store::SharedMemory> memory, const base::NodeId& node,
                          PinnedObject::OnRelease on_release)
-    : raylet_(std::move(raylet)), memory_(std::move(memory)), node_(node), on_release_(std::move(on_release)) {}
+    : raylet_(std::move(raylet)),
+      memory_(std::move(memory)),
+      node_(node),
+      on_release_(std::move(on_release)) {}
 
 PinnedObjectPtr StoreClient::Held(const ObjectId& id) {
   auto it = held_.find(id);

@@ -24,7 +24,7 @@ struct RefArgument {
   int32_t position = -1;  // >= 0: index in args; -1: see keyword
   std::string keyword;
   base::ObjectId object_id;
-  std::string owner_address;  // serialized wire::v1::Address; not with kInline
+  std::string owner_address;          // serialized wire::v1::Address; not with kInline
   std::vector<base::NodeId> sources;  // kInStore: where it may be, the primary copy first
   std::string_view value;             // kInline: in the payload
 };

@@ -242,8 +242,7 @@ class GcsClient::Impl {
     address_status_ = target.status();
     if (!target.ok()) return;
     target_ = *std::move(target);
-    transport_ =
-        OpenChannel(target_.name, options_.reconnect_interval, Credentials(options_));
+    transport_ = OpenChannel(target_.name, options_.reconnect_interval, Credentials(options_));
     stub_ = GcsService::NewStub(transport_);
   }
 

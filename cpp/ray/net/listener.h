@@ -28,8 +28,7 @@ class Listener {
                                                           OnAccept on_accept);
   // On a socket that Listen has bound.
   static std::unique_ptr<Listener> CreateOn(EventLoop* loop, Listening listening,
-                                            const Connection::Options& options,
-                                            OnAccept on_accept);
+                                            const Connection::Options& options, OnAccept on_accept);
   ~Listener();
   // With the port that was chosen for "tcp:HOST:0".
   const std::string& endpoint() const { return endpoint_; }

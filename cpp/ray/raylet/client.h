@@ -1,6 +1,6 @@
-// A process that this raylet serves, from its HELLO to the close of its connection: a driver, worker
-// or tool of this node, or another node's raylet.
-// Owner: ClientRegistry.   Threads: loop-bound.
+// A process that this raylet serves, from its HELLO to the close of its connection: a driver,
+// worker or tool of this node, or another node's raylet. Owner: ClientRegistry.   Threads:
+// loop-bound.
 #pragma once
 
 #include <sys/types.h>
@@ -20,7 +20,8 @@ struct Client {
   wire::v1::ProcessKind kind = wire::v1::PROCESS_UNSPECIFIED;
   base::WorkerId worker_id;  // nil: a raylet or a tool
   pid_t pid = 0;
-  wire::v1::Address address;  // where it listens for other core workers; of a raylet: its node alone
+  wire::v1::Address
+      address;  // where it listens for other core workers; of a raylet: its node alone
   std::shared_ptr<net::Connection> connection;
   uint64_t startup_token = 0;  // workers and their set-up only
   // Drivers only.

@@ -51,9 +51,8 @@ LogService::LogService(net::EventLoop* loop, FrameRouter* router, const ClientRe
 void LogService::FlushEverywhere(const Responder& responder) {
   const auto answered = std::make_shared<Responder>(responder);
   // Answers when the last of those who hold it lets go.
-  const std::shared_ptr<void> last(nullptr, [answered](void*) {
-    answered->Send(wire::v1::StatusReply());
-  });
+  const std::shared_ptr<void> last(nullptr,
+                                   [answered](void*) { answered->Send(wire::v1::StatusReply()); });
   peers_->ForEach([&](const base::NodeId& node, const wire::v1::NodeState&) {
     net::Connection* peer = peers_->Get(node);
     if (peer == nullptr) return;
@@ -64,9 +63,8 @@ void LogService::FlushEverywhere(const Responder& responder) {
 
 void LogService::ClientJoined(const Client& client) {
   if (!client.IsDriver() || !client.log_to_driver) return;
-  peers_->ForEach([&](const base::NodeId& node, const wire::v1::NodeState&) {
-    WatchAt(node, client.job);
-  });
+  peers_->ForEach(
+      [&](const base::NodeId& node, const wire::v1::NodeState&) { WatchAt(node, client.job); });
 }
 
 void LogService::PeerThere(const base::NodeId& node) {

@@ -16,10 +16,7 @@ using wire::v1::NodeState;
 
 NodePeers::NodePeers(net::EventLoop* loop, const NodeIdentity* identity,
                      Connection::Options options, Events events)
-    : loop_(loop),
-      identity_(identity),
-      options_(std::move(options)),
-      events_(std::move(events)) {}
+    : loop_(loop), identity_(identity), options_(std::move(options)), events_(std::move(events)) {}
 
 NodePeers::~NodePeers() {
   for (auto& [node, peer] : peers_) {
@@ -78,15 +75,14 @@ void NodePeers::Connect(const NodeId& node, Peer* peer) {
       Connection::Create(loop_, *std::move(fd), options_, Connection::Role::kConnector);
   connection->set_description(absl::StrCat("raylet of node ", node.Hex().substr(0, 12)));
   std::weak_ptr<bool> alive = alive_;
-  connection->Start(
-      {.on_frame =
-           [this, alive, node](const auto&, const net::Frame& frame) {
-             if (!alive.expired()) events_.on_frame(node, frame);
-           },
-       .on_close =
-           [this, alive, node](const auto& closed, const absl::Status& why) {
-             if (!alive.expired()) OnClose(node, closed, why);
-           }});
+  connection->Start({.on_frame =
+                         [this, alive, node](const auto&, const net::Frame& frame) {
+                           if (!alive.expired()) events_.on_frame(node, frame);
+                         },
+                     .on_close =
+                         [this, alive, node](const auto& closed, const absl::Status& why) {
+                           if (!alive.expired()) OnClose(node, closed, why);
+                         }});
   wire::v1::Hello hello;
   hello.set_protocol_version(net::kProtocolVersion);
   hello.set_kind(wire::v1::RAYLET);

@@ -1,6 +1,6 @@
-// This raylet's connections to the other raylets: one to each, made when it is first needed and kept
-// while the node lives. What this raylet asks another one goes over these; what others ask comes in
-// as frames of a Client of kind RAYLET (client_registry.h).
+// This raylet's connections to the other raylets: one to each, made when it is first needed and
+// kept while the node lives. What this raylet asks another one goes over these; what others ask
+// comes in as frames of a Client of kind RAYLET (client_registry.h).
 //
 // Owner: Raylet.   Threads: loop-bound.   Never blocks: a connection may still be under way when it
 // is used. Errors: a request on a connection that breaks is answered with the reason; the next
@@ -51,7 +51,8 @@ class NodePeers {
   net::Connection* Get(const base::NodeId& node);
   // Null: unknown or dead.
   const wire::v1::NodeState* Find(const base::NodeId& node) const;
-  void ForEach(absl::FunctionRef<void(const base::NodeId&, const wire::v1::NodeState&)> visit) const;
+  void ForEach(
+      absl::FunctionRef<void(const base::NodeId&, const wire::v1::NodeState&)> visit) const;
   bool IsDead(const base::NodeId& node) const { return dead_.contains(node); }
 
  private:

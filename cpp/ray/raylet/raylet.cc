@@ -110,8 +110,8 @@ absl::Status Raylet::OpenStore(uint64_t capacity_bytes, SpillSetup spilling) {
 }
 
 void Raylet::MakeServices(Options options) {
-  gcs_ = std::make_unique<gcs::GcsClient>(loop_, GcsOptions(std::move(options.gcs_tls)),
-                                          GcsEvents());
+  gcs_ =
+      std::make_unique<gcs::GcsClient>(loop_, GcsOptions(std::move(options.gcs_tls)), GcsEvents());
   clients_ = std::make_unique<ClientRegistry>(loop_, &router_, RegistryOptions(), RegistryEvents());
   peers_ = std::make_unique<NodePeers>(loop_, &identity_, ConnectionOptions(), PeerEvents());
   owners_ = std::make_unique<OwnerWatch>(loop_, &router_, clients_.get(), peers_.get(),
@@ -164,9 +164,8 @@ void Raylet::MakeServices(Options options) {
             .output_file = absl::StrCat(identity_.session_dir, "/logs/gcs_server.out"),
             .on_ready = [this] { gcs_->ReconnectNow(); }});
   }
-  logs_ =
-      std::make_unique<LogService>(loop_, &router_, clients_.get(), &workers_->pool(),
-                                   peers_.get(), &identity_);
+  logs_ = std::make_unique<LogService>(loop_, &router_, clients_.get(), &workers_->pool(),
+                                       peers_.get(), &identity_);
   memory_ = std::make_unique<MemoryService>(loop_, clock_, config_, clients_.get(),
                                             &leases_->queue(), actors_.get(), &workers_->pool());
 }

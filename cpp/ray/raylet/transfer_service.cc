@@ -349,7 +349,7 @@ transfer::DataFetcher::OpenHere TransferService::OpenHere(const NodeId& node) co
 // --- What others want from here
 
 void TransferService::StreamOpened(const NodeId& node, ClientRegistry::From from,
-                                    Connection& connection) {
+                                   Connection& connection) {
   absl::StatusOr<Connection::Detached> detached = connection.Detach();
   if (!detached.ok()) return connection.Close(detached.status());
   server_.Serve({std::move(detached->fd), std::move(detached->already_read), nullptr}, node,

@@ -101,7 +101,7 @@ struct RunningLease {
   bool retriable = false;
   base::JobId job;
   bool is_actor = false;
-  std::string name;  // of the task that it was first asked for, or of the actor's class
+  std::string name;     // of the task that it was first asked for, or of the actor's class
   ClientId client = 0;  // who has the lease; an actor's is nobody's
 };
 

@@ -148,9 +148,9 @@ class ObjectStore {
   // Answers at once if there is memory, or after eviction or spilling made room. An object that is
   // larger than the store, or finds no room for full_timeout, gets a file of its own. While another
   // client writes the object, waits for the outcome: kExists, or a creation of its own if that
-  // client gives up or dies. A secondary copy becomes the primary one by the creation of the object,
-  // which is answered with kExists. kInvalidArgument: no bytes; kFailedPrecondition: this client is
-  // writing it already.
+  // client gives up or dies. A secondary copy becomes the primary one by the creation of the
+  // object, which is answered with kExists. kInvalidArgument: no bytes; kFailedPrecondition: this
+  // client is writing it already.
   absl::Status Create(ClientId client, CreateRequest request, CreateCallback callback);
 
   // kFailedPrecondition unless `client` is writing the object.

@@ -118,7 +118,8 @@ class Receiver {
 void GrantTable::Add(const NodeId& node, const ObjectId& id, Extent extent, net::UniqueFd file,
                      absl::AnyInvocable<void()> unused) {
   // What was there before ends after the lock.
-  std::shared_ptr<const Grant> grant = std::make_shared<Grant>(extent, std::move(file), std::move(unused));
+  std::shared_ptr<const Grant> grant =
+      std::make_shared<Grant>(extent, std::move(file), std::move(unused));
   absl::MutexLock lock(&mutex_);
   grants_[{node, id}].swap(grant);
 }

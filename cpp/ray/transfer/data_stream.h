@@ -53,8 +53,8 @@ struct StreamSocket {
 // Threads: thread-safe.
 class GrantTable {
  public:
-  // `file`: where the extent lies, if not in the store's memory. `unused` runs once the grant was removed and all that was sent of it acknowledged, on whichever
-  // thread that is.
+  // `file`: where the extent lies, if not in the store's memory. `unused` runs once the grant was
+  // removed and all that was sent of it acknowledged, on whichever thread that is.
   void Add(const base::NodeId& node, const base::ObjectId& id, store::Extent extent,
            net::UniqueFd file, absl::AnyInvocable<void()> unused);
   void Remove(const base::NodeId& node, const base::ObjectId& id);
