@@ -138,6 +138,11 @@ void NodeService::RelayClusterState(const Responder& responder) {
   });
 }
 
+void NodeService::MarkPlaced() {
+  last_report_.clear();
+  MarkChanged();
+}
+
 void NodeService::MarkChanged() {
   if (report_due_) return;
   report_due_ = true;

@@ -46,6 +46,9 @@ class NodeService {
 
   // Resources, the store's use or the demands may have changed.
   void MarkChanged();
+  // What the GCS has placed here took resources, or gave them back. It is reported even if as much
+  // is free as before: the GCS had counted it by itself.
+  void MarkPlaced();
   // The GCS wants this node to end.
   void Drain(const wire::v1::DrainNode& order);
   // Nothing new is to be started here.

@@ -320,7 +320,7 @@ BundleHost::Events Raylet::BundleEvents() {
   return {
       .on_prepared =
           [this](const gcs::v1::BundlesPrepared& message) { gcs_->BundlesPrepared(message); },
-      .on_resources_changed = [this] { node_->MarkChanged(); },
+      .on_resources_changed = [this] { node_->MarkPlaced(); },
       .on_bundles_changed = [this](const auto& group) { leases_->BundlesChanged(group); },
   };
 }
@@ -329,7 +329,7 @@ ActorHost::Events Raylet::HostEvents() {
   return {
       .on_created = [this](const gcs::v1::ActorCreated& message) { gcs_->ActorCreated(message); },
       .on_died = [this](const gcs::v1::WorkerDied& message) { gcs_->WorkerDied(message); },
-      .on_resources_changed = [this] { node_->MarkChanged(); },
+      .on_resources_changed = [this] { node_->MarkPlaced(); },
   };
 }
 
