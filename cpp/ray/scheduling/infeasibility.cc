@@ -76,6 +76,13 @@ std::string ExplainInfeasible(const std::string& task, const NodeNeeds& needs,
                       "ask for less, if none will.");
 }
 
+std::string ExplainSmallBundles(const std::string& task, const base::PlacementGroupId& group,
+                                const NodeNeeds& needs) {
+  return absl::StrCat("The task ", task, " can never run in its placement group ", group.Hex(),
+                      ": it needs ", needs.resources.ToString(),
+                      ", and no bundle of the group has as much. Cancel it, or ask for less.");
+}
+
 std::string ExplainUnplacedGroup(const std::string& task, const base::PlacementGroupId& group) {
   return absl::StrCat("The task ", task, " waits for its placement group ", group.Hex(),
                       ": the group is not placed yet; ray.util.placement_group_table tells why.");

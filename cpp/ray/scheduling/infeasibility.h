@@ -14,6 +14,9 @@ namespace ray::scheduling {
 std::string ExplainInfeasible(const std::string& task, const NodeNeeds& needs,
                               const ClusterView& view);
 
+// No bundle of the group is large enough.
+std::string ExplainSmallBundles(const std::string& task, const base::PlacementGroupId& group,
+                                const NodeNeeds& needs);
 std::string ExplainUnplacedGroup(const std::string& task, const base::PlacementGroupId& group);
 
 }  // namespace ray::scheduling

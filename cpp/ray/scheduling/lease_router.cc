@@ -379,13 +379,13 @@ void LeaseRouter::PlaceInAnyBundle(Entry* entry) {
   const std::vector<NodeId> nodes = NodesOf(bundle, entry->ask.resources);
   if (nodes.empty()) {
     const PlacementGroupId group = bundle.group;
-    const bool is_known = !groups_[group].bundles.empty();
+    const bool never = IsInfeasible(entry->in_class->key);
     if (queue_->HasCommitted(bundle)) {
       Enqueue(entry);
     } else {
       Hold(entry);
     }
-    if (!is_known) Watch(group);
+    if (!never) Watch(group);
     return;
   }
   while (nodes.size() > 1 && entry->tried < nodes.size()) {
@@ -757,10 +757,24 @@ void LeaseRouter::GroupPlaced(const wire::v1::PlacementGroupInfo& info) {
                              resources.ok() ? *std::move(resources) : ResourceSet()});
   }
   SpillServed(*id);
-  BundlesChanged(*id);
+  PlaceAgain(*id);
 }
 
 void LeaseRouter::BundlesChanged(const PlacementGroupId& group) {
+  // What went from here may be elsewhere, or gone for good.
+  if (auto known = groups_.find(group); known != groups_.end()) {
+    std::vector<Group::Place>& bundles = known->second.bundles;
+    for (size_t i = 0; i < bundles.size(); ++i) {
+      const bool went =
+          bundles[i].node == options_.self && !queue_->HasCommitted({group, static_cast<int>(i)});
+      if (went) bundles[i].node = NodeId::Nil();
+    }
+  }
+  PlaceAgain(group);
+}
+
+// Those of the group that wait here or in the own queue.
+void LeaseRouter::PlaceAgain(const PlacementGroupId& group) {
   std::vector<RequestKey> waiting;
   for (const auto& [number, in_class] : classes_) {
     if (in_class->key.bundle.group != group) continue;
@@ -925,8 +939,13 @@ void LeaseRouter::WarnAndGiveUp(Class* in_class) {
 }
 
 bool LeaseRouter::IsInfeasible(const ClassKey& key) {
-  if (!key.bundle.IsNode()) return false;
-  return !chooser_.IsFeasible(key.needs);
+  if (key.bundle.IsNode()) return !chooser_.IsFeasible(key.needs);
+  auto group = groups_.find(key.bundle.group);
+  if (group == groups_.end() || group->second.bundles.empty()) return false;
+  const std::vector<Group::Place>& bundles = group->second.bundles;
+  return std::none_of(bundles.begin(), bundles.end(), [&](const Group::Place& place) {
+    return key.needs.resources.FitsIn(place.resources);
+  });
 }
 
 std::optional<std::pair<NodeId, uint64_t>> LeaseRouter::WaitsAt(ClientId client,
@@ -946,8 +965,12 @@ std::string LeaseRouter::Explain(ClientId client, uint64_t request_id) {
 
 std::string LeaseRouter::ExplainHeld(const Entry& entry) {
   const ClassKey& key = entry.in_class->key;
-  if (!key.bundle.IsNode()) return ExplainUnplacedGroup(entry.ask.task_name, key.bundle.group);
-  if (IsInfeasible(key)) return ExplainInfeasible(entry.ask.task_name, key.needs, view_);
+  const bool infeasible = IsInfeasible(key);
+  if (!key.bundle.IsNode()) {
+    return infeasible ? ExplainSmallBundles(entry.ask.task_name, key.bundle.group, key.needs)
+                      : ExplainUnplacedGroup(entry.ask.task_name, key.bundle.group);
+  }
+  if (infeasible) return ExplainInfeasible(entry.ask.task_name, key.needs, view_);
   return absl::StrCat("The task ", entry.ask.task_name, " waits for ",
                       key.needs.resources.ToString(),
                       ": all nodes that could run it are in use, or cannot be reached. It runs "

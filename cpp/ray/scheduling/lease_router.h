@@ -211,6 +211,7 @@ class LeaseRouter {
   bool Withdraw(Entry* entry);
   void CancelThere(Entry* entry, Then then);
   void PlaceAgain(const std::vector<RequestKey>& keys);
+  void PlaceAgain(const base::PlacementGroupId& group);
   void NextRound(RequestKey key);
 
   // Answers.

@@ -483,6 +483,33 @@ TEST_F(LeaseRouterTest, BundlesOfThisNodeAreUsedOnceTheyAreCommitted) {
   EXPECT_EQ(OutcomeOf(id), RequestLeaseReply::GRANTED);
 }
 
+TEST_F(LeaseRouterTest, ARequestThatComesAfterItsGroupWasRemovedIsRefused) {
+  ASSERT_TRUE(queue_->PrepareBundles(group_, {{0, kOneCpu}}));
+  queue_->CommitBundles(group_, {0});
+  EXPECT_EQ(OutcomeOf(Ask(InBundle(-1))), RequestLeaseReply::GRANTED);
+  PlaceGroup({self_});
+  queue_->RemoveGroup(group_);
+  router_->BundlesChanged(group_);
+  watched_.clear();
+  Advance(absl::Seconds(1));
+  const uint64_t late = Ask(InBundle(-1));
+  ASSERT_THAT(watched_, ElementsAre(group_));
+  router_->GroupRemoved(group_);
+  EXPECT_EQ(OutcomeOf(late), RequestLeaseReply::GROUP_REMOVED);
+}
+
+TEST_F(LeaseRouterTest, WhatNoBundleCanHoldIsExplained) {
+  const NodeId other = AddNode({{"CPU", 4}});
+  RequestLease large = InBundle(-1);
+  *large.mutable_resources() = ResourceSet{{"CPU", 2}}.ToWire();
+  const uint64_t id = Ask(large);
+  PlaceGroup({other});
+  EXPECT_THAT(router_->Explain(1, id), HasSubstr("no bundle of the group has as much"));
+  Advance(absl::Seconds(6));
+  ASSERT_THAT(warnings_, SizeIs(1));
+  EXPECT_TRUE(warnings_[0].infeasible);
+}
+
 TEST_F(LeaseRouterTest, AServedRequestGoesBackWhenItsBundleIsElsewhere) {
   RequestLease request = InBundle(0);
   ASSERT_TRUE(router_->Serve(9, request).ok());
