@@ -327,6 +327,23 @@ except ValueError:
     assert printed.split() == ["43", "gone"]
 
 
+SPILL = """
+import pathlib, sys
+import numpy as np
+import ray
+ray.init(log_to_driver=False)
+refs = [ray.put(np.full(20 << 20, i, dtype=np.uint8)) for i in range(8)]
+print(all(ray.get(ref)[0] == i for i, ref in enumerate(refs)))
+print(any(file.stat().st_size for file in pathlib.Path(sys.argv[1]).rglob("*")))
+"""
+
+
+def test_objects_are_spilled_where_the_node_was_told(ray_command, tmp_path):
+    folder = tmp_path / "spilled"
+    ray_command.start_head(LOOPBACK, f"--object-spilling-directory={folder}")
+    assert ray_command.python(SPILL, str(folder)).split()[-2:] == ["True", "True"]
+
+
 def test_each_command_has_help():
     assert {"start", "stop", "status", "drain-node", "get-auth-token"} <= set(main.commands)
     for name in main.commands:

@@ -71,6 +71,10 @@ def _accepts_ignored_options(command: Any) -> Any:
     "--resources", default="{}", help="Further resources: a JSON object, '{\"disk\": 2}'."
 )
 @click.option("--labels", default="", help="Labels of the node: KEY=VALUE,KEY=VALUE.")
+@click.option(
+    "--object-spilling-directory",
+    help="Where objects go that memory has no room for.  [default: in the node's folder]",
+)
 @click.option("--temp-dir", help="Where the node's folder is made.  [default: /tmp/ray]")
 @click.option(
     "--storage",
@@ -151,6 +155,7 @@ def _start_node(
             labels=_labels(options["labels"]),
             config=_json_object("--system-config", options["system_config"]),
             temp_folder=options["temp_dir"],
+            spilling_directory=options["object_spilling_directory"],
             node_ip=ip,
             port=options["node_manager_port"],
         ),
