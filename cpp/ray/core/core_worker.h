@@ -293,6 +293,7 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   void Recover(const base::ObjectId& id) override;
   void FreeStored(const base::ObjectId& id, const base::NodeId& node) override;
   void OwnedObjectGone(const base::ObjectId& id) override;
+  void KeepCopy(const base::ObjectId& id, const base::NodeId& node) override;
   // TaskSubmitter::Actions
   void RequestLease(uint64_t request_id, const Task& example, size_t backlog) override;
   void CancelLease(uint64_t request_id) override;
@@ -322,6 +323,8 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   void OnObjectCopied(const PeerPtr& peer, const net::Frame& frame)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnObjectReply(const base::ObjectId& id, const absl::StatusOr<net::Frame>& reply)
+  // Its own raylet says: another node keeps the object from now on.
+  void OnPrimaryMoved(const net::Frame& frame) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnAddBorrower(const PeerPtr& peer, const net::Frame& frame)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -286,6 +286,24 @@ void CoreWorker::OnObjectCopied(const PeerPtr& peer, const net::Frame& frame) {
   objects_.AddCopy(*id, *node);
 }
 
+// The own raylet says it of an object that another one took over: the way between the raylets is
+// theirs alone.
+void CoreWorker::OnPrimaryMoved(const net::Frame& frame) {
+  auto message = ParseMetadata<wire::v1::ObjectCopied>(frame);
+  auto id = message.ok() ? ObjectId::FromBinary(message->object_id()) : message.status();
+  auto node = message.ok() ? base::NodeId::FromBinary(message->node_id()) : message.status();
+  if (!id.ok() || !node.ok()) return;
+  // What was freed here meanwhile must be freed there as well.
+  if (!objects_.MovePrimary(*id, *node)) FreeStored(*id, *node);
+}
+
+void CoreWorker::KeepCopy(const ObjectId& id, const base::NodeId& node) {
+  wire::v1::ObjectCopied message;
+  message.set_object_id(id.BinaryString());
+  message.set_node_id(node.BinaryString());
+  raylet_->Send(wire::v1::OBJECT_COPIED, message, {}, net::Connection::Flush::kCoalesce);
+}
+
 LoopDriver::Outcome CoreWorker::Wait(absl::Span<const ObjectId> ids, size_t num_ready,
                                      int64_t deadline, Interrupted interrupted,
                                      std::vector<bool>* ready) {

@@ -113,6 +113,8 @@ void Raylet::MakeServices(Options options) {
   transfer_ =
       std::make_unique<TransferService>(loop_, clock_, &router_, peers_.get(), objects_.get(),
                                         owners_.get(), &identity_, config_, ConnectionOptions());
+  handover_ = std::make_unique<ObjectHandover>(&router_, clients_.get(), peers_.get(),
+                                               objects_.get(), owners_.get(), &identity_);
   const auto num_cpus = static_cast<size_t>(options.resources.Get(resources::kCpu).ToDouble());
   workers_ = std::make_unique<WorkerService>(
       loop_, clock_, &router_, clients_.get(),
@@ -471,7 +473,7 @@ void Raylet::OnWorkerDied(const WorkerDeath& death) {
 NodeDrain::Environment Raylet::DrainEnvironment() {
   return {
       .is_idle = [this] { return IsIdle(); },
-      .move_objects = [](NodeDrain::Done done) { done(); },
+      .move_objects = [this](NodeDrain::Done done) { handover_->MoveAll(std::move(done)); },
       .leave =
           [this](const std::string& reason) {
             leave_reason_ = reason;
