@@ -348,7 +348,11 @@ gcs::GcsClient::Events Raylet::GcsEvents() {
           [this](const gcs::v1::CommitBundles& message) { bundles_->Commit(message); },
       .on_return_bundles =
           [this](const gcs::v1::ReturnBundles& message) { bundles_->Return(message); },
-      .on_drain = [this](const wire::v1::DrainNode& order) { node_->Drain(order); },
+      .on_drain =
+          [this](const wire::v1::DrainNode& order) {
+            leases_->Drain();
+            node_->Drain(order);
+          },
       .on_disconnected = [this](const absl::Status& why) { OnDisconnected(why); },
   };
 }
