@@ -150,6 +150,23 @@ def test_cancel_reaches_another_node(nodes):
     @ray.remote(resources={"a": 1}, num_cpus=0)
     def sleep():
         time.sleep(100)
+def test_the_timeline_has_tasks_of_all_nodes(nodes):
+    @ray.remote(num_cpus=0)
+    def somewhere():
+        return ray.get_runtime_context().get_worker_id()
+
+    workers = ray.get([somewhere.options(resources={name: 1}).remote() for name in ("a", "b")])
+    expected = {f"worker:{worker}" for worker in workers}
+    deadline = time.monotonic() + 20
+    while True:
+        spans = [span for span in ray.timeline() if span["args"].get("name") == "somewhere"]
+        if {span["tid"] for span in spans} == expected:
+            break
+        assert time.monotonic() < deadline, "not all nodes' tasks appear"
+        time.sleep(0.1)
+    assert len({span["pid"] for span in spans}) in (1, 2)
+
+
 
     ref = sleep.remote()
     assert ray.wait([ref], timeout=0.5)[0] == []
