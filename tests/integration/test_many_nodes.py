@@ -56,6 +56,9 @@ class Keeper:
     def read(self, boxed):
         return int(ray.get(boxed[0]).sum())
 
+    def wait(self, boxed):
+        return len(ray.wait(boxed, timeout=30)[0])
+
     def call(self, other, boxed):
         return ray.get(other.read.remote(boxed))
 
@@ -101,6 +104,7 @@ def test_references_inside_values_cross_nodes(nodes):
     owner = Keeper.options(resources={"a": 1}, num_cpus=0).remote()
     reader = Keeper.options(resources={"b": 1}, num_cpus=0).remote()
     boxed = ray.get(owner.put.remote(2))
+    assert ray.get(reader.wait.remote(boxed)) == 1
     assert ray.get(reader.read.remote(boxed)) == 5 * (2 << 20)
     assert ray.get(owner.call.remote(reader, boxed)) == 5 * (2 << 20)
     assert int(ray.get(boxed[0]).sum()) == 5 * (2 << 20)
@@ -146,10 +150,6 @@ def test_nested_tasks_spread_over_the_cluster(nodes):
     assert ray.get(tree.remote(5)) == 32
 
 
-def test_cancel_reaches_another_node(nodes):
-    @ray.remote(resources={"a": 1}, num_cpus=0)
-    def sleep():
-        time.sleep(100)
 def test_the_timeline_has_tasks_of_all_nodes(nodes):
     @ray.remote(num_cpus=0)
     def somewhere():
@@ -167,6 +167,10 @@ def test_the_timeline_has_tasks_of_all_nodes(nodes):
     assert len({span["pid"] for span in spans}) in (1, 2)
 
 
+def test_cancel_reaches_another_node(nodes):
+    @ray.remote(resources={"a": 1}, num_cpus=0)
+    def sleep():
+        time.sleep(100)
 
     ref = sleep.remote()
     assert ray.wait([ref], timeout=0.5)[0] == []
