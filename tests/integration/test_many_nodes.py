@@ -56,6 +56,9 @@ class Keeper:
     def read(self, boxed):
         return int(ray.get(boxed[0]).sum())
 
+    def wait(self, boxed):
+        return len(ray.wait(boxed, timeout=30)[0])
+
     def call(self, other, boxed):
         return ray.get(other.read.remote(boxed))
 
@@ -101,6 +104,7 @@ def test_references_inside_values_cross_nodes(nodes):
     owner = Keeper.options(resources={"a": 1}, num_cpus=0).remote()
     reader = Keeper.options(resources={"b": 1}, num_cpus=0).remote()
     boxed = ray.get(owner.put.remote(2))
+    assert ray.get(reader.wait.remote(boxed)) == 1
     assert ray.get(reader.read.remote(boxed)) == 5 * (2 << 20)
     assert ray.get(owner.call.remote(reader, boxed)) == 5 * (2 << 20)
     assert int(ray.get(boxed[0]).sum()) == 5 * (2 << 20)
@@ -144,6 +148,23 @@ def test_nested_tasks_spread_over_the_cluster(nodes):
         return sum(ray.get([tree.remote(depth - 1) for _ in range(2)]))
 
     assert ray.get(tree.remote(5)) == 32
+
+
+def test_the_timeline_has_tasks_of_all_nodes(nodes):
+    @ray.remote(num_cpus=0)
+    def somewhere():
+        return ray.get_runtime_context().get_worker_id()
+
+    workers = ray.get([somewhere.options(resources={name: 1}).remote() for name in ("a", "b")])
+    expected = {f"worker:{worker}" for worker in workers}
+    deadline = time.monotonic() + 20
+    while True:
+        spans = [span for span in ray.timeline() if span["args"].get("name") == "somewhere"]
+        if {span["tid"] for span in spans} == expected:
+            break
+        assert time.monotonic() < deadline, "not all nodes' tasks appear"
+        time.sleep(0.1)
+    assert len({span["pid"] for span in spans}) in (1, 2)
 
 
 def test_cancel_reaches_another_node(nodes):

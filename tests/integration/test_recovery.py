@@ -80,6 +80,38 @@ def test_a_copy_elsewhere_spares_the_computation(cluster, count):
     assert marks() == 1
 
 
+def test_what_was_waited_for_is_here(cluster):
+    worker = cluster.add_node(num_cpus=2)
+
+    @ray.remote(max_retries=0)
+    def make(i):
+        return np.full(300_000, i)
+
+    refs = [make.remote(i) for i in range(10)]
+    ray.wait(refs, num_returns=10, fetch_local=False)
+    assert ray.wait(refs, num_returns=10, timeout=60) == (refs, [])
+    cluster.remove_node(worker, allow_graceful=False)
+    assert [int(value[0]) for value in ray.get(refs, timeout=60)] == list(range(10))
+
+
+def test_a_wait_has_a_lost_value_computed_again(cluster, count):
+    mark, marks = count
+    worker = cluster.add_node(num_cpus=2)
+
+    @ray.remote
+    def make():
+        mark()
+        return np.ones(300_000)
+
+    ref = make.remote()
+    ray.wait([ref], fetch_local=False)
+    cluster.remove_node(worker, allow_graceful=False)
+    assert ray.wait([ref], timeout=1) == ([], [ref])
+    cluster.add_node(num_cpus=2)
+    assert ray.wait([ref], timeout=60) == ([ref], [])
+    assert marks() == 2
+
+
 def test_items_of_a_generator_are_made_again(cluster):
     worker = cluster.add_node(num_cpus=2)
 

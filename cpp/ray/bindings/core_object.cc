@@ -131,7 +131,7 @@ class Core {
   }
 
   py::tuple Wait(const py::list& refs, int64_t num_returns, const py::object& timeout,
-                 bool /*fetch_local: every object of one node is local*/) {
+                 bool fetch_local) {
     std::vector<base::ObjectId> ids = UniqueIds(refs);
     if (num_returns < 1 || static_cast<size_t>(num_returns) > ids.size()) {
       throw py::value_error(absl::StrCat("num_returns must be between 1 and ", ids.size(),
@@ -143,8 +143,8 @@ class Core {
     LoopDriver::Outcome outcome;
     {
       GilRelease release;
-      outcome =
-          session_->Wait(ids, static_cast<size_t>(num_returns), deadline, interrupted, &ready);
+      outcome = session_->Wait(ids, static_cast<size_t>(num_returns), fetch_local, deadline,
+                               interrupted, &ready);
     }
     if (outcome == LoopDriver::Outcome::kInterrupted) RaiseInterrupted(*session_);
     py::list yes, no;

@@ -31,7 +31,7 @@ py::object ObjectStream::Next(const py::object& timeout) {
     auto outcome = LoopDriver::Outcome::kDone;
     {
       GilRelease release;
-      outcome = session_->Wait({&id, 1}, 1, deadline, interrupted, &ready);
+      outcome = session_->Wait({&id, 1}, 1, false, deadline, interrupted, &ready);
     }
     if (outcome == LoopDriver::Outcome::kInterrupted) RaiseInterrupted(*session_);
     if (!ready[0]) return py::none();

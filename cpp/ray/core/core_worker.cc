@@ -249,6 +249,8 @@ void CoreWorker::OnRayletFrame(const net::Frame& frame) {
       return OnCreateActor(frame);
     case wire::v1::NODE_GONE:
       return OnNodeGone(frame);
+    case wire::v1::OBJECT_COPIED:
+      return OnPrimaryMoved(frame);
     case wire::v1::EXIT_WORKER: {
       auto exit = ParseMetadata<wire::v1::ExitWorker>(frame);
       if (exit.ok() && exit->force()) _exit(1);

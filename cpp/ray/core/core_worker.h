@@ -142,9 +142,10 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   // The inline value if it is here now; does not block.
   BufferPtr TryGetInline(const base::ObjectId& id);
   // Blocks until `num_ready` are ready or the deadline. `ready` is in input order and has at most
-  // num_ready marks.
+  // num_ready marks. `fetch_local`: what is in the store of another node is brought here, and is
+  // ready once it is here, or cannot come for want of memory.
   net::LoopDriver::Outcome Wait(absl::Span<const base::ObjectId> ids, size_t num_ready,
-                                int64_t deadline, Interrupted interrupted,
+                                bool fetch_local, int64_t deadline, Interrupted interrupted,
                                 std::vector<bool>* ready);
   // Runs `ready` (under the mutex, on some thread, without the GIL) once the object has a value.
   // False: it has one now, and `ready` is dropped.
@@ -292,6 +293,7 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   void FetchFromOwner(const base::ObjectId& id, const AddressPtr& owner) override;
   void Recover(const base::ObjectId& id) override;
   void FreeStored(const base::ObjectId& id, const base::NodeId& node) override;
+  void KeepCopy(const base::ObjectId& id, const base::NodeId& node) override;
   void OwnedObjectGone(const base::ObjectId& id) override;
   // TaskSubmitter::Actions
   void RequestLease(uint64_t request_id, const Task& example, size_t backlog) override;
@@ -321,6 +323,8 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
               const std::vector<base::NodeId>& sources) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnObjectCopied(const PeerPtr& peer, const net::Frame& frame)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Its own raylet says: another node keeps the object from now on.
+  void OnPrimaryMoved(const net::Frame& frame) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnObjectReply(const base::ObjectId& id, const absl::StatusOr<net::Frame>& reply)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnAddBorrower(const PeerPtr& peer, const net::Frame& frame)
@@ -344,6 +348,15 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   void AskStore(const std::shared_ptr<GetState>& state) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void TakeFetched(const GetStatePtr& state, size_t position, const StoredObject& object,
                    FetchedObject fetched) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // A wait under way that brings objects here: one thread's.
+  struct LocalWait {
+    absl::flat_hash_set<base::ObjectId> without_room;  // these cannot come
+  };
+  bool IsReady(const base::ObjectId& id, const LocalWait* wait)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void BringHere(const StoredObject& object) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void OnBrought(const StoredObject& object, const FetchedObject* failed)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Waits like LoopDriver::WaitUntil, and lets the raylet and the callers know when a running task
   // is blocked.
   net::LoopDriver::Outcome WaitBlocked(absl::FunctionRef<bool()> done, int64_t deadline,
@@ -562,6 +575,9 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   int blocked_threads_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::flat_hash_map<base::TaskId, GetStatePtr> blocked_gets_
       ABSL_GUARDED_BY(mutex_);  // by waiter
+  std::vector<LocalWait*> local_waits_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_set<base::ObjectId> coming_here_ ABSL_GUARDED_BY(mutex_);  // for waits
+  uint64_t brought_ ABSL_GUARDED_BY(mutex_) = 0;  // grows whenever one of them is through
   bool stream_room_changed_ ABSL_GUARDED_BY(mutex_) = false;
   // What ran here since the raylet was told; bounded by task_events_batch_max.
   struct Run {

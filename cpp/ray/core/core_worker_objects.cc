@@ -286,20 +286,40 @@ void CoreWorker::OnObjectCopied(const PeerPtr& peer, const net::Frame& frame) {
   objects_.AddCopy(*id, *node);
 }
 
+// The own raylet says it of an object that another one took over: the way between the raylets is
+// theirs alone.
+void CoreWorker::OnPrimaryMoved(const net::Frame& frame) {
+  auto message = ParseMetadata<wire::v1::ObjectCopied>(frame);
+  auto id = message.ok() ? ObjectId::FromBinary(message->object_id()) : message.status();
+  auto node = message.ok() ? base::NodeId::FromBinary(message->node_id()) : message.status();
+  if (!id.ok() || !node.ok()) return;
+  // What was freed here meanwhile must be freed there as well.
+  if (!objects_.MovePrimary(*id, *node)) FreeStored(*id, *node);
+}
+
+void CoreWorker::KeepCopy(const ObjectId& id, const base::NodeId& node) {
+  wire::v1::ObjectCopied message;
+  message.set_object_id(id.BinaryString());
+  message.set_node_id(node.BinaryString());
+  raylet_->Send(wire::v1::OBJECT_COPIED, message, {}, net::Connection::Flush::kCoalesce);
+}
+
 LoopDriver::Outcome CoreWorker::Wait(absl::Span<const ObjectId> ids, size_t num_ready,
-                                     int64_t deadline, Interrupted interrupted,
+                                     bool fetch_local, int64_t deadline, Interrupted interrupted,
                                      std::vector<bool>* ready) {
   ready->assign(ids.size(), false);
+  LocalWait local;
+  const LocalWait* wait = fetch_local ? &local : nullptr;
   size_t found = 0;
   uint64_t scanned_at = 0;
   auto scan = [&] {
     mutex_.AssertHeld();
-    if (found > 0 && scanned_at == objects_.ready_count()) return found >= num_ready;
-    scanned_at = objects_.ready_count();
+    const uint64_t changes = objects_.ready_count() + brought_;
+    if (found > 0 && scanned_at == changes) return found >= num_ready;
+    scanned_at = changes;
     found = 0;
     for (size_t i = 0; i < ids.size() && found < num_ready; ++i) {
-      ObjectTable::Entry* entry = objects_.Find(ids[i]);
-      bool is_ready = entry == nullptr || entry->state != ObjectState::kPending;
+      bool is_ready = IsReady(ids[i], wait);
       (*ready)[i] = is_ready;
       if (is_ready) ++found;
     }
@@ -315,8 +335,54 @@ LoopDriver::Outcome CoreWorker::Wait(absl::Span<const ObjectId> ids, size_t num_
       }
     }
     peers_->FlushAll();
+    local_waits_.push_back(&local);
   }
-  return WaitBlocked(scan, deadline, interrupted);
+  const auto outcome = WaitBlocked(scan, deadline, interrupted);
+  absl::MutexLock lock(&mutex_);
+  std::erase(local_waits_, &local);
+  return outcome;
+}
+
+// `wait` null: a value anywhere will do. Else one that is elsewhere is sent for.
+bool CoreWorker::IsReady(const ObjectId& id, const LocalWait* wait) {
+  ObjectTable::Entry* entry = objects_.Find(id);
+  if (entry == nullptr) return true;
+  if (wait == nullptr || entry->state != ObjectState::kInStore || entry->node == self_->node_id) {
+    return entry->state != ObjectState::kPending;
+  }
+  const bool is_copied = entry->copies != nullptr &&
+                         std::count(entry->copies->begin(), entry->copies->end(), self_->node_id);
+  if (is_copied || wait->without_room.contains(id)) return true;
+  BringHere(InStore(id, *entry));
+  return false;
+}
+
+void CoreWorker::BringHere(const StoredObject& object) {
+  if (!coming_here_.insert(object.id).second) return;
+  store_->Prefetch(object, [this, object](const FetchedObject* failed) {
+    mutex_.AssertHeld();
+    OnBrought(object, failed);
+  });
+}
+
+void CoreWorker::OnBrought(const StoredObject& object, const FetchedObject* failed) {
+  coming_here_.erase(object.id);
+  ++brought_;
+  ObjectTable::Entry* entry = objects_.Find(object.id);
+  if (entry == nullptr) return;
+  if (failed == nullptr) {
+    Copied(object.id, entry->owner, object.sources);
+    return objects_.AddCopy(object.id, self_->node_id);
+  }
+  if (failed->no_memory) {
+    for (LocalWait* wait : local_waits_) wait->without_room.insert(object.id);
+    return;
+  }
+  // As of a get: its owner finds another copy or has it computed again.
+  CopiesLost(object.id, LocationsOf(object),
+             failed->reason.empty() ? "its copy in the object store is gone" : failed->reason);
+  if (entry = objects_.Find(object.id); entry != nullptr) objects_.EnsureFetch(object.id, *entry);
+  peers_->FlushAll();
 }
 
 LoopDriver::Outcome CoreWorker::WaitBlocked(absl::FunctionRef<bool()> done, int64_t deadline,

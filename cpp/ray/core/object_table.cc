@@ -143,6 +143,16 @@ void ObjectTable::AddCopy(const ObjectId& id, const NodeId& node) {
   if (std::find(copies.begin(), copies.end(), node) == copies.end()) copies.push_back(node);
 }
 
+bool ObjectTable::MovePrimary(const ObjectId& id, const NodeId& node) {
+  Entry* entry = Find(id);
+  if (entry == nullptr || entry->state != ObjectState::kInStore) return false;
+  AddCopy(id, node);
+  if (entry->node == node) return true;
+  *std::find(entry->copies->begin(), entry->copies->end(), node) = entry->node;
+  entry->node = node;
+  return true;
+}
+
 bool ObjectTable::DropCopies(const ObjectId& id, const std::vector<NodeId>& nodes) {
   Entry* entry = Find(id);
   if (entry == nullptr || entry->state != ObjectState::kInStore) return true;
@@ -156,9 +166,10 @@ bool ObjectTable::DropCopies(const ObjectId& id, const std::vector<NodeId>& node
     entry->fetching = false;
     return false;
   }
-  entry->node = left.front();
+  const bool primary_lost = std::exchange(entry->node, left.front()) != left.front();
   left.erase(left.begin());
   if (!left.empty()) entry->copies = std::make_unique<std::vector<NodeId>>(std::move(left));
+  if (primary_lost && entry->owned) actions_->KeepCopy(id, entry->node);
   return true;
 }
 

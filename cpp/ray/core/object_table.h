@@ -101,6 +101,8 @@ class ObjectTable {
     virtual void Recover(const base::ObjectId& id) = 0;
     // The owner's copy in the store is not needed any more.
     virtual void FreeStored(const base::ObjectId& id, const base::NodeId& node) = 0;
+    // The primary copy of an owned object is lost: the one at `node` must be kept now.
+    virtual void KeepCopy(const base::ObjectId& id, const base::NodeId& node) = 0;
     // An owned object is gone for good (its task's lineage, an actor's last handle).
     virtual void OwnedObjectGone(const base::ObjectId& id) = 0;
   };
@@ -136,6 +138,9 @@ class ObjectTable {
   // -- copies in the store
   // One more node has it. Harmless for what is not in the store.
   void AddCopy(const base::ObjectId& id, const base::NodeId& node);
+  // The copy at that node is the primary one now; the former one may still be there. False: the
+  // object is not in the store.
+  bool MovePrimary(const base::ObjectId& id, const base::NodeId& node);
   // Strikes nodes out. False: none is left, and the object is pending again.
   bool DropCopies(const base::ObjectId& id, const std::vector<base::NodeId>& nodes);
   // Strikes a dead node out everywhere. Returns the owned objects that have no copy left and are

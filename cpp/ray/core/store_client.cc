@@ -92,6 +92,34 @@ void StoreClient::Fetch(const std::vector<StoredObject>& objects, OnFetched done
       });
 }
 
+void StoreClient::Prefetch(const StoredObject& object, OnHere done) {
+  wire::v1::StoreGet request;
+  request.set_timeout_ms(-1);
+  request.set_prefetch(true);
+  request.add_object_ids(object.id.BinaryString());
+  wire::v1::ObjectSource& source = *request.add_sources();
+  for (const base::NodeId& node : object.sources) source.add_node_ids(node.BinaryString());
+  raylet_->Call(
+      wire::v1::STORE_GET, request,
+      [done = std::move(done)](absl::StatusOr<net::Frame> reply) mutable {
+        wire::v1::StoreGetReply parsed;
+        if (reply.ok()) {
+          parsed.ParseFromArray(reply->metadata.data(), static_cast<int>(reply->metadata.size()));
+        }
+        if (parsed.entries_size() == 1 && parsed.entries(0).present()) {
+          return done(nullptr);
+        }
+        FetchedObject failed;
+        if (parsed.entries_size() == 1) {
+          const auto& entry = parsed.entries(0);
+          failed.no_memory = entry.absence() == wire::v1::StoreGetReply::Entry::NO_MEMORY;
+          failed.reason = entry.reason();
+        }
+        done(&failed);
+      },
+      {}, net::Connection::Flush::kCoalesce);
+}
+
 void StoreClient::Create(const ObjectId& id, uint64_t size_bytes, const WorkerAddress& owner,
                          std::string_view note, OnCreated done) {
   Flush();  // what was freed before must make room for this

@@ -78,6 +78,9 @@ class StoreClient {
 
   // What this process already holds is answered at once, without asking the raylet.
   void Fetch(const std::vector<StoredObject>& objects, OnFetched done);
+  // Brings the object to this node, without a pin. `done`: null, or why it did not come.
+  using OnHere = absl::AnyInvocable<void(const FetchedObject* failed)>;
+  void Prefetch(const StoredObject& object, OnHere done);
   void Create(const base::ObjectId& id, uint64_t size_bytes, const WorkerAddress& owner,
               std::string_view note, OnCreated done);
   // Publishes what was written and gives the creator's pin up.

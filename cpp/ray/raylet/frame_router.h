@@ -57,12 +57,13 @@ class FrameRouter {
     });
   }
 
-  absl::Status Route(Client& client, const net::Frame& frame) const;
-
- private:
+  // For frames with a payload. Requires the same.
   using RawHandler = std::function<absl::Status(Client&, const net::Frame&)>;
   void Register(wire::v1::FrameType type, RawHandler handler);
 
+  absl::Status Route(Client& client, const net::Frame& frame) const;
+
+ private:
   absl::flat_hash_map<uint16_t, RawHandler> handlers_;
 };
 

@@ -119,6 +119,8 @@ void Raylet::MakeServices(Options options) {
   transfer_ =
       std::make_unique<TransferService>(loop_, clock_, &router_, peers_.get(), objects_.get(),
                                         owners_.get(), &identity_, config_, ConnectionOptions());
+  handover_ = std::make_unique<ObjectHandover>(&router_, clients_.get(), peers_.get(),
+                                               objects_.get(), owners_.get(), &identity_);
   const auto num_cpus = static_cast<size_t>(options.resources.Get(resources::kCpu).ToDouble());
   workers_ = std::make_unique<WorkerService>(
       loop_, clock_, &router_, clients_.get(),
@@ -146,7 +148,8 @@ void Raylet::MakeServices(Options options) {
   deaths_ = std::make_unique<DeathRecords>(loop_, &router_, &workers_->pool(), peers_.get(),
                                            static_cast<size_t>(config_.worker_deaths_max));
   task_events_ =
-      std::make_unique<TaskEventLog>(&router_, static_cast<size_t>(config_.task_events_kept_max));
+      std::make_unique<TaskEventLog>(loop_, &router_, peers_.get(),
+                                     static_cast<size_t>(config_.task_events_kept_max));
   node_ = std::make_unique<NodeService>(
       loop_, clock_, &router_, gcs_.get(),
       NodeService::Options{.identity = &identity_,
@@ -351,7 +354,11 @@ gcs::GcsClient::Events Raylet::GcsEvents() {
           [this](const gcs::v1::CommitBundles& message) { bundles_->Commit(message); },
       .on_return_bundles =
           [this](const gcs::v1::ReturnBundles& message) { bundles_->Return(message); },
-      .on_drain = [this](const wire::v1::DrainNode& order) { node_->Drain(order); },
+      .on_drain =
+          [this](const wire::v1::DrainNode& order) {
+            leases_->Drain();
+            node_->Drain(order);
+          },
       .on_disconnected = [this](const absl::Status& why) { OnDisconnected(why); },
   };
 }
@@ -476,7 +483,7 @@ void Raylet::OnWorkerDied(const WorkerDeath& death) {
 NodeDrain::Environment Raylet::DrainEnvironment() {
   return {
       .is_idle = [this] { return IsIdle(); },
-      .move_objects = [](NodeDrain::Done done) { done(); },
+      .move_objects = [this](NodeDrain::Done done) { handover_->MoveAll(std::move(done)); },
       .leave =
           [this](const std::string& reason) {
             leave_reason_ = reason;

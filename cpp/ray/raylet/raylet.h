@@ -33,6 +33,7 @@
 #include "ray/raylet/node_identity.h"
 #include "ray/raylet/node_peers.h"
 #include "ray/raylet/node_service.h"
+#include "ray/raylet/object_handover.h"
 #include "ray/raylet/object_service.h"
 #include "ray/raylet/owner_watch.h"
 #include "ray/raylet/placement_group_relay.h"
@@ -136,6 +137,7 @@ class Raylet {
   std::unique_ptr<NodePeers> peers_;
   std::unique_ptr<OwnerWatch> owners_;
   std::unique_ptr<TransferService> transfer_;
+  std::unique_ptr<ObjectHandover> handover_;
   std::unique_ptr<WorkerService> workers_;
   std::unique_ptr<LeaseService> leases_;
   std::unique_ptr<ActorHost> actors_;

@@ -77,6 +77,8 @@ class ObjectStore::Impl final : private ObjectTable::Listener, private Spiller::
   absl::Time NextDeadline() const;
   const ObjectTable& table() const { return table_; }
   StoreStats Stats() const;
+  std::vector<base::ObjectId> PrimaryCopies() const;
+  bool MakePrimary(const base::ObjectId& id);
   std::string Breakdown() const { return DescribeUse(Stats(), table_, clients_); }
   void CheckInvariants() const;
 
@@ -237,6 +239,22 @@ std::optional<ObjectInfo> ObjectStore::Impl::Find(const base::ObjectId& id) cons
                     .note = object->note,
                     .sealed = IsSealed(object->state),
                     .secondary = object->secondary};
+}
+
+std::vector<base::ObjectId> ObjectStore::Impl::PrimaryCopies() const {
+  std::vector<base::ObjectId> ids;
+  for (const auto& [id, object] : table_.objects()) {
+    if (!object.secondary && !object.freed && IsSealed(object.state)) ids.push_back(id);
+  }
+  return ids;
+}
+
+bool ObjectStore::Impl::MakePrimary(const base::ObjectId& id) {
+  if (!Contains(id)) return false;
+  Object& object = *table_.Find(id);
+  if (object.secondary) table_.Promote(object);
+  Settle();
+  return true;
 }
 
 std::optional<ClientId> ObjectStore::Impl::FirstWaitingCreator() const {
@@ -830,6 +848,8 @@ absl::Time ObjectStore::NextDeadline() const { return impl_->NextDeadline(); }
 uint64_t ObjectStore::capacity_bytes() const { return impl_->table().arena().capacity_bytes(); }
 uint64_t ObjectStore::used_bytes() const { return impl_->table().used_bytes(); }
 StoreStats ObjectStore::Stats() const { return impl_->Stats(); }
+std::vector<base::ObjectId> ObjectStore::PrimaryCopies() const { return impl_->PrimaryCopies(); }
+bool ObjectStore::MakePrimary(const base::ObjectId& id) { return impl_->MakePrimary(id); }
 std::string ObjectStore::Breakdown() const { return impl_->Breakdown(); }
 void ObjectStore::CheckInvariants() const { impl_->CheckInvariants(); }
 

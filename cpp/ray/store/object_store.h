@@ -182,6 +182,11 @@ class ObjectStore {
 
   std::optional<ObjectInfo> Find(const base::ObjectId& id) const;
   bool HasObjectsOf(const base::WorkerId& owner) const;
+  // Sealed, and not freed. O(objects).
+  std::vector<base::ObjectId> PrimaryCopies() const;
+  // The copy here, if there is a sealed one, is not dropped from now on before its owner frees it.
+  // False: there is none.
+  bool MakePrimary(const base::ObjectId& id);
   // Whose creation is first in the line for memory; nullopt: none waits.
   std::optional<ClientId> FirstWaitingCreator() const;
 

@@ -29,6 +29,7 @@ class RecordedActions : public ObjectTable::Actions {
   std::vector<ObjectId> freed;
   std::vector<ObjectId> gone;
   std::vector<ObjectId> recovered;
+  std::vector<std::pair<ObjectId, NodeId>> kept;
 
   void RegisterBorrow(const ObjectId& id, const AddressPtr&) override { registering.push_back(id); }
   void ReleaseBorrow(const ObjectId& id, const AddressPtr&, uint32_t registrations) override {
@@ -37,6 +38,7 @@ class RecordedActions : public ObjectTable::Actions {
   void FetchFromOwner(const ObjectId& id, const AddressPtr&) override { fetched.push_back(id); }
   void Recover(const ObjectId& id) override { recovered.push_back(id); }
   void FreeStored(const ObjectId& id, const NodeId&) override { freed.push_back(id); }
+  void KeepCopy(const ObjectId& id, const NodeId& node) override { kept.emplace_back(id, node); }
   void OwnedObjectGone(const ObjectId& id) override { gone.push_back(id); }
 };
 
@@ -440,6 +442,45 @@ TEST_F(ObjectTableTest, AnswerForABorrowDoesNotResurrectIt) {
   table_.RemoveLocal(b);
 }
 
+// --- primary copies
+
+TEST_F(ObjectTableTest, ACopyThatIsLeftOfALostObjectIsKept) {
+  const NodeId first = NodeId::Random(), second = NodeId::Random(), third = NodeId::Random();
+  const ObjectId id = Own();
+  table_.SetInStore(id, first, 100);
+  table_.AddCopy(id, second);
+  table_.AddCopy(id, third);
+  EXPECT_TRUE(table_.DropCopies(id, {third}));
+  EXPECT_THAT(actions_.kept, IsEmpty());  // the primary one is there
+  EXPECT_THAT(table_.NodeGone(first), IsEmpty());
+  EXPECT_THAT(actions_.kept, ElementsAre(Pair(id, second)));
+}
+
+TEST_F(ObjectTableTest, OnlyTheOwnerHasACopyKept) {
+  const NodeId first = NodeId::Random(), second = NodeId::Random();
+  const ObjectId id = Borrow();
+  table_.SetInStore(id, first, 100);
+  table_.AddCopy(id, second);
+  EXPECT_TRUE(table_.DropCopies(id, {first}));
+  EXPECT_THAT(actions_.kept, IsEmpty());
+}
+
+TEST_F(ObjectTableTest, ThePrimaryCopyMoves) {
+  const NodeId first = NodeId::Random(), second = NodeId::Random(), third = NodeId::Random();
+  const ObjectId id = Own();
+  EXPECT_FALSE(table_.MovePrimary(id, second));  // not in the store
+  table_.SetInStore(id, first, 100);
+  table_.AddCopy(id, third);
+  EXPECT_TRUE(table_.MovePrimary(id, second));
+  EXPECT_TRUE(table_.MovePrimary(id, second));
+  EXPECT_EQ(table_.Find(id)->node, second);
+  EXPECT_THAT(table_.Find(id)->Locations(), UnorderedElementsAre(first, second, third));
+  table_.NodeGone(first);
+  EXPECT_THAT(table_.Find(id)->Locations(), ElementsAre(second, third));
+  EXPECT_THAT(actions_.kept, IsEmpty());  // who moved it has made it the primary one
+  EXPECT_FALSE(table_.MovePrimary(ObjectId::Random(), second));
+}
+
 // --- one owner and one borrower in a random order of events: what the borrower counts on is what
 // the owner counts.
 
@@ -463,6 +504,7 @@ class Wire : public ObjectTable::Actions {
   void FetchFromOwner(const ObjectId&, const AddressPtr&) override {}
   void Recover(const ObjectId&) override {}
   void FreeStored(const ObjectId&, const NodeId&) override {}
+  void KeepCopy(const ObjectId&, const NodeId&) override {}
   void OwnedObjectGone(const ObjectId&) override {}
 };
 

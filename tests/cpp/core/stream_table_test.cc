@@ -22,6 +22,7 @@ class NoActions : public ObjectTable::Actions {
   void FetchFromOwner(const ObjectId&, const AddressPtr&) override {}
   void Recover(const ObjectId&) override {}
   void FreeStored(const ObjectId&, const NodeId&) override {}
+  void KeepCopy(const ObjectId&, const NodeId&) override {}
   void OwnedObjectGone(const ObjectId&) override {}
 };
 

@@ -17,9 +17,12 @@ class TaskEventLogTest : public ::testing::Test {
     ASSERT_TRUE(router_.Route(client_, frame).ok());
   }
 
+  net::EventLoop loop_;
+  NodeIdentity identity_;
+  NodePeers peers_{&loop_, &identity_, {}, {}};
   Client client_;
   FrameRouter router_;
-  TaskEventLog log_{&router_, /*limit=*/100};
+  TaskEventLog log_{&loop_, &router_, &peers_, /*limit=*/100};
 };
 
 TEST_F(TaskEventLogTest, KeepsTheLatestEvents) {

@@ -255,6 +255,29 @@ TEST_F(ObjectStoreTest, SecondaryCopiesMakeRoomOldestFirst) {
   EXPECT_FALSE(Get(kBob, {2})->has_value());
 }
 
+TEST_F(ObjectStoreTest, ASecondaryCopyThatIsMadeThePrimaryOneStays) {
+  EXPECT_FALSE(store->MakePrimary(Id(1)));
+  for (uint32_t id : {1u, 2u}) {
+    ASSERT_TRUE(store
+                    ->Create(kAnn, {.id = Id(id), .size_bytes = 300 * kKiB, .secondary = true},
+                             [](CreateReply) {})
+                    .ok());
+    EXPECT_FALSE(store->MakePrimary(Id(id)));  // being written
+    Seal(kAnn, id);
+    Release(kAnn, id);
+  }
+  EXPECT_TRUE(store->PrimaryCopies().empty());
+  EXPECT_TRUE(store->MakePrimary(Id(1)));
+  EXPECT_TRUE(store->MakePrimary(Id(1)));
+  EXPECT_EQ(store->PrimaryCopies(), std::vector<base::ObjectId>{Id(1)});
+  Put(kAnn, 3, 700 * kKiB);
+  EXPECT_TRUE(store->Contains(Id(1)));
+  EXPECT_FALSE(store->Contains(Id(2)));
+  Free(1);
+  EXPECT_FALSE(store->MakePrimary(Id(1)));
+  EXPECT_EQ(store->PrimaryCopies(), std::vector<base::ObjectId>{Id(3)});
+}
+
 TEST_F(ObjectStoreTest, AGetThatWaitsSeesThatASecondaryCopyWasEvicted) {
   ASSERT_TRUE(store
                   ->Create(kAnn, {.id = Id(1), .size_bytes = 600 * kKiB, .secondary = true},
