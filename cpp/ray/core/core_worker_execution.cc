@@ -153,8 +153,8 @@ void CoreWorker::FetchArgument(const IncomingCallPtr& call, const RefArgument& r
     return FetchByOwner(call, ref.object_id, *owner, static_cast<int>(index));
   }
   StoredObject object{ref.object_id, ref.sources};
-  std::erase(object.sources, self_->node_id);
-  if (object.sources.size() < ref.sources.size()) object.sources.clear();
+  // A copy here may be dropped to make room, unless it is the only one: then the others count.
+  if (ref.sources.size() == 1 && ref.sources[0] == self_->node_id) object.sources.clear();
   FetchStored(call, object, *owner, static_cast<int>(index));
 }
 

@@ -257,7 +257,8 @@ std::vector<base::NodeId> CoreWorker::LocationsOf(const StoredObject& object) co
 
 StoredObject CoreWorker::InStore(const ObjectId& id, const ObjectTable::Entry& entry) const {
   StoredObject object{id, {}};
-  if (entry.node != self_->node_id) object.sources = entry.Locations();
+  const bool only_here = entry.node == self_->node_id && entry.copies == nullptr;
+  if (!only_here) object.sources = entry.Locations();
   return object;
 }
 

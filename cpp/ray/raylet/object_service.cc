@@ -1,5 +1,6 @@
 #include "ray/raylet/object_service.h"
 
+#include <algorithm>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -229,21 +230,21 @@ absl::Status ObjectService::OnGet(Client& client, const wire::v1::StoreGet& mess
 
 absl::StatusOr<std::vector<PullManager::Wanted>> ObjectService::WantedElsewhere(
     const std::vector<ObjectId>& ids, const wire::v1::StoreGet& message) const {
-  std::vector<PullManager::Wanted> wanted;
-  if (message.sources().empty()) return wanted;
-  if (static_cast<size_t>(message.sources_size()) != ids.size()) {
+  const bool has_sources = !message.sources().empty();
+  if (has_sources && static_cast<size_t>(message.sources_size()) != ids.size()) {
     return absl::InvalidArgumentError(absl::StrCat(
         "a request for ", ids.size(), " objects with sources of ", message.sources_size()));
   }
-  for (int i = 0; i < message.sources_size(); ++i) {
-    if (message.sources(i).node_ids().empty()) continue;
-    const std::optional<store::ObjectInfo> info = store_->Find(ids[static_cast<size_t>(i)]);
+  std::vector<PullManager::Wanted> wanted;
+  for (size_t i = 0; i < ids.size(); ++i) {
+    const std::optional<store::ObjectInfo> info = store_->Find(ids[i]);
     // The primary copy stays until it is freed; what is written here comes.
     if (info.has_value() && !info->secondary) continue;
+    // A copy can have been dropped, though it was the only one: without a source that is a loss.
     PullManager::Wanted& one = wanted.emplace_back();
-    one.id = ids[static_cast<size_t>(i)];
-
-    for (const std::string& node : message.sources(i).node_ids()) {
+    one.id = ids[i];
+    if (!has_sources) continue;
+    for (const std::string& node : message.sources(static_cast<int>(i)).node_ids()) {
       MANTA_ASSIGN_OR_RETURN(one.sources.emplace_back(), NodeId::FromBinary(node));
     }
   }
@@ -256,6 +257,11 @@ void ObjectService::Get(const Client& client, std::vector<ObjectId> ids, absl::D
   // Ends with the callback: when it has run, and when its client is gone.
   auto pull = std::make_shared<std::shared_ptr<void>>();
   const std::weak_ptr<std::shared_ptr<void>> waits = pull;
+  for (const PullManager::Wanted& one : wanted) {
+    const bool elsewhere = std::any_of(one.sources.begin(), one.sources.end(),
+                                       [this](const NodeId& node) { return node != node_; });
+    if (elsewhere) store_->MadeElsewhere(one.id);
+  }
   store_->Get(StoreClient(client), std::move(ids), timeout,
               [pull = std::move(pull), callback = std::move(callback)](GetReply got) mutable {
                 callback(std::move(got));

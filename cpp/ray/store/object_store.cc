@@ -65,6 +65,7 @@ class ObjectStore::Impl final : private ObjectTable::Listener, private Spiller::
   absl::Status Release(ClientId client, const base::ObjectId& id);
   void Free(absl::Span<const base::ObjectId> ids);
   bool Contains(const base::ObjectId& id) const;
+  void MadeElsewhere(const base::ObjectId& id);
   void FailGets(const base::ObjectId& id, GetReply::Outcome outcome, std::string reason);
   void OnEviction(EvictionCallback callback) { on_eviction_ = std::move(callback); }
   std::optional<ObjectInfo> Find(const base::ObjectId& id) const;
@@ -551,6 +552,10 @@ void ObjectStore::Impl::FailGets(const base::ObjectId& id, GetReply::Outcome out
   Settle();
 }
 
+void ObjectStore::Impl::MadeElsewhere(const base::ObjectId& id) {
+  if (table_.Find(id) == nullptr && gone_.Erase(id)) gets_.OnUnresolved(id);
+}
+
 bool ObjectStore::Impl::NeedsRestoring(const std::vector<base::ObjectId>& ids) const {
   return std::any_of(ids.begin(), ids.end(), [this](const base::ObjectId& id) {
     const Object* object = table_.Find(id);
@@ -827,6 +832,7 @@ void ObjectStore::FailGets(const base::ObjectId& id, GetReply::Outcome outcome,
                            std::string reason) {
   impl_->FailGets(id, outcome, std::move(reason));
 }
+void ObjectStore::MadeElsewhere(const base::ObjectId& id) { impl_->MadeElsewhere(id); }
 void ObjectStore::OnEviction(EvictionCallback callback) { impl_->OnEviction(std::move(callback)); }
 std::optional<ObjectInfo> ObjectStore::Find(const base::ObjectId& id) const {
   return impl_->Find(id);

@@ -173,6 +173,10 @@ class ObjectStore {
   // them.
   void Free(absl::Span<const base::ObjectId> ids);
 
+  // An object that was freed here has been made once more on another node: requests wait for its
+  // copy, rather than hear that it is gone.
+  void MadeElsewhere(const base::ObjectId& id);
+
   // Those that wait for the object now, and not for memory, need not wait for it any longer; unless
   // it comes meanwhile, their entry is this outcome. Later ones wait as before.
   void FailGets(const base::ObjectId& id, GetReply::Outcome outcome, std::string reason);

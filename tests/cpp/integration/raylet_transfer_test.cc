@@ -269,6 +269,35 @@ TEST_F(RayletTransferTest, CreationOfWhatIsASecondaryCopyMakesItThePrimaryOne) {
   EXPECT_TRUE(HasItsBytes(on_b, kept, entry));
 }
 
+TEST_F(RayletTransferTest, CopyThatWasDroppedIsNotWaitedFor) {
+  Program on_a = StartProgram(a_);
+  Program on_b = StartProgram(b_);
+  const ObjectId id = Put(on_a, 20 << 20);
+  ASSERT_TRUE(GetOne(on_b, id, {a_.id()}).present());
+  Release(on_b, id);
+  Put(on_b, 50 << 20);  // drops the copy, of which the owner does not hear
+  EXPECT_EQ(GetOne(on_b, id, {}).absence(), StoreGetReply::Entry::LOST);
+  EXPECT_EQ(GetOne(on_b, id, {b_.id()}).absence(), StoreGetReply::Entry::LOST);
+  const auto entry = GetOne(on_b, id, {b_.id(), a_.id()});
+  ASSERT_TRUE(entry.present()) << entry.reason();
+  EXPECT_TRUE(HasItsBytes(on_b, id, entry));
+}
+
+TEST_F(RayletTransferTest, WhatWasFreedHereIsFetchedOnceItIsMadeAgainElsewhere) {
+  Program on_a = StartProgram(a_);
+  Program on_b = StartProgram(b_);
+  const ObjectId id = Put(on_a, 1 << 20);
+  ASSERT_TRUE(GetOne(on_b, id, {a_.id()}).present());
+  Release(on_b, id);
+  StoreIds ids;
+  ids.add_object_ids(id.BinaryString());
+  on_b.client->Send(STORE_FREE, ids);  // as when only its lineage was held
+  EXPECT_EQ(GetOne(on_b, id, {}).absence(), StoreGetReply::Entry::GONE);
+  const auto entry = GetOne(on_b, id, {a_.id()});
+  ASSERT_TRUE(entry.present()) << entry.reason();
+  EXPECT_TRUE(HasItsBytes(on_b, id, entry));
+}
+
 TEST_F(RayletTransferTest, PrefetchPinsNothingAndTakesMoreThanFits) {
   Program on_a = StartProgram(a_);
   Program on_b = StartProgram(b_);
