@@ -17,7 +17,9 @@ class NoActions final : public ObjectTable::Actions {
   void RegisterBorrow(const base::ObjectId&, const AddressPtr&) override {}
   void ReleaseBorrow(const base::ObjectId&, const AddressPtr&, uint32_t) override {}
   void FetchFromOwner(const base::ObjectId&, const AddressPtr&) override {}
+  void Recover(const base::ObjectId&) override {}
   void FreeStored(const base::ObjectId&, const base::NodeId&) override {}
+  void KeepCopy(const base::ObjectId&, const base::NodeId&) override {}
   void OwnedObjectGone(const base::ObjectId&) override {}
 };
 

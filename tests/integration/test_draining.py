@@ -6,9 +6,9 @@ import time
 
 import numpy as np
 import pytest
-from integration.command_line import RAY
 
 import ray
+from integration.command_line import RAY
 from ray.cluster_utils import Cluster
 
 pytestmark = pytest.mark.timeout(120)

@@ -14,15 +14,12 @@ void NodeDrain::Begin(const std::string& reason, absl::Time deadline) {
 void NodeDrain::Look(absl::Time now) {
   if (!draining() || left_) return;
   if (now >= *deadline_) return Leave();
-  if (moving_) return;
-  const bool idle = environment_.is_idle();
-  // What has been made here takes time to move, and the deadline may come first.
-  if (std::exchange(moved_before_, true) && !idle) return;
+  if (moving_ || !environment_.is_idle()) return;
   moving_ = true;
-  environment_.move_objects([this, idle] {
+  environment_.move_objects([this] {
     moving_ = false;
     // A driver may have come meanwhile.
-    if (idle && environment_.is_idle()) Leave();
+    if (environment_.is_idle()) Leave();
   });
 }
 

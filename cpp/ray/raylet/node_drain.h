@@ -1,7 +1,6 @@
-// How this node ends when it is to be drained: it has its objects moved away, waits until nothing
-// runs here any more, has what was made meanwhile moved away, and leaves. At the deadline it leaves
-// whatever is left. That nothing new comes is the business of those who place things: they see
-// NodeState.draining.
+// How this node ends when it is to be drained: it waits until nothing runs here any more, has its
+// objects moved away, and leaves. At the deadline it leaves whatever is left. That nothing new
+// comes is the business of those who place things: they see NodeState.draining.
 //
 // Owner: NodeService.   Threads: loop-bound.   Errors: none.   Never blocks.
 //   DRAIN-1  `leave` is called once, and never before Begin.
@@ -44,7 +43,6 @@ class NodeDrain {
   std::string reason_;
   std::optional<absl::Time> deadline_;
   bool moving_ = false;
-  bool moved_before_ = false;
   bool left_ = false;
 };
 
