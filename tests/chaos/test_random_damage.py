@@ -136,12 +136,8 @@ def more_than_memory(_):
 
 
 def check_nothing_is_held():
-    """All leases are back, and the stores are empty but for what a killed writer left there."""
-
-    def is_free():
-        return ray.available_resources().get("CPU") == ray.cluster_resources().get("CPU")
-
-    wait_until(is_free, 20)
+    """All leases are back, and the stores are empty."""
+    wait_until(lambda: ray.available_resources() == ray.cluster_resources(), 20)
     assert ray.cluster_resources()["CPU"] == NODES * NODE["num_cpus"]
 
 

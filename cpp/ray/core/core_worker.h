@@ -390,6 +390,7 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ChooseNode(Task* task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void EndTask(const TaskPtr& task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void FreeLeftBehind(Task* task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void FailWith(const TaskPtr& task, const BufferPtr& error) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnTasksLost(const AddressPtr& worker, const std::vector<TaskPtr>& tasks)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -411,8 +411,24 @@ void CoreWorker::SendRefsTaken() {
 
 void CoreWorker::EndTask(const TaskPtr& task) {
   pending_.erase(task->id);
+  FreeLeftBehind(task.get());
   KeepLineage(task);
   for (const ContainedObject& mentioned : task->mentions) objects_.Unpin(mentioned.id);
+}
+
+// A worker that died may have written results before, of which it could not tell.
+void CoreWorker::FreeLeftBehind(Task* task) {
+  for (const base::NodeId& node : std::exchange(task->lost_on, {})) {
+    for (int i = 1; i <= task->task_template->return_objects(); ++i) {
+      const ObjectId id = base::ReturnObjectId(task->id, static_cast<uint32_t>(i));
+      const ObjectTable::Entry* entry = objects_.Find(id);
+      if (entry != nullptr && entry->state == ObjectState::kInStore) {
+        const std::vector<base::NodeId> known = entry->Locations();
+        if (std::find(known.begin(), known.end(), node) != known.end()) continue;
+      }
+      FreeStored(id, node);
+    }
+  }
 }
 
 void CoreWorker::FailWith(const TaskPtr& task, const BufferPtr& error) {
@@ -436,6 +452,7 @@ void CoreWorker::Fail(const TaskPtr& task, const SystemError& error) {
 // it.
 void CoreWorker::OnTasksLost(const AddressPtr& worker, const std::vector<TaskPtr>& tasks) {
   if (tasks.empty()) return;
+  for (const TaskPtr& task : tasks) task->lost_on.push_back(worker->node_id);
   const bool was_alone = !tasks_->RunsSomethingOn(worker->node_id);
   wire::v1::WorkerDeathRequest request;
   request.set_worker_id(worker->worker_id.BinaryString());

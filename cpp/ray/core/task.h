@@ -70,6 +70,7 @@ struct Task {
   base::WorkerId producer;      // streaming: who sent the latest item
   uint64_t items = 0;           // streaming: how many have come
   base::NodeId preferred_node;  // where most of its arguments lie; nil: here or nowhere
+  std::vector<base::NodeId> lost_on;  // where a worker died with it, maybe with results written
 
   bool TakeRetry() {
     if (retries_left == 0 || cancelled) return false;
