@@ -67,9 +67,9 @@ struct Task {
   int retries_left = 0;        // or kUnlimited
   uint32_t memory_deaths = 0;  // times its worker was ended because memory was short
   bool cancelled = false;
-  base::WorkerId producer;      // streaming: who sent the latest item
-  uint64_t items = 0;           // streaming: how many have come
-  base::NodeId preferred_node;  // where most of its arguments lie; nil: here or nowhere
+  base::WorkerId producer;            // streaming: who sent the latest item
+  uint64_t items = 0;                 // streaming: how many have come
+  base::NodeId preferred_node;        // where most of its arguments lie; nil: here or nowhere
   std::vector<base::NodeId> lost_on;  // where a worker died with it, maybe with results written
 
   bool TakeRetry() {

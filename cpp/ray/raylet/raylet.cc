@@ -147,9 +147,8 @@ void Raylet::MakeServices(Options options) {
           .on_removed = [this](const auto& group) { leases_->GroupRemoved(group); }});
   deaths_ = std::make_unique<DeathRecords>(loop_, &router_, &workers_->pool(), peers_.get(),
                                            static_cast<size_t>(config_.worker_deaths_max));
-  task_events_ =
-      std::make_unique<TaskEventLog>(loop_, &router_, peers_.get(),
-                                     static_cast<size_t>(config_.task_events_kept_max));
+  task_events_ = std::make_unique<TaskEventLog>(loop_, &router_, peers_.get(),
+                                                static_cast<size_t>(config_.task_events_kept_max));
   node_ = std::make_unique<NodeService>(
       loop_, clock_, &router_, gcs_.get(),
       NodeService::Options{.identity = &identity_,
