@@ -39,6 +39,11 @@ def gcs_pid(session_dir):
     return None
 
 
+def kill_gcs(session_dir):
+    """Kills the process that serves, once there is one."""
+    os.kill(wait_until(lambda: gcs_pid(session_dir)), signal.SIGKILL)
+
+
 @ray.remote(num_cpus=0)
 class Counter:
     def __init__(self, start=0):
@@ -218,7 +223,7 @@ def test_a_finished_cluster_leaves_no_replacement_behind(start_cluster):
     ray.shutdown()
     assert not is_running(second)
     assert gcs_pid(session_dir) is None
-    assert not [name for name in os.listdir(session_dir) if name.startswith("gcs.db")]
+    assert not os.path.exists(os.path.join(session_dir, "state"))
 
 
 @pytest.mark.parametrize("restarts", [0, 3])
@@ -227,9 +232,7 @@ def test_a_kill_with_restart_counts_once(start_cluster, restarts):
     for _ in range(5):
         actor = Counter.options(max_restarts=restarts, max_task_retries=-1).remote()
         ray.get(actor.value.remote())
-        threading.Timer(
-            random.uniform(0, 0.01), lambda: os.kill(gcs_pid(session_dir), signal.SIGKILL)
-        ).start()
+        threading.Timer(random.uniform(0, 0.01), kill_gcs, [session_dir]).start()
         ray.kill(actor, no_restart=False)
         if restarts == 0:
             with pytest.raises(ray.exceptions.RayActorError):

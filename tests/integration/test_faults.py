@@ -97,7 +97,7 @@ def test_retry_exceptions_runs_again_until_it_succeeds(cluster, tmp_path):
 @pytest.mark.ours_only  # the reference takes a second
 def test_interrupt_in_get_returns_at_once(run_program):
     program = run_program("""
-import ray, signal, time
+import faulthandler, ray, signal, time
 ray.init(address="local", num_cpus=1)
 
 @ray.remote(num_cpus=8)
@@ -105,6 +105,7 @@ def never():
     pass
 
 ref = never.remote()
+faulthandler.dump_traceback_later(10, exit=True)  # says where it hangs, should it
 try:
     print("waiting", flush=True)
     ray.get(ref)

@@ -132,12 +132,15 @@ bool LoopDriver::ClaimForeground() {
   loop_->Wake();
   bool claimed = false;
   {
+    // One slice at a time: a background that is busy for long must not keep this thread from its
+    // deadline, nor from Ctrl-C.
     absl::MutexLock lock(&hand_off_mutex_);
-    while (true) {
+    expected = Driver::kNobody;
+    claimed = driver_.compare_exchange_strong(expected, Driver::kForeground);
+    if (!claimed && expected == Driver::kBackground) {
+      hand_off_.WaitWithTimeout(&hand_off_mutex_, absl::Nanoseconds(kSliceNanos));
       expected = Driver::kNobody;
       claimed = driver_.compare_exchange_strong(expected, Driver::kForeground);
-      if (claimed || expected == Driver::kForeground) break;
-      hand_off_.WaitWithTimeout(&hand_off_mutex_, absl::Nanoseconds(kSliceNanos));
     }
   }
   foreground_waiting_.fetch_sub(1);
