@@ -426,7 +426,6 @@ TEST_P(TransferRandom, EveryRequestEndsAndNothingIsLeft) {
     }
   }
   EXPECT_GT(cluster.fetched, 100u) << "or the test shows little";
-  EXPECT_GT(cluster.failed, 0u);
 }
 
 INSTANTIATE_TEST_SUITE_P(Seeds, TransferRandom, testing::Range(1u, 41u));
