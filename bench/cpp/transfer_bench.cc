@@ -36,7 +36,12 @@ void BM_WarmMemcpy(benchmark::State& state) {
   for (auto _ : state) std::memcpy((*to)->At(0), (*from)->At(0), size);
   state.SetBytesProcessed(state.iterations() * state.range(0) << 20);
 }
-BENCHMARK(BM_WarmMemcpy)->ArgName("MiB")->Arg(256)->Arg(1024)->UseRealTime();
+BENCHMARK(BM_WarmMemcpy)
+    ->ArgName("MiB")
+    ->Arg(256)
+    ->Arg(1024)
+    ->UseRealTime()
+    ->MeasureProcessCPUTime();
 
 class Cluster {
  public:
@@ -211,6 +216,7 @@ BENCHMARK(BM_Broadcast)
     ->Args({1, 1024})
     ->Args({8, 256})
     ->UseRealTime()
+    ->MeasureProcessCPUTime()
     ->Unit(benchmark::kMillisecond);
 
 }  // namespace
