@@ -51,6 +51,8 @@ class Program:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,  # as from a shell: Ctrl-C reaches the whole group
+            # Also where the tests themselves run in the background, with SIGINT ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def finish(self, timeout_s=40.0):
