@@ -86,6 +86,9 @@ bool LoopDriver::Holds(absl::FunctionRef<bool()> done) {
 
 LoopDriver::Outcome LoopDriver::Drive(absl::FunctionRef<bool()> done, int64_t deadline_nanos,
                                       absl::FunctionRef<bool()> interrupted) {
+  // The background thread may have brought about what is waited for after the last look and before
+  // it gave the loop up: no event would tell.
+  if (Holds(done)) return Outcome::kDone;
   int64_t spin_start = base::MonotonicNanos();
   while (true) {
     SpinOrSleep(deadline_nanos, &spin_start);

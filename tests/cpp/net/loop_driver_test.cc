@@ -3,8 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -127,6 +129,30 @@ TEST_F(LoopDriverTest, ForegroundTakesTheLoopFromTheBackground) {  // DRIVE-3
     ASSERT_EQ(driver_.WaitUntil([&] { return handled; }, Patience(), Never), Outcome::kDone);
   }
   EXPECT_EQ(driven_by, here);
+}
+
+TEST_F(LoopDriverTest, WhatComesBeforeTheHandOffIsNotSleptOver) {
+  driver_.StartBackground();
+  // It happens between the look at what is waited for and the claim of the loop, and leaves no
+  // event behind. Who then sleeps does so for a slice of 100 ms, each time.
+  const auto happens_now = [this] {
+    absl::Notification happened;
+    loop_.Post([&] {
+      mutex_.AssertHeld();
+      ++count_;
+      happened.Notify();
+    });
+    happened.WaitForNotification();
+    return false;
+  };
+  int64_t fastest = INT64_MAX;
+  for (int round = 1; round <= 5; ++round) {
+    const int64_t begin = base::MonotonicNanos();
+    EXPECT_EQ(driver_.WaitUntil([&] { return count_ >= round; }, Patience(), happens_now),
+              Outcome::kDone);
+    fastest = std::min(fastest, base::MonotonicNanos() - begin);
+  }
+  EXPECT_LT(fastest, absl::ToInt64Nanoseconds(absl::Milliseconds(100)));
 }
 
 TEST_F(LoopDriverTest, OnlyOneThreadPollsAtATime) {  // DRIVE-1, and every waiter sees its own end
