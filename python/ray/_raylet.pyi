@@ -327,12 +327,17 @@ class Core:
     def serve(self, callbacks: Any) -> str | None:
         """The main loop of a worker: runs tasks until told to exit. Returns "asyncio" after an
         asyncio actor was
-        created: the caller then runs an event loop over call_queue_fileno / take_calls. Returns
+        created: the caller then runs an event loop over await_events / take_calls. Returns
             None to exit."""
     def serve_thread(self) -> None:
         """Runs the calls of a threaded actor or concurrency group in the calling thread until the
         actor ends."""
-    def call_queue_fileno(self) -> int: ...
+    def watch_other_loop(self, fd: int) -> None:
+        """Makes ``await_events`` wait for an event loop of Python's, too, by its descriptor."""
+    def await_events(self, timeout: float | None) -> tuple[bool, bool]:
+        """Blocks until ``take_calls`` has something to give, or the other loop's descriptor is
+        readable, for at most ``timeout`` seconds: whether each of them is so. Looks once if the
+        timeout is 0 or less."""
     def take_calls(self, limit: int) -> list[Call] | None:
         """Calls that may run now; a running call that was cancelled comes once more with
         ``cancelled`` set. None: the worker is to exit. Does not block."""

@@ -662,7 +662,11 @@ void RegisterWorkerSide(py::class_<Core>& type) {
   type.def("serve", [](Core& self,
                        const py::object& callbacks) { return self.execution().Serve(callbacks); })
       .def("serve_thread", [](Core& self) { self.execution().ServeThread(); })
-      .def("call_queue_fileno", [](Core& self) { return self.execution().CallQueueFd(); })
+      .def("watch_other_loop", [](Core& self, int fd) { self.session()->WatchOtherLoop(fd); })
+      .def("await_events",
+           [](Core& self, const py::object& timeout) {
+             return self.execution().AwaitEvents(timeout);
+           })
       .def("take_calls", [](Core& self, int limit) { return self.execution().TakeCalls(limit); })
       .def("exit_actor",
            [](Core& self, const std::string& reason) { self.execution().ExitActor(reason); })

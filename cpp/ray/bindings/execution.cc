@@ -3,13 +3,13 @@
 #include <pthread.h>
 #include <pybind11/stl.h>
 #include <signal.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "ray/base/clock.h"
 #include "ray/bindings/call_arguments.h"
 #include "ray/bindings/core_object.h"
 #include "ray/bindings/dropped_objects.h"
@@ -17,6 +17,7 @@
 #include "ray/bindings/gil.h"
 #include "ray/bindings/python_state.h"
 #include "ray/bindings/value_codec.h"
+#include "ray/bindings/waiting.h"
 
 namespace ray::bindings {
 
@@ -433,18 +434,21 @@ struct Execution::AsyncCall {
   }
 };
 
-int Execution::CallQueueFd() {
-  if (call_fd_ < 0) {
-    call_fd_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    session_->SetCallNotification(call_fd_);
+py::tuple Execution::AwaitEvents(const py::object& timeout) {
+  const int64_t deadline = DeadlineAfter(timeout);
+  SignalCheck interrupted;
+  core::CoreWorker::Events events;
+  if (deadline <= base::MonotonicNanos()) {
+    events = session_->AwaitEvents(deadline, interrupted);  // does not block
+  } else {
+    GilRelease release;
+    events = session_->AwaitEvents(deadline, interrupted);
   }
-  return call_fd_;
+  if (PyErr_Occurred() != nullptr) throw py::error_already_set();
+  return py::make_tuple(events.calls, events.other_loop);
 }
 
 py::object Execution::TakeCalls(int limit) {
-  uint64_t count;
-  ssize_t n = read(call_fd_, &count, sizeof count);
-  static_cast<void>(n);  // nothing there is fine
   ReleaseDroppedObjects();
   py::list taken;
   for (const base::TaskId& id : session_->TakeCancelled()) {

@@ -43,8 +43,9 @@ class Execution {
   // For event loops: takes calls that may start. A call that is cancelled while it runs is handed
   // out once more.
   struct AsyncCall;
-  int CallQueueFd();
   py::object TakeCalls(int limit);
+  // See Core.await_events in _raylet.pyi.
+  py::tuple AwaitEvents(const py::object& timeout);
 
   const std::shared_ptr<const wire::v1::CreateActor>& creation() const { return creation_; }
 
@@ -82,7 +83,6 @@ class Execution {
   absl::flat_hash_set<std::string> groups_;
   std::optional<std::string> leaving_;                // exit_actor: why
   absl::flat_hash_map<std::string, uint32_t> calls_;  // of functions with max_calls
-  int call_fd_ = -1;
   absl::flat_hash_map<base::TaskId, py::object> async_calls_;  // running on the event loop
 };
 

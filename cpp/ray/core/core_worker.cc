@@ -277,7 +277,6 @@ void CoreWorker::ExitWhenNotNeeded() {
     return;
   }
   exit_requested_.store(true);
-  NotifyCalls();
 }
 
 void CoreWorker::PushWarning(std::string_view name, std::string_view text) {

@@ -222,8 +222,17 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   void Abandon(const IncomingCallPtr& call);
   void ReplyCreation(bool ok, std::string_view creation_error, int default_limit,
                      const std::vector<std::pair<std::string, int>>& groups);
-  // `fd` becomes readable (an eventfd) whenever a call may start or was cancelled, from now on.
-  void SetCallNotification(int fd);
+  // For a thread that runs another event loop (asyncio) on top of this one: AwaitEvents waits for
+  // both, and so has calls without a hand-off between threads. `fd` is readable when the other
+  // loop has something to do; it belongs to the caller.
+  void WatchOtherLoop(int fd);
+  struct Events {
+    bool calls = false;  // TakeCall, TakeCancelled or HasStreamRoom may have news, or it is the end
+    bool other_loop = false;
+  };
+  // Blocks until there is one or the deadline is reached; polls once if it is already.
+  Events AwaitEvents(int64_t deadline, Interrupted interrupted);
+  // The running calls that were cancelled since it was last asked.
   std::vector<base::TaskId> TakeCancelled();
   // `handler` runs under the mutex when a running call is cancelled; it must return at once. It
   // marks a call that it interrupts as `interruptible`.
@@ -486,7 +495,7 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   void ReportLost(const PeerPtr& to, const StoredObject& object)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ArgumentArrived(const IncomingCallPtr& call) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void NotifyCalls() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  Events EventsNow() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ReturnToOwner(const std::vector<IncomingCallPtr>& calls)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Views of `result`.
@@ -570,7 +579,12 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
       creation_request_;  // set once, before the creation call runs
   uint64_t creation_correlation_ ABSL_GUARDED_BY(mutex_) = 0;
   base::JobId worker_job_ ABSL_GUARDED_BY(mutex_);
-  int call_notification_fd_ ABSL_GUARDED_BY(mutex_) = -1;
+  struct OtherLoop {
+    int fd = -1;
+    bool watched = false;  // from each wait until it was ready once
+    bool ready = false;
+  };
+  OtherLoop other_loop_ ABSL_GUARDED_BY(mutex_);
   std::vector<base::TaskId> cancelled_running_ ABSL_GUARDED_BY(mutex_);
   std::function<void(IncomingCall&)> on_cancel_running_ ABSL_GUARDED_BY(mutex_);
   int blocked_threads_ ABSL_GUARDED_BY(mutex_) = 0;
@@ -579,7 +593,7 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   std::vector<LocalWait*> local_waits_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_set<base::ObjectId> coming_here_ ABSL_GUARDED_BY(mutex_);  // for waits
   uint64_t brought_ ABSL_GUARDED_BY(mutex_) = 0;  // grows whenever one of them is through
-  bool stream_room_changed_ ABSL_GUARDED_BY(mutex_) = false;
+  bool stream_room_changed_ ABSL_GUARDED_BY(mutex_) = false;  // since TakeCancelled
   // What ran here since the raylet was told; bounded by task_events_batch_max.
   struct Run {
     ReceivedTemplatePtr of;

@@ -1,4 +1,5 @@
 // The executing side: calls in, their arguments, replies out.
+#include <sys/epoll.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -220,25 +221,7 @@ void CoreWorker::ReportLost(const PeerPtr& to, const StoredObject& object) {
   to->connection->Call(wire::v1::GET_OBJECT, request, [](absl::StatusOr<net::Frame>) {});
 }
 
-void CoreWorker::ArgumentArrived(const IncomingCallPtr& call) {
-  if (--call->fetching == 0) NotifyCalls();
-}
-
-void CoreWorker::NotifyCalls() {
-  if (call_notification_fd_ < 0) return;
-  bool something = receiver_.HasRunnable() || !cancelled_running_.empty() ||
-                   exit_requested_.load() || std::exchange(stream_room_changed_, false);
-  if (!something) return;
-  uint64_t one = 1;
-  ssize_t n = write(call_notification_fd_, &one, sizeof one);
-  static_cast<void>(n);  // a full counter is readable too
-}
-
-void CoreWorker::SetCallNotification(int fd) {
-  absl::MutexLock lock(&mutex_);
-  call_notification_fd_ = fd;
-  NotifyCalls();
-}
+void CoreWorker::ArgumentArrived(const IncomingCallPtr& call) { --call->fetching; }
 
 IncomingCallPtr CoreWorker::NextCall(Interrupted interrupted) {
   IncomingCallPtr call;
@@ -261,6 +244,50 @@ IncomingCallPtr CoreWorker::NextCall(Interrupted interrupted) {
   driver_->WaitUntil(ready, kNoDeadline, interrupted);
   if (call != nullptr) call->started_nanos = base::MonotonicNanos();
   return call;
+}
+
+void CoreWorker::WatchOtherLoop(int fd) {
+  absl::MutexLock lock(&mutex_);
+  other_loop_.fd = fd;
+}
+
+CoreWorker::Events CoreWorker::AwaitEvents(int64_t deadline, Interrupted interrupted) {
+  Events events;
+  auto something = [&] {
+    mutex_.AssertHeld();
+    events = EventsNow();
+    return events.calls || events.other_loop;
+  };
+  {
+    absl::MutexLock lock(&mutex_);
+    Drain();
+    // Not watched all the time: it stays ready until the other loop has run.
+    other_loop_.ready = false;
+    if (!std::exchange(other_loop_.watched, true)) {
+      loop_.Watch(other_loop_.fd, EPOLLIN, [this](uint32_t) {
+        mutex_.AssertHeld();
+        other_loop_.ready = true;
+        other_loop_.watched = false;
+        loop_.Unwatch(other_loop_.fd);
+      });
+    }
+    if (something()) return events;
+    store_->Flush();
+    peers_->FlushAll();
+  }
+  if (deadline > base::MonotonicNanos()) {
+    driver_->WaitUntil(something, deadline, interrupted);
+    return events;
+  }
+  driver_->PollOnce();
+  absl::MutexLock lock(&mutex_);
+  return EventsNow();
+}
+
+CoreWorker::Events CoreWorker::EventsNow() const {
+  return {.calls = receiver_.HasRunnable() || !cancelled_running_.empty() ||
+                   exit_requested_.load() || stream_room_changed_,
+          .other_loop = other_loop_.ready};
 }
 
 void CoreWorker::WaitForExit(Interrupted interrupted) {
@@ -296,7 +323,6 @@ void CoreWorker::Reply(const IncomingCallPtr& call, TaskStatus status,
   } else {
     ReplyToCaller(call, status, run_micros, results);
   }
-  NotifyCalls();
 }
 
 // REF-1: an owner registers the caller in its name; others keep the reference until the caller has
@@ -498,8 +524,7 @@ void CoreWorker::OnCancelTask(const PeerPtr& peer, const net::Frame& frame) {
     _exit(1);
   }
   running->cancelled = true;
-  cancelled_running_.push_back(*id);
-  NotifyCalls();
+  if (other_loop_.fd >= 0) cancelled_running_.push_back(*id);
   if (on_cancel_running_) on_cancel_running_(*running);
   if (running->interruptible) EndIfItStays(*id);
 }
@@ -524,6 +549,7 @@ void CoreWorker::SetCancelHandler(std::function<void(IncomingCall&)> handler) {
 
 std::vector<TaskId> CoreWorker::TakeCancelled() {
   absl::MutexLock lock(&mutex_);
+  stream_room_changed_ = false;
   return std::exchange(cancelled_running_, {});
 }
 
@@ -558,8 +584,7 @@ void CoreWorker::ReportEnvironmentError(std::string_view message) {
 
 void CoreWorker::RequestExit() {
   exit_requested_.store(true);
-  absl::MutexLock lock(&mutex_);
-  NotifyCalls();
+  loop_.Post([] {});  // every thread that waits looks again
 }
 
 }  // namespace ray::core

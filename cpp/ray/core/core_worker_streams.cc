@@ -115,8 +115,7 @@ void CoreWorker::OnStreamConsumed(const PeerPtr& peer, const net::Frame& frame) 
   IncomingCallPtr call = receiver_.FindRunning(*id);
   if (call == nullptr || call->caller != peer) return;
   call->items_consumed = std::max(call->items_consumed, message->consumed());
-  stream_room_changed_ = true;
-  NotifyCalls();
+  stream_room_changed_ = other_loop_.fd >= 0;
 }
 
 }  // namespace ray::core

@@ -79,6 +79,13 @@ LoopDriver::Outcome LoopDriver::WaitUntil(absl::FunctionRef<bool()> done, int64_
   }
 }
 
+void LoopDriver::PollOnce() {
+  Driver expected = Driver::kNobody;
+  if (!driver_.compare_exchange_strong(expected, Driver::kForeground)) return;
+  loop_->Poll(absl::ZeroDuration());
+  ReleaseForeground();
+}
+
 bool LoopDriver::Holds(absl::FunctionRef<bool()> done) {
   absl::MutexLock lock(mutex_);
   return done();

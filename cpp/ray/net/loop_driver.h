@@ -55,6 +55,10 @@ class LoopDriver {
   Outcome WaitUntil(absl::FunctionRef<bool()> done, int64_t deadline_nanos,
                     absl::FunctionRef<bool()> interrupted);
 
+  // Runs what is due, unless another thread drives the loop. Never blocks. A thread that does so
+  // often keeps the background thread away, as waits do.
+  void PollOnce();
+
  private:
   enum class Driver : int { kNobody, kForeground, kBackground };
 

@@ -92,6 +92,14 @@ TEST_F(LoopDriverTest, InterruptEndsAWaitThatFollowsAnother) {
   leader.join();
 }
 
+TEST_F(LoopDriverTest, PollOnceRunsWhatIsDueAndDoesNotBlock) {
+  driver_.PollOnce();  // nothing is due
+  PostIncrement();
+  driver_.PollOnce();
+  absl::MutexLock lock(&mutex_);
+  EXPECT_EQ(count_, 1);
+}
+
 TEST_F(LoopDriverTest, BackgroundServesWhileNobodyWaits) {
   driver_.StartBackground();
   absl::Notification ran;
