@@ -1,8 +1,9 @@
-"""The process that forks the workers of a node: ``python -m ray._zygote``, started by the raylet.
+"""The process that forks the workers of a node: ``python -m ray._zygote [MODULE...]``, started by
+the raylet.
 
-It imports what workers need once, and forks on request: a worker starts in milliseconds and shares
-these pages. It has one thread, for ever: a fork copies only the thread that calls it, and locks
-that another one held would stay locked.
+It imports what workers need once, and the given modules if they are installed, and forks on
+request: a worker starts in milliseconds and shares these pages. It has one thread, for ever: a fork
+copies only the thread that calls it, and locks that another one held would stay locked.
 
 Protocol: JSON objects, one a line, on the socket at descriptor 3.
     raylet -> zygote  {"op": "fork", "token": N, "env": {...}, "log_prefix": "worker-...",
@@ -17,6 +18,7 @@ End of file means that the raylet is gone: the zygote ends, and the kernel ends 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import faulthandler
 import gc
@@ -37,14 +39,13 @@ _PR_SET_NAME = 15
 # Libraries read these when they are imported; their pools of threads would not survive a fork.
 _THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
-# What workers use soon, or always. numpy may be missing.
+# What workers use soon, or always.
 _PRELOADED = (
     "ray",
     "ray._runtime_env.setup",
     "ray._worker_main",
     "ray.api",
     "ray.cloudpickle",
-    "numpy",
 )
 
 
@@ -170,15 +171,14 @@ def _redirect_output(log_prefix: str) -> None:
     faulthandler.enable(file=2)
 
 
-def _preload() -> None:
+def _preload(wished: list[str]) -> None:
     saved = {name: os.environ.get(name) for name in _THREAD_LIMITS}
     os.environ.update(dict.fromkeys(_THREAD_LIMITS, "1"))
     for name in _PRELOADED:
-        try:
+        importlib.import_module(name)
+    for name in wished:
+        with contextlib.suppress(ModuleNotFoundError):
             importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            if error.name != "numpy":
-                raise
     for name, value in saved.items():
         if value is None:
             del os.environ[name]
@@ -195,7 +195,7 @@ def _refuse_threads() -> None:
 def main() -> None:
     """Entry point of the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _preload()
+    _preload(sys.argv[1:])
     _refuse_threads()
     gc.collect()
     gc.disable()

@@ -42,6 +42,7 @@ def act(token):
     os._exit(7)
 
 _worker_main.main = act
+sys.argv[1:] = ["numpy", "not_installed_anywhere"]
 _zygote.main()
 """
 

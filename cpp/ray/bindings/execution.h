@@ -81,8 +81,8 @@ class Execution {
   Mode mode_ = Mode::kMainThread;
   std::shared_ptr<const wire::v1::CreateActor> creation_;
   absl::flat_hash_set<std::string> groups_;
-  std::optional<std::string> leaving_;                // exit_actor: why
-  absl::flat_hash_map<std::string, uint32_t> calls_;  // of functions with max_calls
+  std::optional<std::string> leaving_;                         // exit_actor: why
+  absl::flat_hash_map<std::string, uint32_t> calls_;           // of functions with max_calls
   absl::flat_hash_map<base::TaskId, py::object> async_calls_;  // running on the event loop
 };
 
