@@ -206,7 +206,11 @@ class Core:
         non-ref."""
     def get_one(self, ref: ObjectRef[Any], timeout: float | None) -> Any: ...
     def wait(
-        self, refs: list[ObjectRef[Any]], num_returns: int, timeout: float | None, fetch_local: bool
+        self,
+        waitables: list[ObjectRef[Any]],
+        num_returns: int,
+        timeout: float | None,
+        fetch_local: bool,
     ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]: ...
     def notify_when_ready(self, ref: ObjectRef[Any], queue: ReadyQueue, token: int) -> bool:
         """True: it is ready now and no token will come. Else the token comes once it is."""

@@ -67,13 +67,25 @@ class Id {
   friend bool operator<(const Id& a, const Id& b) {
     return std::memcmp(a.bytes_.data(), b.bytes_.data(), kSize) < 0;
   }
+  // Of the first and the last eight bytes, where every layout above has what tells ids apart: two
+  // multiplications, where a hash of all bytes takes a call of three times that.
   template <typename H>
   friend H AbslHashValue(H h, const Id& id) {
-    return H::combine_contiguous(std::move(h), id.bytes_.data(), kSize);
+    if constexpr (kSize < sizeof(uint64_t)) {
+      return H::combine_contiguous(std::move(h), id.bytes_.data(), kSize);
+    } else {
+      return H::combine(std::move(h), id.Load(0), id.Load(kSize - sizeof(uint64_t)));
+    }
   }
 
  private:
-  std::array<uint8_t, kSize> bytes_;
+  uint64_t Load(size_t at) const {
+    uint64_t value;
+    std::memcpy(&value, bytes_.data() + at, sizeof value);
+    return value;
+  }
+
+  std::array<uint8_t, kBytes> bytes_;
 };
 
 using JobId = Id<struct JobTag, 4>;

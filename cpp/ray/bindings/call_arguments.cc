@@ -133,8 +133,7 @@ std::string SchedulingClass(const core::TaskTemplate& of) {
 
 }  // namespace
 
-void RequireSession(const std::shared_ptr<core::CoreWorker>& session, PyObject* object) {
-  if (AsObjectRef(object).session() == session) return;
+void RaiseForeignReference(PyObject* object) {
   throw py::value_error(absl::StrCat("ObjectRef(", AsObjectRef(object).id().Hex(),
                                      ") does not belong to this session: it was made before "
                                      "ray.shutdown(), or from bytes alone."));

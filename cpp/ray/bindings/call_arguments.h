@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "ray/bindings/object_ref.h"
 #include "ray/core/core_worker.h"
 
 namespace ray::bindings {
@@ -34,7 +35,10 @@ struct UnpackedArguments {
 // The inverse, on the executing side. Raises what unpickling raises.
 UnpackedArguments UnpackArguments(const core::IncomingCall& call);
 
+[[noreturn]] void RaiseForeignReference(PyObject* ref);
 // The reference's session must be `session`; ValueError otherwise.
-void RequireSession(const std::shared_ptr<core::CoreWorker>& session, PyObject* ref);
+inline void RequireSession(const std::shared_ptr<core::CoreWorker>& session, PyObject* ref) {
+  if (AsObjectRef(ref).session() != session) RaiseForeignReference(ref);
+}
 
 }  // namespace ray::bindings

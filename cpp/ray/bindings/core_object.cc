@@ -130,25 +130,37 @@ class Core {
     return out;
   }
 
-  py::tuple Wait(const py::list& refs, int64_t num_returns, const py::object& timeout,
+  py::tuple Wait(const py::list& waitables, int64_t num_returns, const py::object& timeout,
                  bool fetch_local) {
-    std::vector<base::ObjectId> ids = UniqueIds(refs);
-    if (num_returns < 1 || static_cast<size_t>(num_returns) > ids.size()) {
-      throw py::value_error(absl::StrCat("num_returns must be between 1 and ", ids.size(),
+    const py::tuple refs(waitables);  // another thread may change the list meanwhile
+    const std::vector<core::HeldReference*> held = HeldIn(refs);
+    if (num_returns < 1 || static_cast<size_t>(num_returns) > held.size()) {
+      throw py::value_error(absl::StrCat("num_returns must be between 1 and ", held.size(),
                                          ", the number of ObjectRefs, but is ", num_returns, "."));
     }
     std::vector<bool> ready;
     int64_t deadline = DeadlineAfter(timeout);
     SignalCheck interrupted;
-    LoopDriver::Outcome outcome;
+    absl::StatusOr<LoopDriver::Outcome> outcome = LoopDriver::Outcome::kDone;
     {
       GilRelease release;
-      outcome = session_->Wait(ids, static_cast<size_t>(num_returns), fetch_local, deadline,
+      outcome = session_->Wait(held, static_cast<size_t>(num_returns), fetch_local, deadline,
                                interrupted, &ready);
     }
-    if (outcome == LoopDriver::Outcome::kInterrupted) RaiseInterrupted(*session_);
-    py::list yes, no;
-    for (size_t i = 0; i < ids.size(); ++i) (ready[i] ? yes : no).append(refs[i]);
+    if (!outcome.ok()) throw py::value_error(std::string(outcome.status().message()));
+    if (*outcome == LoopDriver::Outcome::kInterrupted) RaiseInterrupted(*session_);
+    const auto ready_count = static_cast<size_t>(std::count(ready.begin(), ready.end(), true));
+    py::list yes(ready_count), no(held.size() - ready_count);
+    Py_ssize_t next_yes = 0, next_no = 0;
+    for (size_t i = 0; i < held.size(); ++i) {
+      PyObject* ref = PyTuple_GET_ITEM(refs.ptr(), static_cast<Py_ssize_t>(i));
+      Py_INCREF(ref);
+      if (ready[i]) {
+        PyList_SET_ITEM(yes.ptr(), next_yes++, ref);
+      } else {
+        PyList_SET_ITEM(no.ptr(), next_no++, ref);
+      }
+    }
     return py::make_tuple(yes, no);
   }
 
@@ -302,14 +314,9 @@ class Core {
   }
 
   void RemovePlacementGroup(const py::bytes& id) {
-    auto group = ValueOrRaise(base::PlacementGroupId::FromBinary(std::string_view(id)));
-    SignalCheck interrupted;
-    absl::Status status;
-    {
-      GilRelease release;
-      status = session_->RemovePlacementGroup(group, interrupted);
-    }
-    OkOrRaise(status);
+    RequireLive();
+    session_->RemovePlacementGroup(
+        ValueOrRaise(base::PlacementGroupId::FromBinary(std::string_view(id))));
   }
 
   // None: it was not there in time.
@@ -516,22 +523,29 @@ class Core {
     }
   }
 
-  const base::ObjectId& IdOf(PyObject* ref) const {
+  // A reference of this session.
+  void RequireOwn(PyObject* ref) const {
     if (!IsObjectRef(ref)) {
       throw py::type_error(absl::StrCat("an ObjectRef is needed, not a ", Py_TYPE(ref)->tp_name));
     }
-    RequireLive();
     RequireSession(session_, ref);
+  }
+
+  const base::ObjectId& IdOf(PyObject* ref) const {
+    RequireLive();
+    RequireOwn(ref);
     return AsObjectRef(ref).id();
   }
 
-  std::vector<base::ObjectId> UniqueIds(const py::list& refs) const {
-    std::vector<base::ObjectId> ids;
-    ids.reserve(refs.size());
-    for (py::handle ref : refs) ids.push_back(IdOf(ref.ptr()));
-    absl::flat_hash_set<base::ObjectId> unique(ids.begin(), ids.end());
-    if (unique.size() == ids.size()) return ids;
-    throw py::value_error("ray.wait takes a list of unique ObjectRefs, but one is in it twice.");
+  std::vector<core::HeldReference*> HeldIn(const py::tuple& refs) const {
+    RequireLive();
+    std::vector<core::HeldReference*> held;
+    held.reserve(refs.size());
+    for (py::handle ref : refs) {
+      RequireOwn(ref.ptr());
+      held.push_back(AsObjectRef(ref.ptr()).held());
+    }
+    return held;
   }
 
   std::vector<core::ArgumentBytes> Fetch(absl::Span<const base::ObjectId> ids,
@@ -733,7 +747,7 @@ void RegisterCore(py::module_& module) {
       .def("put", &Core::Put)
       .def("get", &Core::Get, py::arg("refs"), py::arg("timeout"))
       .def("get_one", &Core::GetOne, py::arg("ref"), py::arg("timeout"))
-      .def("wait", &Core::Wait, py::arg("refs"), py::arg("num_returns"), py::arg("timeout"),
+      .def("wait", &Core::Wait, py::arg("waitables"), py::arg("num_returns"), py::arg("timeout"),
            py::arg("fetch_local"))
       .def("notify_when_ready", &Core::NotifyWhenReady, py::arg("ref"), py::arg("queue"),
            py::arg("token"))

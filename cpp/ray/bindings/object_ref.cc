@@ -1,8 +1,13 @@
 #include "ray/bindings/object_ref.h"
 
+#include <structmember.h>
+
+#include <cstddef>
 #include <cstring>
+#include <new>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
@@ -10,9 +15,13 @@
 #include "ray/bindings/python_state.h"
 
 namespace ray::bindings {
-namespace {
 
 PyTypeObject* object_ref_type = nullptr;
+
+namespace {
+
+using Instance = ObjectRefInstance;
+
 PyObject* rebuild_function = nullptr;
 thread_local CollectedReferences* collector = nullptr;
 
@@ -80,9 +89,9 @@ py::object Reduce(const py::object& self) {
   return py::make_tuple(py::reinterpret_borrow<py::object>(rebuild_function), arguments);
 }
 
-ObjectRef* FromBinary(const py::bytes& binary) {
+py::object FromBinary(const py::bytes& binary) {
   auto id = ValueOrRaise(base::ObjectId::FromBinary(std::string_view(binary)));
-  return new ObjectRef(id, nullptr, nullptr);
+  return WrapReference(nullptr, id, nullptr);
 }
 
 py::object MakeId(const char* type, const std::string& binary) {
@@ -108,75 +117,145 @@ std::vector<core::ContainedObject> CollectedReferences::Contained() const {
 
 py::object WrapReference(const std::shared_ptr<core::CoreWorker>& session, const base::ObjectId& id,
                          core::AddressPtr owner) {
-  return py::cast(new ObjectRef(id, std::move(owner), session),
-                  py::return_value_policy::take_ownership);
+  auto* instance = PyObject_New(Instance, object_ref_type);
+  if (instance == nullptr) {
+    if (session != nullptr) session->ReleaseLater(core::ReleaseQueue::Kind::kReference, id);
+    throw py::error_already_set();
+  }
+  instance->weak_references = nullptr;
+  new (&instance->ref) ObjectRef(id, std::move(owner), session);
+  return py::reinterpret_steal<py::object>(reinterpret_cast<PyObject*>(instance));
 }
 
-bool IsObjectRef(PyObject* object) { return Py_TYPE(object) == object_ref_type; }
+namespace {
 
-ObjectRef& AsObjectRef(PyObject* object) {
-  // The holder's value pointer, without pybind11's type search: the type is final and exact.
-  auto* instance = reinterpret_cast<py::detail::instance*>(object);
-  return *static_cast<ObjectRef*>(instance->simple_value_holder[0]);
+void Deallocate(PyObject* self) {
+  auto* instance = reinterpret_cast<Instance*>(self);
+  if (instance->weak_references != nullptr) PyObject_ClearWeakRefs(self);
+  PyTypeObject* type = Py_TYPE(self);
+  instance->ref.~ObjectRef();
+  PyObject_Free(self);
+  Py_DECREF(type);
 }
 
-void RegisterObjectRef(py::module_& module) {
-  py::class_<ObjectRef> type(
-      module, "ObjectRef", py::is_final(),
-      "A reference to an object that exists or will exist. ray.get gives its "
-      "value; await does in asyncio.");
-  type.def(py::init(&FromBinary), py::arg("binary"))
-      .def("binary", [](const ObjectRef& self) { return py::bytes(self.id().BinaryString()); })
-      .def("hex", [](const ObjectRef& self) { return self.id().Hex(); })
-      .def("is_nil", [](const ObjectRef& self) { return self.id().IsNil(); })
-      .def("owner_address", [](const ObjectRef& self) { return OwnerBytes(self); })
-      .def("task_id",
-           [](const ObjectRef& self) {
-             return MakeId("TaskID", base::TaskOf(self.id()).BinaryString());
-           })
-      .def("job_id",
-           [](const ObjectRef& self) {
-             auto job = base::JobOf(base::ActorOf(base::TaskOf(self.id())));
-             return MakeId("JobID", job.BinaryString());
-           })
-      .def_static("from_binary", &FromBinary, py::arg("id_bytes"))
-      .def_static(
-          "from_hex",
-          [](const std::string& text) {
-            std::string bytes = absl::HexStringToBytes(text);
-            if (absl::BytesToHexString(bytes) != text) {
-              throw py::value_error(absl::StrCat("'", text, "' is no hex form of an ObjectRef"));
-            }
-            return FromBinary(py::bytes(bytes));
-          },
-          py::arg("hex_id"))
-      .def_static("from_random",
-                  [] { return new ObjectRef(base::ObjectId::Random(), nullptr, nullptr); })
-      .def_static("nil", [] { return new ObjectRef(base::ObjectId::Nil(), nullptr, nullptr); })
-      .def_static("size", [] { return base::ObjectId::kSize; })
-      // The same in every process, unlike __hash__.
-      .def("redis_shard_hash",
-           [](const ObjectRef& self) {
-             uint64_t first = 0;
-             std::memcpy(&first, self.id().BinaryString().data(), sizeof first);
-             return first;
-           })
-      .def("__eq__",
-           [](const ObjectRef& self, const py::object& other) {
-             return IsObjectRef(other.ptr()) && AsObjectRef(other.ptr()).id() == self.id();
-           })
-      .def("__hash__", [](const ObjectRef& self) { return absl::HashOf(self.id()); })
-      .def("__repr__",
-           [](const ObjectRef& self) { return absl::StrCat("ObjectRef(", self.id().Hex(), ")"); })
-      .def("__reduce__", [](const py::object& self) {
-        if (collector != nullptr) collector->references.push_back(self);
-        return Reduce(self);
-      });
+Py_hash_t Hash(PyObject* self) {
+  const auto hash = static_cast<Py_hash_t>(absl::HashOf(AsObjectRef(self).id()));
+  return hash == -1 ? -2 : hash;  // -1 means an error
+}
+
+PyObject* Compare(PyObject* self, PyObject* other, int operation) {
+  if (!IsObjectRef(other) || (operation != Py_EQ && operation != Py_NE)) {
+    Py_RETURN_NOTIMPLEMENTED;
+  }
+  const bool equal = AsObjectRef(self).id() == AsObjectRef(other).id();
+  return PyBool_FromLong(equal == (operation == Py_EQ));
+}
+
+PyObject* Represent(PyObject* self) {
+  const std::string text = absl::StrCat("ObjectRef(", AsObjectRef(self).id().Hex(), ")");
+  return PyUnicode_FromStringAndSize(text.data(), static_cast<Py_ssize_t>(text.size()));
+}
+
+PyObject* New(PyTypeObject*, PyObject* args, PyObject* kwargs) {
+  static const char* names[] = {"binary", nullptr};
+  PyObject* binary = nullptr;
+  if (PyArg_ParseTupleAndKeywords(args, kwargs, "S:ObjectRef", const_cast<char**>(names),
+                                  &binary) == 0) {
+    return nullptr;
+  }
+  try {
+    return FromBinary(py::reinterpret_borrow<py::bytes>(binary)).release().ptr();
+  } catch (py::error_already_set& failure) {
+    failure.restore();
+    return nullptr;
+  }
+}
+
+constexpr const char* kDocstring =
+    "A reference to an object that exists or will exist. ray.get gives its value; await does in "
+    "asyncio.";
+
+py::object MakeType() {
+  static PyMemberDef members[] = {
+      {"__weaklistoffset__", T_PYSSIZET, offsetof(Instance, weak_references), READONLY, nullptr},
+      {nullptr, 0, 0, 0, nullptr}};
+  static PyType_Slot slots[] = {{Py_tp_doc, const_cast<char*>(kDocstring)},
+                                {Py_tp_new, reinterpret_cast<void*>(New)},
+                                {Py_tp_dealloc, reinterpret_cast<void*>(Deallocate)},
+                                {Py_tp_hash, reinterpret_cast<void*>(Hash)},
+                                {Py_tp_richcompare, reinterpret_cast<void*>(Compare)},
+                                {Py_tp_repr, reinterpret_cast<void*>(Represent)},
+                                {Py_tp_members, members},
+                                {0, nullptr}};
+  // Not a base type: IsObjectRef compares types exactly.
+  static PyType_Spec spec = {"ray._raylet.ObjectRef", sizeof(Instance), 0, Py_TPFLAGS_DEFAULT,
+                             slots};
+  PyObject* type = PyType_FromSpec(&spec);
+  if (type == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(type);
+}
+
+template <typename Function>
+void AddMethod(const py::object& type, const char* name, Function function) {
+  type.attr(name) = py::cpp_function(function, py::name(name), py::is_method(type));
+}
+
+template <typename Function, typename... Extra>
+void AddStatic(const py::object& type, const char* name, Function function, const Extra&... extra) {
+  type.attr(name) = py::staticmethod(py::cpp_function(function, py::name(name), extra...));
+}
+
+py::object FromHex(const std::string& text) {
+  std::string bytes = absl::HexStringToBytes(text);
+  if (absl::BytesToHexString(bytes) != text) {
+    throw py::value_error(absl::StrCat("'", text, "' is no hex form of an ObjectRef"));
+  }
+  return FromBinary(py::bytes(bytes));
+}
+
+void AddMethods(const py::object& type) {
+  using Self = const py::object&;
+  AddMethod(type, "binary",
+            [](Self self) { return py::bytes(AsObjectRef(self.ptr()).id().BinaryString()); });
+  AddMethod(type, "hex", [](Self self) { return AsObjectRef(self.ptr()).id().Hex(); });
+  AddMethod(type, "is_nil", [](Self self) { return AsObjectRef(self.ptr()).id().IsNil(); });
+  AddMethod(type, "owner_address", [](Self self) { return OwnerBytes(AsObjectRef(self.ptr())); });
+  AddMethod(type, "task_id", [](Self self) {
+    return MakeId("TaskID", base::TaskOf(AsObjectRef(self.ptr()).id()).BinaryString());
+  });
+  AddMethod(type, "job_id", [](Self self) {
+    auto job = base::JobOf(base::ActorOf(base::TaskOf(AsObjectRef(self.ptr()).id())));
+    return MakeId("JobID", job.BinaryString());
+  });
+  // The same in every process, unlike __hash__.
+  AddMethod(type, "redis_shard_hash", [](Self self) {
+    uint64_t first = 0;
+    std::memcpy(&first, AsObjectRef(self.ptr()).id().data(), sizeof first);
+    return first;
+  });
+  AddMethod(type, "__reduce__", [](Self self) {
+    if (collector != nullptr) collector->references.push_back(self);
+    return Reduce(self);
+  });
+  AddStatic(type, "from_binary", &FromBinary, py::arg("id_bytes"));
+  AddStatic(type, "from_hex", &FromHex, py::arg("hex_id"));
+  AddStatic(type, "from_random",
+            [] { return WrapReference(nullptr, base::ObjectId::Random(), nullptr); });
+  AddStatic(type, "nil", [] { return WrapReference(nullptr, base::ObjectId::Nil(), nullptr); });
+  AddStatic(type, "size", [] { return base::ObjectId::kSize; });
   type.attr("__class_getitem__") =
       py::module_::import("builtins")
           .attr("classmethod")(
               py::cpp_function([](const py::object& cls, const py::object&) { return cls; }));
-  object_ref_type = reinterpret_cast<PyTypeObject*>(type.ptr());
+}
+
+}  // namespace
+
+void RegisterObjectRef(py::module_& module) {
+  const py::object type = MakeType();
+  AddMethods(type);
+  module.attr("ObjectRef") = type;
+  object_ref_type = reinterpret_cast<PyTypeObject*>(py::object(type).release().ptr());
   module.attr("rebuild_object_ref") = py::reinterpret_steal<py::object>(
       PyCFunction_NewEx(&rebuild_method, nullptr, module.attr("__name__").ptr()));
   rebuild_function = module.attr("rebuild_object_ref").cast<py::object>().release().ptr();

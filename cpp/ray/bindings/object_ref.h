@@ -1,5 +1,9 @@
 // ObjectRef: one local reference to an object, for as long as the Python object lives.
-// Threads: created and destroyed with the GIL; the end only pushes to the release queue.
+//
+// Its Python type is made by hand, not by py::class_: a program has as many references as calls,
+// and what pybind11 does for each instance (an allocation of its own, two entries of a global map)
+// costs more than all the rest of a reference. Threads: created and destroyed with the GIL; the end
+// only pushes to the release queue.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -20,20 +24,21 @@ class ObjectRef {
   // Takes over a local reference that `session` already counts; null: a bare id.
   ObjectRef(const base::ObjectId& id, core::AddressPtr owner,
             std::shared_ptr<core::CoreWorker> session)
-      : id_(id), owner_(std::move(owner)), session_(std::move(session)) {}
+      : held_{id}, owner_(std::move(owner)), session_(std::move(session)) {}
   ~ObjectRef() {
-    if (session_ != nullptr) session_->ReleaseLater(core::ReleaseQueue::Kind::kReference, id_);
+    if (session_ != nullptr) session_->ReleaseLater(core::ReleaseQueue::Kind::kReference, held_.id);
   }
   ObjectRef(const ObjectRef&) = delete;
   ObjectRef& operator=(const ObjectRef&) = delete;
 
-  const base::ObjectId& id() const { return id_; }
+  const base::ObjectId& id() const { return held_.id; }
+  core::HeldReference* held() { return &held_; }
   // Null: this process, or unknown (a bare id).
   const core::AddressPtr& owner() const { return owner_; }
   const std::shared_ptr<core::CoreWorker>& session() const { return session_; }
 
  private:
-  const base::ObjectId id_;
+  core::HeldReference held_;
   const core::AddressPtr owner_;
   const std::shared_ptr<core::CoreWorker> session_;
 };
@@ -43,9 +48,19 @@ void RegisterObjectRef(py::module_& module);
 // A new ObjectRef that takes over a local reference.
 py::object WrapReference(const std::shared_ptr<core::CoreWorker>& session, const base::ObjectId& id,
                          core::AddressPtr owner);
-bool IsObjectRef(PyObject* object);
+
+// The Python object. Its type is final: a reference is of exactly this type.
+struct ObjectRefInstance {
+  PyObject_HEAD;
+  PyObject* weak_references;
+  ObjectRef ref;
+};
+extern PyTypeObject* object_ref_type;  // once registered
+inline bool IsObjectRef(PyObject* object) { return Py_TYPE(object) == object_ref_type; }
 // Requires IsObjectRef.
-ObjectRef& AsObjectRef(PyObject* object);
+inline ObjectRef& AsObjectRef(PyObject* object) {
+  return reinterpret_cast<ObjectRefInstance*>(object)->ref;
+}
 
 // References met while pickling.
 struct CollectedReferences {

@@ -25,17 +25,17 @@ py::object ObjectStream::Next(const py::object& timeout) {
   int64_t deadline = DeadlineAfter(timeout);
   while (true) {
     py::object ref = Peek();
-    const base::ObjectId id = AsObjectRef(ref.ptr()).id();
+    core::HeldReference* const held = AsObjectRef(ref.ptr()).held();
     SignalCheck interrupted;
     std::vector<bool> ready;
-    auto outcome = LoopDriver::Outcome::kDone;
+    absl::StatusOr<LoopDriver::Outcome> outcome = LoopDriver::Outcome::kDone;
     {
       GilRelease release;
-      outcome = session_->Wait({&id, 1}, 1, false, deadline, interrupted, &ready);
+      outcome = session_->Wait({&held, 1}, 1, false, deadline, interrupted, &ready);
     }
-    if (outcome == LoopDriver::Outcome::kInterrupted) RaiseInterrupted(*session_);
+    if (*outcome == LoopDriver::Outcome::kInterrupted) RaiseInterrupted(*session_);
     if (!ready[0]) return py::none();
-    switch (session_->AdvanceStream(task_, id)) {
+    switch (session_->AdvanceStream(task_, held->id)) {
       case StreamTable::Step::kItem:
         return ref;
       case StreamTable::Step::kEnd:

@@ -144,9 +144,11 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   // Blocks until `num_ready` are ready or the deadline. `ready` is in input order and has at most
   // num_ready marks. `fetch_local`: what is in the store of another node is brought here, and is
   // ready once it is here, or cannot come for want of memory.
-  net::LoopDriver::Outcome Wait(absl::Span<const base::ObjectId> ids, size_t num_ready,
-                                bool fetch_local, int64_t deadline, Interrupted interrupted,
-                                std::vector<bool>* ready);
+  // kInvalidArgument: one of them is named twice.
+  absl::StatusOr<net::LoopDriver::Outcome> Wait(absl::Span<HeldReference* const> references,
+                                                size_t num_ready, bool fetch_local,
+                                                int64_t deadline, Interrupted interrupted,
+                                                std::vector<bool>* ready);
   // Runs `ready` (under the mutex, on some thread, without the GIL) once the object has a value.
   // False: it has one now, and `ready` is dropped.
   bool NotifyWhenReady(const base::ObjectId& id, absl::AnyInvocable<void()> ready);
@@ -196,7 +198,8 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   absl::StatusOr<base::PlacementGroupId> CreatePlacementGroup(wire::v1::PlacementGroupSpec spec,
                                                               Interrupted interrupted);
   // Blocks for the raylet only: whatever a process of this node asks later finds it removed.
-  absl::Status RemovePlacementGroup(const base::PlacementGroupId& id, Interrupted interrupted);
+  // Does not block; what is asked about the group afterwards finds it removed.
+  void RemovePlacementGroup(const base::PlacementGroupId& id);
   // Blocks until it is created or removed. At the deadline, if that lies ahead: kDeadlineExceeded,
   // or its present state; after it, its present state.
   absl::StatusOr<wire::v1::PlacementGroupInfo> WaitPlacementGroup(const base::PlacementGroupId& id,
@@ -361,7 +364,8 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   struct LocalWait {
     absl::flat_hash_set<base::ObjectId> without_room;  // these cannot come
   };
-  bool IsReady(const base::ObjectId& id, const LocalWait* wait)
+  ObjectTable::Entry* EntryOf(HeldReference* reference) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool IsReady(HeldReference* reference, const LocalWait* wait)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void BringHere(const StoredObject& object) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnBrought(const StoredObject& object, const FetchedObject* failed)
@@ -495,6 +499,8 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   void ReportLost(const PeerPtr& to, const StoredObject& object)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ArgumentArrived(const IncomingCallPtr& call) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void ChangeGroup(wire::v1::FrameType type, const google::protobuf::MessageLite& request,
+                   const base::PlacementGroupId& id);
   Events EventsNow() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ReturnToOwner(const std::vector<IncomingCallPtr>& calls)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -592,6 +598,7 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
       ABSL_GUARDED_BY(mutex_);  // by waiter
   std::vector<LocalWait*> local_waits_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_set<base::ObjectId> coming_here_ ABSL_GUARDED_BY(mutex_);  // for waits
+  uint64_t waits_ ABSL_GUARDED_BY(mutex_) = 0;                               // so far
   uint64_t brought_ ABSL_GUARDED_BY(mutex_) = 0;  // grows whenever one of them is through
   bool stream_room_changed_ ABSL_GUARDED_BY(mutex_) = false;  // since TakeCancelled
   // What ran here since the raylet was told; bounded by task_events_batch_max.

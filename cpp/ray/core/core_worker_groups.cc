@@ -46,25 +46,30 @@ absl::StatusOr<PlacementGroupId> CoreWorker::CreatePlacementGroup(wire::v1::Plac
     return id;
   }
   // Nothing can go wrong that later questions would not tell of.
-  absl::MutexLock lock(&mutex_);
-  Drain();
-  raylet_->Call(wire::v1::CREATE_PLACEMENT_GROUP, spec, [id](absl::StatusOr<net::Frame> frame) {
+  ChangeGroup(wire::v1::CREATE_PLACEMENT_GROUP, spec, id);
+  return id;
+}
+
+void CoreWorker::RemovePlacementGroup(const PlacementGroupId& id) {
+  wire::v1::PlacementGroupRequest request;
+  request.set_placement_group_id(id.BinaryString());
+  ChangeGroup(wire::v1::REMOVE_PLACEMENT_GROUP, request, id);
+}
+
+// Nobody waits for the answer: the raylet keeps the order of changes and of questions.
+void CoreWorker::ChangeGroup(wire::v1::FrameType type, const google::protobuf::MessageLite& request,
+                             const PlacementGroupId& id) {
+  auto log_failure = [id, type](absl::StatusOr<net::Frame> frame) {
     if (!frame.ok()) return;
     auto reply = ParseMetadata<wire::v1::StatusReply>(*frame);
     const absl::Status status = reply.ok() ? ToStatus(*reply) : reply.status();
     if (status.ok()) return;
-    MANTA_LOG(kError, "placement group ", id.Hex(), " was not created: ", status.message());
-  });
-  return id;
-}
-
-absl::Status CoreWorker::RemovePlacementGroup(const PlacementGroupId& id, Interrupted interrupted) {
-  wire::v1::PlacementGroupRequest request;
-  request.set_placement_group_id(id.BinaryString());
-  MANTA_ASSIGN_OR_RETURN(
-      auto reply, CallRaylet<wire::v1::StatusReply>(wire::v1::REMOVE_PLACEMENT_GROUP, request,
-                                                    kNoDeadline, interrupted));
-  return ToStatus(reply);
+    MANTA_LOG(kError, wire::v1::FrameType_Name(type), " of the placement group ", id.Hex(),
+              " failed: ", status.message());
+  };
+  absl::MutexLock lock(&mutex_);
+  Drain();
+  raylet_->Call(type, request, log_failure, {}, net::Connection::Flush::kCoalesce);
 }
 
 absl::StatusOr<wire::v1::PlacementGroupInfo> CoreWorker::WaitPlacementGroup(

@@ -305,10 +305,11 @@ void CoreWorker::KeepCopy(const ObjectId& id, const base::NodeId& node) {
   raylet_->Send(wire::v1::OBJECT_COPIED, message, {}, net::Connection::Flush::kCoalesce);
 }
 
-LoopDriver::Outcome CoreWorker::Wait(absl::Span<const ObjectId> ids, size_t num_ready,
-                                     bool fetch_local, int64_t deadline, Interrupted interrupted,
-                                     std::vector<bool>* ready) {
-  ready->assign(ids.size(), false);
+absl::StatusOr<LoopDriver::Outcome> CoreWorker::Wait(absl::Span<HeldReference* const> references,
+                                                     size_t num_ready, bool fetch_local,
+                                                     int64_t deadline, Interrupted interrupted,
+                                                     std::vector<bool>* ready) {
+  ready->assign(references.size(), false);
   LocalWait local;
   const LocalWait* wait = fetch_local ? &local : nullptr;
   size_t found = 0;
@@ -319,8 +320,8 @@ LoopDriver::Outcome CoreWorker::Wait(absl::Span<const ObjectId> ids, size_t num_
     if (found > 0 && scanned_at == changes) return found >= num_ready;
     scanned_at = changes;
     found = 0;
-    for (size_t i = 0; i < ids.size() && found < num_ready; ++i) {
-      bool is_ready = IsReady(ids[i], wait);
+    for (size_t i = 0; i < references.size() && found < num_ready; ++i) {
+      bool is_ready = IsReady(references[i], wait);
       (*ready)[i] = is_ready;
       if (is_ready) ++found;
     }
@@ -329,12 +330,15 @@ LoopDriver::Outcome CoreWorker::Wait(absl::Span<const ObjectId> ids, size_t num_
   {
     absl::MutexLock lock(&mutex_);
     Drain();
-    if (scan()) return LoopDriver::Outcome::kDone;
-    for (const ObjectId& id : ids) {
-      if (ObjectTable::Entry* entry = objects_.Find(id); entry != nullptr) {
-        objects_.EnsureFetch(id, *entry);
+    ++waits_;
+    for (HeldReference* reference : references) {
+      ObjectTable::Entry* entry = EntryOf(reference);
+      if (entry != nullptr && std::exchange(entry->last_wait, waits_) == waits_) {
+        return absl::InvalidArgumentError(
+            "ray.wait takes a list of unique ObjectRefs, but one is in it twice.");
       }
     }
+    if (scan()) return LoopDriver::Outcome::kDone;
     peers_->FlushAll();
     local_waits_.push_back(&local);
   }
@@ -344,10 +348,18 @@ LoopDriver::Outcome CoreWorker::Wait(absl::Span<const ObjectId> ids, size_t num_
   return outcome;
 }
 
-// `wait` null: a value anywhere will do. Else one that is elsewhere is sent for.
-bool CoreWorker::IsReady(const ObjectId& id, const LocalWait* wait) {
-  ObjectTable::Entry* entry = objects_.Find(id);
+ObjectTable::Entry* CoreWorker::EntryOf(HeldReference* reference) {
+  if (reference->entry == nullptr) reference->entry = objects_.Find(reference->id);
+  return reference->entry;
+}
+
+// What is pending is seen to. `wait` null: a value anywhere will do. Else one that is elsewhere is
+// sent for.
+bool CoreWorker::IsReady(HeldReference* reference, const LocalWait* wait) {
+  const ObjectId& id = reference->id;
+  ObjectTable::Entry* entry = EntryOf(reference);
   if (entry == nullptr) return true;
+  objects_.EnsureFetch(id, *entry);
   if (wait == nullptr || entry->state != ObjectState::kInStore || entry->node == self_->node_id) {
     return entry->state != ObjectState::kPending;
   }

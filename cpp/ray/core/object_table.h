@@ -81,6 +81,7 @@ class ObjectTable {
     AddressPtr owner;  // null: this process
     std::vector<ContainedObject> contains;
     std::vector<absl::AnyInvocable<void()>> waiters;
+    uint64_t last_wait = 0;  // the number of the last CoreWorker::Wait that names it
     // Owned: registrations by borrower. Allocated on the first.
     std::unique_ptr<absl::flat_hash_map<base::WorkerId, uint32_t>> borrowers;
 
@@ -192,6 +193,13 @@ class ObjectTable {
   std::vector<Release> held_releases_;  // wait for registrations under way (REF-2)
   uint32_t registering_ = 0;
   uint64_t ready_count_ = 0;
+};
+
+// A reference that somebody holds, and that `local` counts: its entry stays where it is for as long
+// as that is so, and need be looked up once only.
+struct HeldReference {
+  const base::ObjectId id;
+  ObjectTable::Entry* entry = nullptr;  // null: not looked up yet. Guarded like the table.
 };
 
 }  // namespace ray::core

@@ -4,6 +4,8 @@
 
 #include <chrono>
 #include <deque>
+#include <memory>
+#include <optional>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
@@ -14,6 +16,7 @@
 #include "ray/base/ids.h"
 #include "ray/base/logging.h"
 #include "ray/gcs/gcs_client_target.h"
+#include "ray/gcs/message_batch.h"
 #include "ray/gcs/v1/gcs.grpc.pb.h"
 
 namespace ray::gcs {
@@ -134,16 +137,17 @@ class NodeChannel final : public grpc::ClientBidiReactor<NodeMessage, GcsMessage
     StartCall();
   }
 
+  // It leaves at the end of this turn of the loop, or once the write under way is done.
   void Write(NodeMessage message) {
-    queue_.push_back(std::move(message));
-    WriteNext();
+    queue_.Add(std::move(message));
+    WriteSoon();
   }
 
   // The newest report only: an older one that still waits says nothing any more.
   void WriteReport(const v1::NodeReport& report) {
     *report_.mutable_report() = report;
     has_report_ = true;
-    WriteNext();
+    WriteSoon();
   }
 
   void Cancel() {
@@ -157,7 +161,10 @@ class NodeChannel final : public grpc::ClientBidiReactor<NodeMessage, GcsMessage
       loop_->Post([this] { LetGo(); });
       return;
     }
-    loop_->Post([this, message = std::move(incoming_)] { handlers_.on_message(message); });
+    loop_->Post([this, message = std::move(incoming_)] {
+      handlers_.on_message(message);
+      for (const GcsMessage& next : message.more()) handlers_.on_message(next);
+    });
     incoming_.Clear();
     StartRead(&incoming_);
   }
@@ -176,22 +183,23 @@ class NodeChannel final : public grpc::ClientBidiReactor<NodeMessage, GcsMessage
     operations->End();
   }
 
+  void WriteSoon() {
+    if (writing_ || std::exchange(write_due_, true)) return;
+    loop_->Post([this, alive = std::weak_ptr<bool>(alive_)] {
+      if (alive.expired()) return;
+      write_due_ = false;
+      WriteNext();
+    });
+  }
+
   void WriteNext() {
     if (writing_ || !holding_) return;
-    if (!queue_.empty()) {
-      outgoing_ = std::move(queue_.front());
-      queue_.pop_front();
-    } else if (has_report_) {
-      outgoing_ = std::exchange(report_, {});
-      has_report_ = false;
-    } else {
-      return;
-    }
+    if (std::exchange(has_report_, false)) queue_.Add(std::exchange(report_, {}));
+    std::optional<NodeMessage> next = queue_.Take();
+    if (!next.has_value()) return;
     writing_ = true;
-    // Several messages in one packet, if more wait.
-    grpc::WriteOptions options;
-    if (!queue_.empty() || has_report_) options.set_buffer_hint();
-    StartWrite(&outgoing_, options);
+    outgoing_ = *std::move(next);
+    StartWrite(&outgoing_);
   }
 
   // Nothing more can be written; gRPC may end the call.
@@ -205,11 +213,14 @@ class NodeChannel final : public grpc::ClientBidiReactor<NodeMessage, GcsMessage
   std::unique_ptr<grpc::ClientContext> context_;
   GcsMessage incoming_;   // of the read in progress
   NodeMessage outgoing_;  // of the write in progress
-  std::deque<NodeMessage> queue_;
+  MessageBatch<NodeMessage> queue_;
   NodeMessage report_;
   bool has_report_ = false;
+  bool write_due_ = false;  // at the end of this turn
   bool writing_ = false;
   bool holding_ = true;
+  // What was posted may run when the channel is gone.
+  const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 
 // One unary call through all its attempts. Destroyed on the loop only: a context may hold the last

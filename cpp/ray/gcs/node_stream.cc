@@ -25,13 +25,15 @@ void NodeStream::HandleRead(bool ok) {
     return;
   }
   host_->OnStreamMessage(this, incoming_);
+  for (const v1::NodeMessage& next : incoming_.more()) {
+    if (!ended_) host_->OnStreamMessage(this, next);
+  }
   if (!ended_) StartRead(&incoming_);
 }
 
 void NodeStream::OnWriteDone(bool ok) {
   loop_->Post([this, ok] {
     writing_ = false;
-    queue_.pop_front();
     if (ok) WriteNext();
   });
 }
@@ -61,17 +63,22 @@ void NodeStream::Send(const v1::GcsMessage& message) {
     context_->TryCancel();
     return;
   }
-  queue_.push_back(message);
-  WriteNext();
+  queue_.Add(message);
+  if (writing_ || std::exchange(write_due_, true)) return;
+  loop_->Post([this, alive = std::weak_ptr<bool>(alive_)] {
+    if (alive.expired()) return;
+    write_due_ = false;
+    WriteNext();
+  });
 }
 
 void NodeStream::WriteNext() {
-  if (writing_ || ended_ || queue_.empty()) return;
+  if (writing_ || ended_) return;
+  std::optional<v1::GcsMessage> next = queue_.Take();
+  if (!next.has_value()) return;
   writing_ = true;
-  // Several messages in one packet, if more wait.
-  grpc::WriteOptions options;
-  if (queue_.size() > 1) options.set_buffer_hint();
-  StartWrite(&queue_.front(), options);
+  outgoing_ = *std::move(next);
+  StartWrite(&outgoing_);
 }
 
 void NodeStream::End(const absl::Status& why) {

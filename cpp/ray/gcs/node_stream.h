@@ -13,11 +13,12 @@
 
 #include <grpcpp/grpcpp.h>
 
-#include <deque>
+#include <memory>
 #include <optional>
 
 #include "absl/status/status.h"
 #include "ray/base/ids.h"
+#include "ray/gcs/message_batch.h"
 #include "ray/gcs/v1/gcs.pb.h"
 #include "ray/net/event_loop.h"
 
@@ -40,6 +41,7 @@ class NodeStream final : public grpc::ServerBidiReactor<v1::NodeMessage, v1::Gcs
   NodeStream(net::EventLoop* loop, StreamHost* host, grpc::CallbackServerContext* context,
              size_t queue_max);
 
+  // It leaves at the end of this turn of the loop, or once the write under way is done.
   void Send(const v1::GcsMessage& message);
   // Says why and closes. Nothing is sent or handed over afterwards.
   void End(const absl::Status& why);
@@ -63,10 +65,14 @@ class NodeStream final : public grpc::ServerBidiReactor<v1::NodeMessage, v1::Gcs
   grpc::CallbackServerContext* const context_;
   const size_t queue_max_;
   std::optional<base::NodeId> node_;
-  v1::NodeMessage incoming_;          // of the read in progress
-  std::deque<v1::GcsMessage> queue_;  // the first is being written, if writing_
+  v1::NodeMessage incoming_;  // of the read in progress
+  v1::GcsMessage outgoing_;   // of the write in progress
+  MessageBatch<v1::GcsMessage> queue_;
+  bool write_due_ = false;  // at the end of this turn
   bool writing_ = false;
   bool ended_ = false;
+  // What was posted may run when the stream is gone.
+  const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 
 }  // namespace ray::gcs
