@@ -16,7 +16,12 @@ set(CMAKE_POSITION_INDEPENDENT_CODE OFF)
 add_compile_options(-fPIC)
 
 # Release keeps line tables and frame pointers, so that perf and core dumps stay readable.
+# NDEBUG is for what libraries check in their headers: absl's tables at every look-up, pybind11 the
+# GIL at every reference count. Our own checks (MANTA_CHECK) do not depend on it.
 set(CMAKE_CXX_FLAGS_RELEASE "-O2 -g1")
+if(NOT MANTA_SANITIZE)
+  string(APPEND CMAKE_CXX_FLAGS_RELEASE " -DNDEBUG")
+endif()
 set(CMAKE_CXX_FLAGS_DEBUG "-O0 -g")
 add_compile_options(-fno-omit-frame-pointer -pthread)
 
@@ -33,6 +38,9 @@ endif()
 # Drop what nothing refers to: a library listed by CMake's transitive rules but not used must not
 # become a dependency of the Python module (import time, safety of fork).
 add_link_options(-Wl,--as-needed -pthread)
+# The same for functions: what is never called is not mapped.
+add_compile_options(-ffunction-sections -fdata-sections)
+add_link_options(-Wl,--gc-sections)
 find_program(MANTA_MOLD NAMES mold)
 find_program(MANTA_LLD NAMES ld.lld lld)
 mark_as_advanced(MANTA_MOLD MANTA_LLD)

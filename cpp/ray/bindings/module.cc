@@ -1,6 +1,7 @@
 // The Python module `_raylet`. Types: python/ray/_raylet.pyi.
 #include <pybind11/pybind11.h>
 
+#include "ray/base/lock_order.h"
 #include "ray/bindings/call_arguments.h"
 #include "ray/bindings/core_object.h"
 #include "ray/bindings/errors.h"
@@ -23,6 +24,7 @@ PythonState& State() {
 PYBIND11_MODULE(_raylet, module) {
   namespace py = pybind11;
   using ray::bindings::State;
+  ray::base::StopCheckingLockOrder();
   module.attr("PROTOCOL_VERSION") = ray::net::kProtocolVersion;
   module.attr("NODE_BINARY_NAMES") = py::make_tuple("raylet", "gcs_server");
   py::module_ pickle = py::module_::import("_pickle");

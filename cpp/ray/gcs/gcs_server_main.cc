@@ -7,6 +7,7 @@
 #include "absl/flags/usage.h"
 #include "absl/strings/str_split.h"
 #include "ray/base/config.h"
+#include "ray/base/lock_order.h"
 #include "ray/base/logging.h"
 #include "ray/base/status_macros.h"
 #include "ray/gcs/gcs_server.h"
@@ -100,5 +101,6 @@ int main(int argc, char** argv) {
       "The control plane of a cluster: nodes, jobs, actors and the key-value table.\n"
       "Ends in good order on SIGTERM.");
   absl::ParseCommandLine(argc, argv);
+  ray::base::StopCheckingLockOrder();
   return ray::gcs::Main();
 }

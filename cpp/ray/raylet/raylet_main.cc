@@ -19,6 +19,7 @@
 #include "absl/flags/parse.h"
 #include "absl/flags/usage.h"
 #include "absl/strings/str_cat.h"
+#include "ray/base/lock_order.h"
 #include "ray/base/logging.h"
 #include "ray/base/status_macros.h"
 #include "ray/net/daemon_process.h"
@@ -254,6 +255,7 @@ int main(int argc, char** argv) {
       "actors, and connects the node to the GCS.\n"
       "  raylet --gcs_address=unix:/tmp/s/gcs --listen=unix:/tmp/s/raylet --session_dir=/tmp/s");
   absl::ParseCommandLine(argc, argv);
+  ray::base::StopCheckingLockOrder();
   const int code = ray::raylet::Main();
   std::fflush(nullptr);
   _exit(code);
