@@ -608,6 +608,17 @@ void RegisterIdentity(py::class_<Core>& type) {
       .def_property_readonly("is_driver", &Core::is_driver);
 }
 
+// A larger one would end the connection to the raylet, or be refused by the GCS.
+void CheckKvValue(const Core& core, const py::bytes& value) {
+  const int64_t limit = core.session()->config().kv_value_max_bytes;
+  const auto size = static_cast<int64_t>(PyBytes_GET_SIZE(value.ptr()));
+  if (size <= limit) return;
+  Raise(absl::InvalidArgumentError(
+      absl::StrCat("The value has ", size, " bytes, and the key-value table takes ", limit,
+                   " at most (kv_value_max_bytes). Put it with ray.put and keep the reference, or "
+                   "split it over several keys.")));
+}
+
 void RegisterKv(py::class_<Core>& type) {
   using Request = wire::v1::KvRequest;
   type.def(
@@ -621,6 +632,7 @@ void RegisterKv(py::class_<Core>& type) {
           "kv_put",
           [](Core& self, const py::bytes& key, const py::bytes& value, bool overwrite,
              const std::string& ns) {
+            CheckKvValue(self, value);
             return self
                 .Kv(Request::PUT, key, ns,
                     [&](Request* request) {
