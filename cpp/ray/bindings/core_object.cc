@@ -215,6 +215,7 @@ class Core {
     spec.set_concurrency_max(options["max_concurrency"].cast<uint32_t>());
     spec.set_is_asyncio(options["is_asyncio"].cast<bool>());
     spec.set_pending_calls_max(options["max_pending_calls"].cast<int>());
+    spec.set_stream_backpressure(options["stream_backpressure"].cast<uint32_t>());
     spec.set_handle_blob(options["handle_blob"].cast<std::string>());
     if (options.contains("runtime_env_hash")) {
       spec.set_runtime_env_hash(options["runtime_env_hash"].cast<std::string>());
