@@ -219,3 +219,38 @@ def test_affinity_chooses_the_node(nodes):
     for node in nodes.values():
         strategy = NodeAffinitySchedulingStrategy(node, soft=False)
         assert ray.get(where.options(scheduling_strategy=strategy).remote()) == node
+
+
+def test_affinity_to_a_busy_node(nodes):
+    @ray.remote(num_cpus=2)
+    def hold(seconds):
+        time.sleep(seconds)
+
+    @ray.remote(num_cpus=1)
+    class Settler:
+        def where(self):
+            return node_id()
+
+    for name, other in (("a", "b"), ("b", "a")):
+        named = nodes[name]
+        busy = hold.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(named, soft=False)
+        ).remote(4)
+        time.sleep(1)
+        spill = NodeAffinitySchedulingStrategy(named, soft=True, _spill_on_unavailable=True)
+        assert ray.get(where.options(scheduling_strategy=spill).remote()) == nodes[other]
+        settler = Settler.options(scheduling_strategy=spill).remote()
+        assert ray.get(settler.where.remote()) == nodes[other]
+        fail = NodeAffinitySchedulingStrategy(named, soft=False, _fail_on_unavailable=True)
+        with pytest.raises(ray.exceptions.TaskUnschedulableError, match="free now"):
+            ray.get(where.options(scheduling_strategy=fail).remote())
+        with pytest.raises(ray.exceptions.ActorUnschedulableError, match="free now"):
+            ray.get(Settler.options(scheduling_strategy=fail).remote().where.remote())
+        # Without either, both wait.
+        soft = NodeAffinitySchedulingStrategy(named, soft=True)
+        patient = Settler.options(scheduling_strategy=soft).remote()
+        waits = where.options(scheduling_strategy=soft).remote()
+        assert ray.wait([busy], timeout=0)[0] == [], "the machine is too slow for this test"
+        assert ray.get([waits, patient.where.remote()]) == [named, named]
+        assert ray.get(where.options(scheduling_strategy=spill).remote()) == named
+        assert ray.get(where.options(scheduling_strategy=fail).remote()) == named
