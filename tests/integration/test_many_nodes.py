@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import ray
+from integration.programs import wait_until
 from ray.cluster_utils import Cluster
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -221,10 +222,11 @@ def test_affinity_chooses_the_node(nodes):
         assert ray.get(where.options(scheduling_strategy=strategy).remote()) == node
 
 
-def test_affinity_to_a_busy_node(nodes):
+def test_affinity_to_a_busy_node(nodes, tmp_path):
     @ray.remote(num_cpus=2)
-    def hold(seconds):
-        time.sleep(seconds)
+    def hold(marker):
+        marker.touch()
+        time.sleep(4)
 
     @ray.remote(num_cpus=1)
     class Settler:
@@ -235,8 +237,8 @@ def test_affinity_to_a_busy_node(nodes):
         named = nodes[name]
         busy = hold.options(
             scheduling_strategy=NodeAffinitySchedulingStrategy(named, soft=False)
-        ).remote(4)
-        time.sleep(1)
+        ).remote(tmp_path / name)
+        wait_until((tmp_path / name).exists)
         spill = NodeAffinitySchedulingStrategy(named, soft=True, _spill_on_unavailable=True)
         assert ray.get(where.options(scheduling_strategy=spill).remote()) == nodes[other]
         settler = Settler.options(scheduling_strategy=spill).remote()
@@ -252,5 +254,8 @@ def test_affinity_to_a_busy_node(nodes):
         waits = where.options(scheduling_strategy=soft).remote()
         assert ray.wait([busy], timeout=0)[0] == [], "the machine is too slow for this test"
         assert ray.get([waits, patient.where.remote()]) == [named, named]
-        assert ray.get(where.options(scheduling_strategy=spill).remote()) == named
         assert ray.get(where.options(scheduling_strategy=fail).remote()) == named
+        time.sleep(0.5)  # Nothing is held any more for the next task of the same kind.
+        assert ray.get(where.options(scheduling_strategy=spill).remote()) == named
+        for actor in (settler, patient):
+            ray.kill(actor)

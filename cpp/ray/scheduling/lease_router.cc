@@ -39,7 +39,7 @@ constexpr size_t kGroupsMax = 1000;
 constexpr absl::Duration kWatchPause = absl::Milliseconds(100);
 constexpr absl::Duration kTickInterval = absl::Milliseconds(50);
 // What must not wait does so long: by then who holds leases without using them has given them back.
-constexpr absl::Duration kUnavailableGrace = absl::Milliseconds(200);
+constexpr absl::Duration kUnavailableGrace = absl::Milliseconds(500);
 
 RequestLeaseReply ReplyOf(RequestLeaseReply::Outcome outcome) {
   RequestLeaseReply reply;

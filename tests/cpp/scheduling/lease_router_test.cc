@@ -395,7 +395,7 @@ TEST_F(LeaseRouterTest, AffinityThatMayNotWaitIsRefusedWithoutRoom) {
   EXPECT_TRUE(queue_->Return(1, first, LeaseEnd::kDone).ok());
   EXPECT_EQ(OutcomeOf(in_time), RequestLeaseReply::GRANTED);
   const uint64_t too_late = to(self_);
-  Advance(absl::Milliseconds(250));
+  Advance(absl::Milliseconds(600));
   EXPECT_EQ(OutcomeOf(too_late), RequestLeaseReply::REFUSED);
   EXPECT_THAT((answers_[{1, too_late}].message()), HasSubstr("free now"));
 
@@ -403,20 +403,20 @@ TEST_F(LeaseRouterTest, AffinityThatMayNotWaitIsRefusedWithoutRoom) {
   const uint64_t there = to(other);
   ASSERT_THAT(sent_, SizeIs(1));
   EXPECT_FALSE(sent_[0].request.now_or_never());
-  Advance(absl::Milliseconds(250));
+  Advance(absl::Milliseconds(600));
   EXPECT_EQ(OutcomeOf(there), RequestLeaseReply::OUTCOME_UNSPECIFIED);
   EXPECT_THAT(cancelled_, SizeIs(1));
   Reply(sent_[0], RequestLeaseReply::CANCELLED);
   EXPECT_EQ(OutcomeOf(there), RequestLeaseReply::REFUSED);
   // A grant that crosses that is good.
   const uint64_t crossing = to(other);
-  Advance(absl::Milliseconds(250));
+  Advance(absl::Milliseconds(600));
   Reply(sent_.back(), RequestLeaseReply::GRANTED);
   EXPECT_EQ(OutcomeOf(crossing), RequestLeaseReply::GRANTED);
   // A node that cannot be asked.
   broken_.insert(other);
   const uint64_t unreachable = to(other);
-  Advance(absl::Milliseconds(250));
+  Advance(absl::Milliseconds(600));
   EXPECT_EQ(OutcomeOf(unreachable), RequestLeaseReply::REFUSED);
 }
 
