@@ -111,6 +111,7 @@ class ActorLoop:
             self._running.pop(call.task_id, None)
 
     async def _stream(self, call: Call, items: AsyncIterable[Any] | Iterable[Any]) -> None:
+        await self._room(call)
         if isinstance(items, AsyncIterable):
             async for item in items:
                 call.send_item(item)

@@ -140,7 +140,7 @@ def get(object_refs: Any, *, timeout: float | None = None) -> Any:
     )
 
 
-def put(value: R) -> ObjectRef[R]:
+def put(value: R, *, _owner: ActorHandle[Any] | None = None) -> ObjectRef[R]:
     """Stores a value and gives a reference to it.
 
     Blocks only while the object store is full.
@@ -153,6 +153,7 @@ def put(value: R) -> ObjectRef[R]:
         value: anything that can be pickled; functions and local classes too. A snapshot is stored:
             later changes of ``value`` are not seen. Contiguous arrays come back read-only,
             bytearray and memoryview as bytes.
+        _owner: None. Ray has taken it out: who puts an object owns it.
 
     Returns:
         A reference. The object lives as long as references to it do, anywhere.
@@ -160,6 +161,7 @@ def put(value: R) -> ObjectRef[R]:
     Raises:
         TypeError: the value cannot be serialized (the message says which part), or is itself a
             reference.
+        ValueError: ``_owner`` is not None.
         ObjectStoreFullError: the store stayed full.
 
     Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.put.html, conformance
@@ -169,6 +171,11 @@ def put(value: R) -> ObjectRef[R]:
         raise TypeError(
             "ray.put of an ObjectRef is not allowed: it would be a reference to a reference. Put a"
             " list that holds it if that is meant."
+        )
+    if _owner is not None:
+        raise ValueError(
+            "The experimental `_owner` argument to `ray.put` has been removed in Ray 2.56. Let the"
+            " actor that is to own the object put it."
         )
     return (RUNTIME.core or RUNTIME.require()).put(value)
 

@@ -103,6 +103,29 @@ def _backpressure(name: str, value: int | None) -> None:
         )
 
 
+def _objects_per_yield(name: str, value: int | None) -> None:
+    if value is not None and value < 1:
+        raise ValueError(
+            f"{name} is a private streaming generator option that must be set to a positive"
+            f" integer, not {value!r}."
+        )
+
+
+def _actor_backpressure(name: str, value: int | None) -> None:
+    if value is not None and value != -1 and value < 1:
+        raise ValueError(
+            f"{name} must be > 0 to cap the actor's total unconsumed generator objects, or -1 to"
+            f" disable. Got {value!r}."
+        )
+
+
+def _labels(name: str, value: dict[str, str] | None) -> None:
+    for key, label in (value or {}).items():
+        for what, text in (("key", key), ("value", label)):
+            if not isinstance(text, str):
+                raise ValueError(f"Label {what} must be string, but got {type(text)} in {name}")
+
+
 def _retry_exceptions(name: str, value: bool | list[Any] | tuple[Any, ...]) -> None:
     if isinstance(value, bool):
         return
@@ -147,6 +170,7 @@ _TEXT = (str, _NONE)
 
 # What tasks and actors share.
 _COMMON: dict[str, Option] = {
+    "_labels": Option((dict, _NONE), _labels),
     "accelerator_type": Option(_TEXT, _not_empty),
     "enable_task_events": Option((bool,), _anything),
     "memory": Option(_NUMBER, _quantity),
@@ -164,15 +188,25 @@ _COMMON: dict[str, Option] = {
     "scheduling_strategy": Option((object,), check_scheduling_strategy),
 }
 
-TASK_OPTIONS: Table = _COMMON | {
+# What tasks and methods share.
+_GENERATORS: dict[str, Option] = {
     "_generator_backpressure_num_objects": Option(_INTEGER, _backpressure),
-    "max_calls": Option(_INTEGER, _count(0)),
-    "max_retries": Option(_INTEGER, _count(-1)),
-    "num_returns": Option((int, str, _NONE), _num_returns),
-    "retry_exceptions": Option((bool, list, tuple), _retry_exceptions),
+    "_num_objects_per_yield": Option(_INTEGER, _objects_per_yield),
 }
 
+TASK_OPTIONS: Table = (
+    _COMMON
+    | _GENERATORS
+    | {
+        "max_calls": Option(_INTEGER, _count(0)),
+        "max_retries": Option(_INTEGER, _count(-1)),
+        "num_returns": Option((int, str, _NONE), _num_returns),
+        "retry_exceptions": Option((bool, list, tuple), _retry_exceptions),
+    }
+)
+
 ACTOR_OPTIONS: Table = _COMMON | {
+    "_actor_generator_backpressure_num_objects": Option(_INTEGER, _actor_backpressure),
     "allow_out_of_order_execution": Option((bool, _NONE), _anything),
     "concurrency_groups": Option((dict, _NONE), _groups),
     "get_if_exists": Option((bool,), _anything),
@@ -185,8 +219,7 @@ ACTOR_OPTIONS: Table = _COMMON | {
     "namespace": Option(_TEXT, _not_empty),
 }
 
-METHOD_OPTIONS: Table = {
-    "_generator_backpressure_num_objects": Option(_INTEGER, _backpressure),
+METHOD_OPTIONS: Table = _GENERATORS | {
     "concurrency_group": Option(_TEXT, _anything),
     "enable_task_events": Option((bool,), _anything),
     "max_task_retries": Option(_INTEGER, _count(-1)),
@@ -230,9 +263,49 @@ def check_actor_options(options: Mapping[str, Any]) -> None:
         raise ValueError("The actor name must be specified to use `get_if_exists`.")
 
 
-def stream_backpressure(options: Mapping[str, Any]) -> int:
-    """How many items of a generator may wait to be read; 0 for no limit."""
-    return max(options.get("_generator_backpressure_num_objects") or 0, 0)
+def stream_backpressure(options: Mapping[str, Any], of_actor: int = 0) -> int:
+    """How many items of a generator may wait to be read; 0 for no limit.
+
+    Args:
+        options: checked options of the task or method.
+        of_actor: what actor_backpressure gave for the method's actor.
+    """
+    own = max(options.get("_generator_backpressure_num_objects") or 0, 0)
+    return min(own, of_actor) if own and of_actor else own or of_actor
+
+
+def actor_backpressure(options: Mapping[str, Any]) -> int:
+    """How many items of all generators of an actor may wait to be read; 0 for no limit."""
+    return max(options.get("_actor_generator_backpressure_num_objects") or 0, 0)
+
+
+def objects_per_yield(options: Mapping[str, Any]) -> int:
+    """How many items a generator yields at once; 0 if what it yields is one item."""
+    count: int = options.get("_num_objects_per_yield") or 1
+    return 0 if count == 1 else count
+
+
+def check_objects_per_yield_stays(
+    options: Mapping[str, Any], declared: Mapping[str, Any] | None, of_what: str, decorator: str
+) -> None:
+    """How many items a yield is belongs to the function, and stays as it was declared.
+
+    Args:
+        options: what a call gives.
+        declared: what the function was declared with; None: a call may not even repeat it.
+        of_what: for the message: "task" or "actor method".
+        decorator: for the message: where it can be given.
+
+    Raises:
+        ValueError: ``options`` has another one.
+    """
+    name = "_num_objects_per_yield"
+    if name not in options:
+        return
+    if declared is None or options[name] != (declared.get(name) or 1):
+        raise ValueError(
+            f"{name} cannot be overridden per {of_what} call. Use @{decorator}({name}=...) instead."
+        )
 
 
 def freeze_options(options: Mapping[str, Any]) -> Any:

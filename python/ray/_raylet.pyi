@@ -10,10 +10,11 @@ from ray._ids import JobID, TaskID
 
 T = TypeVar("T")
 
-# Where a task or actor may run, all parts optional: "spread" (bool), "node" (id, soft), "bundle"
-# (group id, index or -1, whether it captures children), "required_labels" and "preferred_labels"
-# (conditions), "fallback_labels" (lists of conditions). A condition is (key, kind, values); the
-# kinds are "in", "not_in", "exists", "does_not_exist".
+# Where a task or actor may run, all parts optional: "spread" (bool), "node" (id, and whether soft,
+# to spill and to fail where there is no room), "bundle" (group id, index or -1, whether it captures
+# children), "required_labels" and "preferred_labels" (conditions), "fallback_labels" (lists of
+# conditions). A condition is (key, kind, values); the kinds are "in", "not_in", "exists",
+# "does_not_exist".
 Strategy = dict[str, Any]
 
 PROTOCOL_VERSION: int
@@ -99,6 +100,7 @@ class TaskTemplate:
         runtime_env: str = "",  # what the hash is of
         max_calls: int = 0,  # a worker ends after so many calls; 0 = never
         strategy: Strategy = ...,
+        objects_per_yield: int = 0,  # a yield is so many items; 0 = it is one
     ) -> None: ...
 
 class ObjectStream:
@@ -249,6 +251,7 @@ class Core:
         concurrency_groups: dict[str, int],
         is_asyncio: bool,
         max_pending_calls: int,
+        stream_backpressure: int,  # unread items of all its generators; 0 = no limit
         handle_blob: bytes,
         contained_refs: Sequence[ObjectRef[Any]] = (),
         runtime_env_hash: bytes = b"",

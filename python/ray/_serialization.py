@@ -136,6 +136,10 @@ class PythonHooks:
     def task_error(
         self, error: BaseException, task_name: str, actor_repr: str | None
     ) -> exceptions.RayTaskError:
+        if os.environ.get("RAY_DEBUG_POST_MORTEM") == "1":
+            from ray.util import rpdb  # Few programs need a debugger.
+
+            rpdb.post_mortem(error)
         cause = error.cause if isinstance(error, exceptions.RayTaskError) else error
         text = _format_traceback(error)
         if not _is_picklable(cause):

@@ -337,6 +337,10 @@ def _enter(
     RUNTIME.job.publish(core)
     try:
         RUNTIME.enter_environment(resolve(environment).text, [])
+        if environment:
+            from ray._runtime_env.eager import set_up_on_nodes
+
+            set_up_on_nodes()
     except BaseException:
         shutdown()
         raise

@@ -211,7 +211,8 @@ def _choice_of_nodes(chosen: Any) -> Strategy:
     if chosen == "SPREAD":
         return {"spread": True}
     if isinstance(chosen, NodeAffinitySchedulingStrategy):
-        return {"node": (_node_id(chosen), chosen.soft)}
+        spill, fail = chosen._spill_on_unavailable, chosen._fail_on_unavailable
+        return {"node": (_node_id(chosen), bool(chosen.soft), bool(spill), bool(fail))}
     if isinstance(chosen, NodeLabelSchedulingStrategy):
         return {
             "required_labels": _conditions(chosen.hard),

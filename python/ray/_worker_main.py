@@ -120,6 +120,12 @@ class Worker:
             ).start()
 
 
+def _break() -> None:
+    from ray.util import rpdb  # Few programs need a debugger.
+
+    rpdb.break_at(sys._getframe(1))
+
+
 def _ready() -> bool:
     return True
 
@@ -153,6 +159,8 @@ def main(startup_token: int) -> NoReturn:
     worker = Worker(core)
     sys.stdout = MarkedOutput(1, worker.name_of_writer)
     sys.stderr = MarkedOutput(2, worker.name_of_writer)
+    if "PYTHONBREAKPOINT" not in os.environ:
+        sys.breakpointhook = _break
     try:
         worker.run()
         atexit._run_exitfuncs()

@@ -18,10 +18,13 @@ from ray._generators import is_generator, native_num_returns
 from ray._ids import ActorID
 from ray._options import (
     METHOD_OPTIONS,
+    actor_backpressure,
     actor_demand,
     check_actor_options,
+    check_objects_per_yield_stays,
     check_options,
     freeze_options,
+    objects_per_yield,
     stream_backpressure,
 )
 from ray._raylet import TaskTemplate
@@ -73,17 +76,25 @@ class ActorInterface:
         class_name: as users call it.
         methods: by name.
         max_task_retries: of calls that do not say theirs; -1: without limit.
+        stream_backpressure: items of all its generators that may wait to be read; 0: no limit.
 
     Threads: any.
     """
 
     def __init__(
-        self, class_name: str, methods: dict[str, MethodSpec], max_task_retries: int
+        self,
+        class_name: str,
+        methods: dict[str, MethodSpec],
+        max_task_retries: int,
+        stream_backpressure: int,
     ) -> None:
         self.class_name = class_name
         self.methods = methods
-        self.blob = pickle.dumps((class_name, methods, max_task_retries), protocol=5)
+        self.blob = pickle.dumps(
+            (class_name, methods, max_task_retries, stream_backpressure), protocol=5
+        )
         self._max_task_retries = max_task_retries
+        self._stream_backpressure = stream_backpressure
         self._templates: dict[Any, TaskTemplate] = {}
 
     @staticmethod
@@ -119,7 +130,8 @@ class ActorInterface:
             retry_exceptions=bool(retry_on),
             exception_types=pickle_exception_types(retry_on),
             concurrency_group=options.get("concurrency_group") or "",
-            stream_backpressure=stream_backpressure(options),
+            stream_backpressure=stream_backpressure(options, self._stream_backpressure),
+            objects_per_yield=objects_per_yield(options),
         )
 
 
@@ -178,14 +190,15 @@ class _Blueprint:
         self.arity = _constructor_arity(cls)
         self.methods = _find_methods(cls)
         self.is_asyncio = any(_is_asynchronous(getattr(cls, name, None)) for name in self.methods)
-        self._interfaces: dict[int, ActorInterface] = {}
+        self._interfaces: dict[tuple[int, int], ActorInterface] = {}
 
-    def interface(self, max_task_retries: int) -> ActorInterface:
-        if max_task_retries not in self._interfaces:
-            made = ActorInterface(self.name, self.methods, max_task_retries)
+    def interface(self, options: Mapping[str, Any]) -> ActorInterface:
+        key = (options.get("max_task_retries") or 0, actor_backpressure(options))
+        if key not in self._interfaces:
+            made = ActorInterface(self.name, self.methods, *key)
             # Handles that come back from elsewhere then share its templates.
-            self._interfaces[max_task_retries] = ActorInterface.from_blob(made.blob)
-        return self._interfaces[max_task_retries]
+            self._interfaces[key] = ActorInterface.from_blob(made.blob)
+        return self._interfaces[key]
 
 
 class ActorCaller(Generic[T]):
@@ -218,7 +231,7 @@ class ActorCaller(Generic[T]):
         blueprint, options = self._blueprint, self._options
         blueprint.arity.check(args, kwargs)
         core = RUNTIME.require()
-        interface = blueprint.interface(options.get("max_task_retries") or 0)
+        interface = blueprint.interface(options)
         class_blob, refs = blueprint.definition.pickled()
         creation, lifetime = actor_demand(options)
         captured = captured_group(options, core)
@@ -245,6 +258,7 @@ class ActorCaller(Generic[T]):
                 max_pending_calls=-1
                 if options.get("max_pending_calls") is None
                 else options["max_pending_calls"],
+                stream_backpressure=actor_backpressure(options),
                 handle_blob=interface.blob,
                 contained_refs=refs,
                 runtime_env_hash=environment.hash,
@@ -519,6 +533,7 @@ class ActorMethod:
                 range.
             TypeError: a value of a wrong type.
         """
+        check_objects_per_yield_stays(method_options, None, "actor method", "ray.method")
         check_options(method_options, METHOD_OPTIONS, "actor methods")
         return ActorMethod(
             self._client, self._interface, self._name, method_options, self._lifetime_ref

@@ -10,8 +10,10 @@ from ray._definition import Definition
 from ray._generators import is_generator, native_num_returns
 from ray._options import (
     TASK_OPTIONS,
+    check_objects_per_yield_stays,
     check_options,
     freeze_options,
+    objects_per_yield,
     resource_demand,
     stream_backpressure,
 )
@@ -133,6 +135,7 @@ class TaskCaller(Generic[P, R]):
             exception_types=pickle_exception_types(retry_on),
             contained_refs=refs,
             stream_backpressure=stream_backpressure(options),
+            objects_per_yield=objects_per_yield(options),
             max_calls=options.get("max_calls") or 0,
             runtime_env_hash=environment.hash,
             runtime_env=environment.text,
@@ -219,6 +222,7 @@ class RemoteFunction(TaskCaller[P, R]):
                 range.
             TypeError: a value of a wrong type.
         """
+        check_objects_per_yield_stays(task_options, self._options, "task", "ray.remote")
         check_options(task_options, TASK_OPTIONS, "remote functions")
         key = freeze_options(task_options)
         caller = self._callers.get(key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from ray._cli.debug import debug
 from ray._cli.drain_node import drain_node
 from ray._cli.get_auth_token import get_auth_token
 from ray._cli.start import start
@@ -20,5 +21,5 @@ def main() -> None:
     """Manta, a runtime for programs written against Ray."""
 
 
-for _command in (start, stop, status, drain_node, get_auth_token):
+for _command in (start, stop, status, drain_node, get_auth_token, debug):
     main.add_command(_command)

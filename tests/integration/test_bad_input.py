@@ -94,6 +94,16 @@ def test_get_of_something_else_than_a_ref():
         ray.get([3])
 
 
+def test_an_object_belongs_to_who_puts_it():
+    @ray.remote
+    class Owner:
+        pass
+
+    with pytest.raises(ValueError, match="_owner"):
+        ray.put(1, _owner=Owner.remote())
+    assert ray.get(ray.put(1, _owner=None)) == 1
+
+
 def test_negative_timeouts_and_impossible_counts():
     ref = ray.put(1)
     with pytest.raises(ValueError):

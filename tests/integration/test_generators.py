@@ -289,6 +289,164 @@ def test_streaming_is_for_generators_only():
         count.options(_generator_backpressure_num_objects=0)
 
 
+@ray.remote(_num_objects_per_yield=2)
+def pairs(n):
+    for i in range(n):
+        yield i, np.full(50_000, i)
+
+
+def test_a_yield_may_be_several_items():
+    first, second, third, fourth = ray.get(list(pairs.remote(2)))
+    assert (first, third) == (0, 1)
+    assert (second == 0).all() and (fourth == 1).all()
+
+    @ray.remote
+    class Pairs:
+        @ray.method(_num_objects_per_yield=2)
+        def lists(self):
+            yield [1, 2]
+
+        @ray.method(_num_objects_per_yield=2)
+        async def later(self):
+            yield 3, 4
+
+    actor = Pairs.remote()
+    assert values(actor.lists.remote()) == [1, 2]
+    assert values(actor.later.remote()) == [3, 4]
+    assert values(pairs.options(_num_objects_per_yield=2, name="two").remote(1))[0] == 0
+
+    @ray.remote(_num_objects_per_yield=2, num_returns="dynamic")
+    def together():
+        yield 1, 2
+
+    assert list(map(ray.get, ray.get(together.remote()))) == [(1, 2)]
+    assert ray.get(ray.remote(_num_objects_per_yield=2)(lambda: (1, 2)).remote()) == (1, 2)
+
+
+@pytest.mark.parametrize("yielded", [(1, 2, 3), [1], "ab", 5, {1: 1, 2: 2}])
+def test_a_yield_of_another_length_is_an_error(yielded):
+    @ray.remote(_num_objects_per_yield=2)
+    def wrong():
+        yield 0, 0
+        yield yielded
+
+    first, second, error = values(wrong.remote())
+    assert (first, second) == (0, 0)
+    assert issubclass(error, ValueError)
+
+
+def test_items_of_a_yield_leave_together(tmp_path):
+    log = tmp_path / "log"
+    log.touch()
+
+    @ray.remote(_num_objects_per_yield=2, _generator_backpressure_num_objects=3)
+    def write(path):
+        for i in range(6):
+            append(path)
+            yield i, i
+
+    # As long as fewer than three wait the generator goes on, and then two more come.
+    generator = write.remote(str(log))
+    wait_until(lambda: log.stat().st_size == 2)
+    time.sleep(0.2)
+    next(generator)
+    time.sleep(0.2)
+    assert log.stat().st_size == 2
+    next(generator)
+    wait_until(lambda: log.stat().st_size == 3)
+    assert len(values(generator)) == 10
+
+
+def test_the_number_of_objects_per_yield_stays():
+    with pytest.raises(ValueError, match="_num_objects_per_yield cannot be overridden"):
+        pairs.options(_num_objects_per_yield=3)
+    with pytest.raises(ValueError, match="_num_objects_per_yield cannot be overridden"):
+        Counter.remote().count.options(_num_objects_per_yield=1)
+    with pytest.raises(ValueError, match="positive integer"):
+        ray.remote(_num_objects_per_yield=0)(lambda: 1)
+    with pytest.raises(TypeError, match="_num_objects_per_yield"):
+        ray.method(_num_objects_per_yield="two")
+
+
+@ray.remote
+class Logger:
+    def write(self, path, n):
+        for i in range(n):
+            append(path)
+            yield i
+
+    async def write_later(self, path, n):
+        for i in range(n):
+            append(path)
+            yield i
+
+
+@ray.remote
+class ThreadedLogger:
+    def write(self, path, n):
+        for i in range(n):
+            append(path)
+            yield i
+
+
+@pytest.mark.parametrize(
+    ("actor_class", "method", "options"),
+    [(Logger, "write_later", {}), (ThreadedLogger, "write", {"max_concurrency": 3})],
+)
+def test_an_actor_waits_for_the_readers_of_all_its_generators(
+    tmp_path, actor_class, method, options
+):
+    log = tmp_path / "log"
+    log.touch()
+    actor = actor_class.options(_actor_generator_backpressure_num_objects=3, **options).remote()
+    write = getattr(actor, method)
+
+    def is_written(count):
+        wait_until(lambda: log.stat().st_size >= count)
+        time.sleep(0.2)
+        return log.stat().st_size == count
+
+    first = write.remote(str(log), 2)
+    ray.get(first.completed())
+    second = write.remote(str(log), 3)
+    assert is_written(3), "nobody has read what the call that ended has yielded"
+    ray.get(next(first))
+    assert is_written(4)
+    ray.get(next(first))
+    assert is_written(5)
+    assert ray.get(next(second)) == 0
+    dropped = write.remote(str(log), 9)
+    assert is_written(6)
+    del dropped
+    assert is_written(14), "what nobody can read is not waited for"
+    assert values(second) == [1, 2]
+
+
+def test_an_actor_does_not_wait_for_readers_that_died(tmp_path):
+    log = tmp_path / "log"
+    log.touch()
+    actor = Logger.options(_actor_generator_backpressure_num_objects=2).remote()
+
+    @ray.remote(max_retries=0)
+    def start_and_die(actor, path):
+        unread = [actor.write_later.remote(path, 1), actor.write_later.remote(path, 5)]
+        wait_until(lambda: os.path.getsize(path) == 2)
+        os._exit(len(unread))
+
+    with pytest.raises(ray.exceptions.WorkerCrashedError):
+        ray.get(start_and_die.remote(actor, str(log)))
+    assert values(actor.write_later.remote(str(log), 3)) == [0, 1, 2]
+    wait_until(lambda: log.stat().st_size == 9)
+
+
+@pytest.mark.parametrize(("value", "error"), [(0, ValueError), (-2, ValueError), (1.5, TypeError)])
+def test_bad_limits_of_actors(value, error):
+    with pytest.raises(error, match="_actor_generator_backpressure_num_objects"):
+        Counter.options(_actor_generator_backpressure_num_objects=value)
+    with pytest.raises(ValueError, match="_actor_generator_backpressure_num_objects"):
+        count.options(_actor_generator_backpressure_num_objects=1)
+
+
 def test_a_generator_cannot_travel():
     generator = count.remote(1)
     with pytest.raises(TypeError, match="generator"):

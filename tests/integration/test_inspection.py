@@ -143,6 +143,15 @@ def test_values_of_keys(cluster):
     assert kv._internal_kv_del("a") == 0
 
 
+def test_too_large_values_are_refused(cluster):
+    limit = 128 << 20
+    with pytest.raises(ray.exceptions.RaySystemError, match="kv_value_max_bytes.*ray.put"):
+        internal_kv._internal_kv_put("large", bytes(limit + 1))
+    with pytest.raises(ray.exceptions.RaySystemError, match="kv_value_max_bytes"):
+        internal_kv._internal_kv_put("large", bytes(2 * limit + 1))
+    assert internal_kv._internal_kv_get("large") is None
+
+
 def test_keys_by_prefix_and_namespace(cluster):
     kv = internal_kv
     for key in ("p1", "p2", "q"):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import ray
+from integration.programs import wait_until
 from ray.cluster_utils import Cluster
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -219,3 +220,42 @@ def test_affinity_chooses_the_node(nodes):
     for node in nodes.values():
         strategy = NodeAffinitySchedulingStrategy(node, soft=False)
         assert ray.get(where.options(scheduling_strategy=strategy).remote()) == node
+
+
+def test_affinity_to_a_busy_node(nodes, tmp_path):
+    @ray.remote(num_cpus=2)
+    def hold(marker):
+        marker.touch()
+        time.sleep(4)
+
+    @ray.remote(num_cpus=1)
+    class Settler:
+        def where(self):
+            return node_id()
+
+    for name, other in (("a", "b"), ("b", "a")):
+        named = nodes[name]
+        busy = hold.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(named, soft=False)
+        ).remote(tmp_path / name)
+        wait_until((tmp_path / name).exists)
+        spill = NodeAffinitySchedulingStrategy(named, soft=True, _spill_on_unavailable=True)
+        assert ray.get(where.options(scheduling_strategy=spill).remote()) == nodes[other]
+        settler = Settler.options(scheduling_strategy=spill).remote()
+        assert ray.get(settler.where.remote()) == nodes[other]
+        fail = NodeAffinitySchedulingStrategy(named, soft=False, _fail_on_unavailable=True)
+        with pytest.raises(ray.exceptions.TaskUnschedulableError, match="free now"):
+            ray.get(where.options(scheduling_strategy=fail).remote())
+        with pytest.raises(ray.exceptions.ActorUnschedulableError, match="free now"):
+            ray.get(Settler.options(scheduling_strategy=fail).remote().where.remote())
+        # Without either, both wait.
+        soft = NodeAffinitySchedulingStrategy(named, soft=True)
+        patient = Settler.options(scheduling_strategy=soft).remote()
+        waits = where.options(scheduling_strategy=soft).remote()
+        assert ray.wait([busy], timeout=0)[0] == [], "the machine is too slow for this test"
+        assert ray.get([waits, patient.where.remote()]) == [named, named]
+        assert ray.get(where.options(scheduling_strategy=fail).remote()) == named
+        time.sleep(0.5)  # Nothing is held any more for the next task of the same kind.
+        assert ray.get(where.options(scheduling_strategy=spill).remote()) == named
+        for actor in (settler, patient):
+            ray.kill(actor)

@@ -6,6 +6,7 @@ import pathlib
 import signal
 import sys
 import tempfile
+import time
 
 import pytest
 
@@ -236,6 +237,37 @@ def test_failing_setup_hook_fails_the_tasks(cluster):
     for _ in range(2):
         with pytest.raises(RuntimeEnvSetupError, match="tiny trouble"):
             within("1", worker_process_setup_hook=hook)
+
+
+@pytest.mark.parametrize("eager", [True, False])
+def test_the_environment_of_a_job_is_set_up_when_it_starts(start, project, tmp_path, eager):
+    marker = str(tmp_path / "was set up")
+
+    def hook():
+        open(marker, "w").close()
+
+    start(
+        num_cpus=1,
+        runtime_env={
+            "working_dir": str(project),
+            "worker_process_setup_hook": hook,
+            "config": {"eager_install": eager},
+        },
+    )
+    if eager:
+        wait_until(lambda: os.path.exists(marker))
+    else:
+        time.sleep(1)
+        assert not os.path.exists(marker)
+    assert ray.get(evaluate.remote("open('data.txt').read()")) == "forty-two"
+    assert os.path.exists(marker)
+
+
+def test_an_environment_of_a_job_that_fails_does_so_at_its_tasks(start):
+    start(num_cpus=1, runtime_env={"pip": ["/no/such/tiny_thing-1.0-py3-none-any.whl"]})
+    for _ in range(2):
+        with pytest.raises(RuntimeEnvSetupError, match="/no/such/tiny_thing"):
+            ray.get(evaluate.remote("1"))
 
 
 def test_time_limit_of_the_set_up(slow_conda, cluster):

@@ -85,6 +85,8 @@ def test_bad_affinity_arguments():
         NodeAffinitySchedulingStrategy(5, soft=False)
     with pytest.raises(ValueError, match="_spill_on_unavailable"):
         NodeAffinitySchedulingStrategy("a" * 56, soft=False, _spill_on_unavailable=True)
+    with pytest.raises(ValueError, match="_fail_on_unavailable"):
+        NodeAffinitySchedulingStrategy("a" * 56, soft=True, _fail_on_unavailable=True)
 
 
 def test_hard_affinity_fails_where_it_can_never_run(node):
@@ -115,6 +117,28 @@ def test_hard_affinity_to_a_busy_node_waits(node):
     here = NodeAffinitySchedulingStrategy(node, soft=False)
     assert run(num_cpus=2, scheduling_strategy=here) == node
     ray.get(busy)
+
+
+def test_affinity_that_may_not_wait(node):
+    @ray.remote(num_cpus=2)
+    def hold(seconds):
+        time.sleep(seconds)
+
+    at_once = NodeAffinitySchedulingStrategy(node, soft=False, _fail_on_unavailable=True)
+    # What has just ended may still be held for the next task of its kind.
+    ray.get(hold.remote(0))
+    assert run(num_cpus=1, scheduling_strategy=at_once) == node
+    ray.get(hold.remote(0))
+    assert settle(num_cpus=1, scheduling_strategy=at_once) == node
+    busy = hold.remote(3)
+    time.sleep(0.3)
+    with pytest.raises(ray.exceptions.TaskUnschedulableError, match="free now"):
+        run(num_cpus=1, scheduling_strategy=at_once)
+    with pytest.raises(ray.exceptions.ActorUnschedulableError):
+        settle(num_cpus=1, scheduling_strategy=at_once)
+    assert ray.wait([busy], timeout=0)[0] == []
+    assert run(num_cpus=0, scheduling_strategy=at_once) == node
+    ray.cancel(busy, force=True)
 
 
 @pytest.mark.parametrize("value", ["ANYWHERE", ""])

@@ -33,6 +33,8 @@ from ray._options import (
         ({"name": 12}, TypeError),
         ({"scheduling_strategy": "RANDOM"}, ValueError),
         ({"max_restarts": 1}, ValueError),  # of actors only
+        ({"_labels": {"team": 1}}, ValueError),
+        ({"_labels": "team"}, TypeError),
     ],
 )
 def test_bad_task_options(options, error):

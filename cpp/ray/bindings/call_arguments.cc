@@ -193,8 +193,8 @@ void RegisterTaskTemplate(py::module_& module) {
                        bool retry_exceptions, const py::bytes& exception_types,
                        const std::string& concurrency_group, const py::sequence& contained_refs,
                        uint32_t stream_backpressure, const py::bytes& runtime_env_hash,
-                       const std::string& runtime_env, uint32_t max_calls,
-                       const py::dict& strategy) {
+                       const std::string& runtime_env, uint32_t max_calls, const py::dict& strategy,
+                       uint32_t objects_per_yield) {
              static std::atomic<uint64_t> next_uid{1};
              auto made = std::make_shared<core::TaskTemplate>();
              auto result = std::make_unique<PyTaskTemplate>();
@@ -216,6 +216,7 @@ void RegisterTaskTemplate(py::module_& module) {
              made->strategy = placed.SerializeAsString();
              made->spread = placed.spread();
              made->stream_backpressure = stream_backpressure;
+             made->objects_per_yield = objects_per_yield;
              for (py::handle ref : contained_refs) {
                ObjectRef& inside = AsObjectRef(ref.ptr());
                made->contains.push_back({inside.id(), inside.owner()});
@@ -230,7 +231,8 @@ void RegisterTaskTemplate(py::module_& module) {
            py::arg("exception_types") = py::bytes(), py::arg("concurrency_group") = "",
            py::arg("contained_refs") = py::tuple(), py::arg("stream_backpressure") = 0,
            py::arg("runtime_env_hash") = py::bytes(), py::arg("runtime_env") = "",
-           py::arg("max_calls") = 0, py::arg("strategy") = py::dict());
+           py::arg("max_calls") = 0, py::arg("strategy") = py::dict(),
+           py::arg("objects_per_yield") = 0);
 }
 
 }  // namespace ray::bindings

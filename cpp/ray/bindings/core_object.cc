@@ -227,6 +227,7 @@ class Core {
     spec.set_concurrency_max(options["max_concurrency"].cast<uint32_t>());
     spec.set_is_asyncio(options["is_asyncio"].cast<bool>());
     spec.set_pending_calls_max(options["max_pending_calls"].cast<int>());
+    spec.set_stream_backpressure(options["stream_backpressure"].cast<uint32_t>());
     spec.set_handle_blob(options["handle_blob"].cast<std::string>());
     if (options.contains("runtime_env_hash")) {
       spec.set_runtime_env_hash(options["runtime_env_hash"].cast<std::string>());
@@ -622,6 +623,17 @@ void RegisterIdentity(py::class_<Core>& type) {
       .def_property_readonly("is_driver", &Core::is_driver);
 }
 
+// A larger one would end the connection to the raylet, or be refused by the GCS.
+void CheckKvValue(const Core& core, const py::bytes& value) {
+  const int64_t limit = core.session()->config().kv_value_max_bytes;
+  const auto size = static_cast<int64_t>(PyBytes_GET_SIZE(value.ptr()));
+  if (size <= limit) return;
+  Raise(absl::InvalidArgumentError(
+      absl::StrCat("The value has ", size, " bytes, and the key-value table takes ", limit,
+                   " at most (kv_value_max_bytes). Put it with ray.put and keep the reference, or "
+                   "split it over several keys.")));
+}
+
 void RegisterKv(py::class_<Core>& type) {
   using Request = wire::v1::KvRequest;
   type.def(
@@ -635,6 +647,7 @@ void RegisterKv(py::class_<Core>& type) {
           "kv_put",
           [](Core& self, const py::bytes& key, const py::bytes& value, bool overwrite,
              const std::string& ns) {
+            CheckKvValue(self, value);
             return self
                 .Kv(Request::PUT, key, ns,
                     [&](Request* request) {

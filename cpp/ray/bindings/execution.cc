@@ -420,7 +420,7 @@ struct Execution::AsyncCall {
     }
   }
   void SendItem(const py::object& item) {
-    if (!ended) execution->SendItem(call, items++, item);
+    if (!ended) execution->SendYield(call, &items, item);
   }
   bool HasRoom() const { return execution->session_->HasStreamRoom(*call, items); }
   void EndStream() {

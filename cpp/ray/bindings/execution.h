@@ -59,6 +59,8 @@ class Execution {
   bool RunToReply(const core::IncomingCallPtr& call);
   // Sends what the generator `items` yields; see execution_streams.cc.
   void RunStream(const core::IncomingCallPtr& call, const py::object& items);
+  // Sends what was yielded, as one item or several; `sent` counts them.
+  void SendYield(const core::IncomingCallPtr& call, uint64_t* sent, const py::object& yielded);
   void SendItem(const core::IncomingCallPtr& call, uint64_t index, const py::object& item);
   void EndStream(const core::IncomingCallPtr& call, uint64_t count);
   py::object CallWithArguments(const core::IncomingCall& call);

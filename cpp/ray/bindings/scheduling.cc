@@ -79,9 +79,11 @@ SchedulingStrategy ToStrategy(const py::dict& strategy) {
     if (part == "spread") {
       out.set_spread(value.cast<bool>());
     } else if (part == "node") {
-      auto [id, soft] = value.cast<std::pair<py::bytes, bool>>();
+      auto [id, soft, spill, fail] = value.cast<std::tuple<py::bytes, bool, bool, bool>>();
       out.mutable_node_affinity()->set_node_id(std::string(id));
       out.mutable_node_affinity()->set_soft(soft);
+      out.mutable_node_affinity()->set_spill_on_unavailable(spill);
+      out.mutable_node_affinity()->set_fail_on_unavailable(fail);
     } else if (part == "bundle") {
       auto [id, index, capture] = value.cast<std::tuple<py::bytes, int, bool>>();
       out.mutable_bundle()->set_placement_group_id(std::string(id));

@@ -349,6 +349,8 @@ void CoreWorker::OnPeerLost(const PeerPtr& peer) {
   if (shut_down_.load()) return;
   objects_.BorrowerGone(peer->worker_id);
   TakeBackHandedOver(peer->worker_id);
+  unread_items_.ReaderGone(peer->worker_id);
+  stream_room_changed_ = other_loop_.fd >= 0;  // nobody will read what is still sent there
   LoseWorker(peer->address);
 }
 

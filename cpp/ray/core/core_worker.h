@@ -42,6 +42,7 @@
 #include "ray/core/task.h"
 #include "ray/core/task_receiver.h"
 #include "ray/core/task_submitter.h"
+#include "ray/core/unread_items.h"
 #include "ray/net/loop_driver.h"
 #include "ray/store/parallel_copy.h"
 #include "ray/wire/v1/wire.pb.h"
@@ -167,7 +168,8 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   StreamTable::Step AdvanceStream(const base::TaskId& task, const base::ObjectId& peeked);
   // The executing side: sends item `index` to the caller.
   void SendStreamItem(const IncomingCallPtr& call, uint64_t index, ResultValue item);
-  // Whether the reader has read enough of the `sent` items for another one.
+  // Whether the reader has read enough of the `sent` items for another one, and the readers of an
+  // actor with a limit enough of all its items.
   bool HasStreamRoom(const IncomingCall& call, uint64_t sent);
   // Blocks until it has, or the call was cancelled.
   void WaitForStreamRoom(const IncomingCallPtr& call, uint64_t sent, Interrupted interrupted);
@@ -460,6 +462,12 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SendConsumed(const base::TaskId& task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void CloseStream(const base::TaskId& task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool HasRoomForItem(const IncomingCall& call, uint64_t sent) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Of all unread items of this actor; 0: none.
+  uint32_t UnreadItemsLimit() const {
+    return creation_request_ == nullptr ? 0 : creation_request_->spec().stream_backpressure();
+  }
 
   // Actors.
   void RegisterActor(const wire::v1::RegisterActor& request,
@@ -537,6 +545,8 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
 
   ObjectTable objects_ ABSL_GUARDED_BY(mutex_){this};
   StreamTable streams_ ABSL_GUARDED_BY(mutex_){&objects_};
+  // Calls of actors that ended before everything was read: who is told what is read later.
+  absl::flat_hash_map<base::TaskId, base::WorkerId> ended_streams_ ABSL_GUARDED_BY(mutex_);
   Lineage lineage_ ABSL_GUARDED_BY(mutex_);
   // Borrowed objects of which no copy was found where their owner said.
   absl::flat_hash_map<base::ObjectId, std::vector<base::NodeId>> lost_at_ ABSL_GUARDED_BY(mutex_);
@@ -600,6 +610,7 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   absl::flat_hash_set<base::ObjectId> coming_here_ ABSL_GUARDED_BY(mutex_);  // for waits
   uint64_t waits_ ABSL_GUARDED_BY(mutex_) = 0;                               // so far
   uint64_t brought_ ABSL_GUARDED_BY(mutex_) = 0;  // grows whenever one of them is through
+  UnreadItems unread_items_ ABSL_GUARDED_BY(mutex_);  // of an actor with a limit for them
   bool stream_room_changed_ ABSL_GUARDED_BY(mutex_) = false;  // since TakeCancelled
   // What ran here since the raylet was told; bounded by task_events_batch_max.
   struct Run {

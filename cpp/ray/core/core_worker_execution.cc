@@ -50,6 +50,7 @@ void CoreWorker::OnTemplate(const PeerPtr& peer, const net::Frame& frame) {
   received->retry_exceptions = message->retry_exceptions();
   received->exception_types = message->exception_types();
   received->stream_backpressure = message->stream_backpressure();
+  received->objects_per_yield = message->objects_per_yield();
   received->max_calls = message->max_calls();
   received->strategy = message->strategy().SerializeAsString();
   for (const auto& [name, quantity] : message->resources().quantities()) {
@@ -313,6 +314,7 @@ void CoreWorker::Reply(const IncomingCallPtr& call, TaskStatus status,
   absl::MutexLock lock(&mutex_);
   RecordRun(*call, status, now);
   receiver_.Finish(*call);
+  unread_items_.Ended(call->task_id);
   ProtectContained(call, results);
   call->args = {};
   call->references.clear();

@@ -25,12 +25,14 @@ StreamTable::Step CoreWorker::AdvanceStream(const TaskId& task, const ObjectId& 
   absl::MutexLock lock(&mutex_);
   StreamTable::Step step = streams_.Advance(task, peeked);
   if (step == StreamTable::Step::kItem) SendConsumed(task);
+  if (step == StreamTable::Step::kEnd) ended_streams_.erase(task);
   return step;
 }
 
 void CoreWorker::CloseStream(const TaskId& task) {
   streams_.Close(task);
   SendConsumed(task);  // the producer need not wait for anybody
+  ended_streams_.erase(task);
 }
 
 void CoreWorker::OnStreamItem(const PeerPtr& peer, const net::Frame& frame) {
@@ -61,9 +63,14 @@ void CoreWorker::OnStreamItem(const PeerPtr& peer, const net::Frame& frame) {
 }
 
 void CoreWorker::SendConsumed(const TaskId& task) {
-  auto it = pending_.find(task);
-  if (it == pending_.end() || it->second->task_template->stream_backpressure == 0) return;
-  PeerPtr producer = peers_->FindConnected(it->second->producer);
+  base::WorkerId worker;
+  if (auto it = pending_.find(task); it != pending_.end()) {
+    if (it->second->task_template->stream_backpressure == 0) return;
+    worker = it->second->producer;
+  } else if (auto ended = ended_streams_.find(task); ended != ended_streams_.end()) {
+    worker = ended->second;
+  }
+  PeerPtr producer = peers_->FindConnected(worker);
   if (producer == nullptr) return;
   wire::v1::StreamConsumed message;
   message.set_task_id(task.BinaryString());
@@ -78,6 +85,9 @@ void CoreWorker::SendStreamItem(const IncomingCallPtr& call, uint64_t index, Res
   absl::MutexLock lock(&mutex_);
   Drain();
   ProtectContained(call, {item});
+  if (UnreadItemsLimit() > 0 && !call->caller->connection->closed()) {
+    unread_items_.Sent(call->task_id, call->caller->worker_id, index + 1);
+  }
   StreamItemFrame frame;
   frame.task_id = call->task_id;
   frame.index = index;
@@ -92,8 +102,16 @@ void CoreWorker::SendStreamItem(const IncomingCallPtr& call, uint64_t index, Res
 
 bool CoreWorker::HasStreamRoom(const IncomingCall& call, uint64_t sent) {
   absl::MutexLock lock(&mutex_);
-  uint32_t limit = call.task_template->stream_backpressure;
-  return limit == 0 || call.cancelled || sent < limit || sent - limit < call.items_consumed;
+  return HasRoomForItem(call, sent);
+}
+
+bool CoreWorker::HasRoomForItem(const IncomingCall& call, uint64_t sent) const {
+  const ReceivedTemplate& of = *call.task_template;
+  if (call.cancelled || call.caller->connection->closed()) return true;
+  const uint32_t own_limit = of.stream_backpressure;
+  if (own_limit > 0 && sent >= own_limit && sent - own_limit >= call.items_consumed) return false;
+  const bool has_reader = of.num_returns == kStreamingReturns;
+  return !has_reader || UnreadItemsLimit() == 0 || unread_items_.count() < UnreadItemsLimit();
 }
 
 void CoreWorker::WaitForStreamRoom(const IncomingCallPtr& call, uint64_t sent,
@@ -102,8 +120,7 @@ void CoreWorker::WaitForStreamRoom(const IncomingCallPtr& call, uint64_t sent,
   FlushReplies();
   auto has_room = [&] {
     mutex_.AssertHeld();
-    return call->cancelled ||
-           sent - call->task_template->stream_backpressure < call->items_consumed;
+    return HasRoomForItem(*call, sent);
   };
   WaitBlocked(has_room, kNoDeadline, interrupted);
 }
@@ -112,9 +129,11 @@ void CoreWorker::OnStreamConsumed(const PeerPtr& peer, const net::Frame& frame) 
   auto message = ParseMetadata<wire::v1::StreamConsumed>(frame);
   auto id = message.ok() ? TaskId::FromBinary(message->task_id()) : message.status();
   if (!id.ok()) return peer->connection->Close(id.status());
+  unread_items_.Read(*id, peer->worker_id, message->consumed());
   IncomingCallPtr call = receiver_.FindRunning(*id);
-  if (call == nullptr || call->caller != peer) return;
-  call->items_consumed = std::max(call->items_consumed, message->consumed());
+  if (call != nullptr && call->caller == peer) {
+    call->items_consumed = std::max(call->items_consumed, message->consumed());
+  }
   stream_room_changed_ = other_loop_.fd >= 0;
 }
 

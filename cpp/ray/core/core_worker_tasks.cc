@@ -316,6 +316,7 @@ uint32_t CoreWorker::TemplateNumber(const PeerPtr& peer, const Task& task) {
   message.set_returns_mode(of.num_returns == kDynamicReturns ? 1 : 0);
   message.set_streaming(of.num_returns == kStreamingReturns);
   message.set_stream_backpressure(of.stream_backpressure);
+  message.set_objects_per_yield(of.objects_per_yield);
   message.set_max_calls(of.max_calls);
   if (!task.actor_id.IsNil()) message.set_actor_id(task.actor_id.BinaryString());
   message.set_concurrency_group(of.concurrency_group);
@@ -411,6 +412,9 @@ void CoreWorker::SendRefsTaken() {
 
 void CoreWorker::EndTask(const TaskPtr& task) {
   pending_.erase(task->id);
+  const bool counts_unread =
+      !task->actor_id.IsNil() && task->task_template->stream_backpressure > 0;
+  if (counts_unread && streams_.IsOpen(task->id)) ended_streams_[task->id] = task->producer;
   FreeLeftBehind(task.get());
   KeepLineage(task);
   for (const ContainedObject& mentioned : task->mentions) objects_.Unpin(mentioned.id);

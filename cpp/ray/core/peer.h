@@ -27,6 +27,7 @@ struct ReceivedTemplate {
   std::string exception_types;
   std::map<std::string, int64_t> resources;  // raw FixedPoint, held by its lease
   uint32_t stream_backpressure = 0;
+  uint32_t objects_per_yield = 0;  // as in TaskTemplate
   uint32_t max_calls = 0;
   std::string strategy;  // serialized wire::v1::SchedulingStrategy
   // What the bindings made of it (a Python function); released by them.

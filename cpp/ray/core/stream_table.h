@@ -54,6 +54,8 @@ class StreamTable {
 
   // Items that the reader has read; all there can ever be once it is gone.
   uint64_t ConsumedOf(const base::TaskId& task) const;
+  // Its reader has not read to the end, and is not gone.
+  bool IsOpen(const base::TaskId& task) const { return streams_.contains(task); }
   size_t size() const { return streams_.size(); }
 
  private:

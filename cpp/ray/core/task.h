@@ -36,6 +36,7 @@ struct TaskTemplate {
   bool spread = false;      // by it, tasks are to run on as many nodes as can be
   uint32_t max_calls = 0;   // a worker ends after so many; 0 = never
   uint32_t stream_backpressure = 0;
+  uint32_t objects_per_yield = 0;  // a yield of a stream is so many items; 0: it is one
   std::vector<ContainedObject>
       contains;  // references inside `function`: pinned by every task of the template
   std::string scheduling_class;  // equal for templates whose leases are interchangeable

@@ -28,7 +28,8 @@ ActorEnd NodeLost(const base::NodeId& node);
 ActorEnd OwnerLost(const base::WorkerId& owner);
 ActorEnd JobEnded(const base::JobId& job);
 ActorEnd GroupRemoved(const base::PlacementGroupId& group);
-// Hard affinity to a node that is not there, or that lacks what the actor asks for.
+// Hard affinity to a node that is not there, or that lacks what the actor asks for (ever, or now if
+// it must not wait).
 ActorEnd Unschedulable(std::string_view why);
 
 // The whole message of a DEAD actor.

@@ -26,6 +26,9 @@ constexpr int kPendingShownMax = 1000;
 constexpr size_t kSweepMin = 1024;
 // A registration that has not come by then will not come.
 constexpr absl::Duration kUnknownWatchMax = absl::Minutes(1);
+// An actor that must not wait does so long: by then who holds a node's resources without using them
+// has given them back, and the node has reported it.
+constexpr absl::Duration kUnavailableGrace = absl::Milliseconds(500);
 
 absl::Status NoSuchActor(const ActorId& id) {
   return absl::NotFoundError(absl::StrCat("there is no actor ", id.Hex(),
@@ -525,6 +528,25 @@ void ActorManager::Wait(Actor* actor) {
                     [this, id = actor->id, num_restarts = actor->info.num_restarts()] {
                       ExplainWait(id, num_restarts);
                     });
+  if (!actor->spec.strategy().node_affinity().fail_on_unavailable()) return;
+  deadlines_->After(kUnavailableGrace,
+                    [this, id = actor->id, num_restarts = actor->info.num_restarts()] {
+                      GiveUpWaiting(id, num_restarts);
+                    });
+}
+
+// The node that it names has had no room for too long, and it must not wait.
+void ActorManager::GiveUpWaiting(const ActorId& id, uint64_t num_restarts) {
+  Actor* actor = table_.Find(id);
+  if (actor == nullptr || !actor->waiting || actor->info.num_restarts() != num_restarts) return;
+  EndForGood(
+      actor,
+      Unschedulable(absl::StrCat(
+          "its NodeAffinitySchedulingStrategy with _fail_on_unavailable=True names the node ",
+          base::BytesToHex(actor->spec.strategy().node_affinity().node_id()),
+          ", which does not have the ", actor->creation.ToString(),
+          " that the actor asks for free now")),
+      Worker::kIsGone);
 }
 
 void ActorManager::ExplainWait(const ActorId& id, uint64_t num_restarts) {

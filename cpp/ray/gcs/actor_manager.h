@@ -127,6 +127,7 @@ class ActorManager {
   void Place(Actor* actor);
   void Wait(Actor* actor);
   void ExplainWait(const base::ActorId& id, uint64_t num_restarts);
+  void GiveUpWaiting(const base::ActorId& id, uint64_t num_restarts);
   void RetryElsewhere(Actor* actor);
   void SendCreate(const Actor& actor);
   void SendKill(const base::NodeId& node, const base::ActorId& actor, uint64_t num_restarts,

@@ -303,15 +303,29 @@ wire::v1::ClusterStateReply NodeManager::ClusterState() const {
   return reply;
 }
 
+NodeId NodeManager::NodeToWaitFor(const ResourceSet& request,
+                                  const SchedulingStrategy& strategy) const {
+  if (!strategy.has_node_affinity() || strategy.node_affinity().spill_on_unavailable()) return {};
+  const absl::StatusOr<NodeId> id = NodeId::FromBinary(strategy.node_affinity().node_id());
+  auto named = id.ok() ? nodes_.find(*id) : nodes_.end();
+  if (named == nodes_.end()) return {};
+  const auto& [name, node] = *named;
+  const bool could_hold_it = node.death_number == 0 && !node.state.draining() &&
+                             request.FitsIn(node.total) && IsAllowed(name, node.labels, strategy);
+  return could_hold_it ? name : NodeId::Nil();
+}
+
 std::optional<NodeId> NodeManager::FindRoom(const ResourceSet& request,
                                             const SchedulingStrategy& strategy,
                                             const NodeId& preferred) const {
+  const NodeId only = NodeToWaitFor(request, strategy);
   // Smaller is better, from the first on.
   using Rank = std::tuple<bool, int, bool, bool, double>;
   std::optional<NodeId> best;
   Rank best_rank;
   for (const auto& [id, node] : nodes_) {
     if (!node.IsOpen() || !request.FitsIn(node.room)) continue;
+    if (!only.IsNil() && id != only) continue;
     if (!IsAllowed(id, node.labels, strategy)) continue;
     const Rank rank(!IsNamed(id, strategy), scheduling::LabelChoice(strategy, node.labels),
                     !scheduling::MatchesAll(strategy.preferred_labels(), node.labels),

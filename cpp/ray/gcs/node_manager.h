@@ -79,10 +79,10 @@ class NodeManager {
   // Alive and remembered dead nodes.
   wire::v1::ClusterStateReply ClusterState() const;
 
-  // A node that is connected and not draining, with room for the request, that its strategy allows.
-  // Of several, in this order:
-  // the one that it names, the rules it would rather have met, `preferred` (unless it is to be
-  // spread), the node that it loads the least.
+  // A node that is connected and not draining, with room for the request, that its strategy allows:
+  // only the one that it names, unless that could never hold it or it may spill. Of several, in
+  // this order: the one that it names, the rules it would rather have met, `preferred` (unless it
+  // is to be spread), the node that it loads the least.
   std::optional<base::NodeId> FindRoom(const resources::ResourceSet& request,
                                        const wire::v1::SchedulingStrategy& strategy,
                                        const base::NodeId& preferred) const;
@@ -112,6 +112,9 @@ class NodeManager {
   };
 
   Node* FindAlive(const base::NodeId& node);
+  // The node that it is to wait for; nil if any node will do.
+  base::NodeId NodeToWaitFor(const resources::ResourceSet& request,
+                             const wire::v1::SchedulingStrategy& strategy) const;
   void WatchSilence(const base::NodeId& node);
   void Probe(const base::NodeId& node, uint64_t channel);
   // A node that has not come back since this channel of it broke. Null: it has, or is dead.

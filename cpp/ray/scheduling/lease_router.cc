@@ -38,6 +38,8 @@ constexpr size_t kGroupsMax = 1000;
 // Between two questions where a group's bundles are.
 constexpr absl::Duration kWatchPause = absl::Milliseconds(100);
 constexpr absl::Duration kTickInterval = absl::Milliseconds(50);
+// What must not wait does so long: by then who holds leases without using them has given them back.
+constexpr absl::Duration kUnavailableGrace = absl::Milliseconds(500);
 
 RequestLeaseReply ReplyOf(RequestLeaseReply::Outcome outcome) {
   RequestLeaseReply reply;
@@ -76,7 +78,7 @@ struct LeaseRouter::Class {
 };
 
 // What follows once another raylet has confirmed that it dropped a request.
-enum class LeaseRouter::Then : uint8_t { kNothing, kPlaceAgain, kDrop };
+enum class LeaseRouter::Then : uint8_t { kNothing, kPlaceAgain, kDrop, kRefuse };
 
 struct LeaseRouter::Entry {
   enum class Place {
@@ -103,7 +105,7 @@ struct LeaseRouter::Entry {
   size_t tried = 0;
   size_t turn = 0;
   absl::Duration pause;
-  absl::Time round_at = absl::InfiniteFuture();
+  absl::Time round_at = absl::InfiniteFuture();  // its time in rounds_; infinite: it is not there
 };
 
 LeaseRouter::LeaseRouter(Options options, LeaseQueue* queue, const base::Clock* clock,
@@ -156,7 +158,6 @@ LeaseRouter::Class* LeaseRouter::ClassOf(const Entry& entry,
                .needs = NodeNeeds::Of(entry.ask.resources, message.strategy()),
                .bundle = entry.ask.bundle,
                .affinity = *AffinityOf(message.strategy()),
-               .soft = message.strategy().node_affinity().soft(),
                .spread = message.strategy().spread()};
   auto [it, is_new] = class_numbers_.try_emplace(key, 0);
   if (is_new) {
@@ -298,7 +299,7 @@ void LeaseRouter::Place(Entry* entry) {
   MANTA_CHECK(entry->place == Entry::Place::kNowhere);
   const ClassKey& key = entry->in_class->key;
   if (!key.bundle.IsNode()) return PlaceInGroup(entry);
-  if (!key.affinity.IsNil() && PlaceByAffinity(entry)) return;
+  if (!key.affinity.IsNone() && PlaceByAffinity(entry)) return;
   const bool prefers = !key.spread && !entry->preferred.IsNil();
   const std::optional<NodeId> node = prefers && chooser_.HasRoom(key.needs, entry->preferred)
                                          ? entry->preferred
@@ -332,18 +333,30 @@ std::optional<NodeId> LeaseRouter::NodeToWaitAt(const Class& in_class) {
 // Whether the named node decides the request's fate; else any node will do.
 bool LeaseRouter::PlaceByAffinity(Entry* entry) {
   const ClassKey& key = entry->in_class->key;
-  const ClusterView::Node* node = view_.Find(key.affinity);
+  const Affinity affinity = key.affinity;
+  const ClusterView::Node* node = view_.Find(affinity.node);
   const bool suits = node != nullptr && !node->draining && key.needs.resources.FitsIn(node->total);
   const bool may_come = node == nullptr && clock_->Now() - entry->since < kUnknownNodeGrace;
-  if (key.soft && (!suits || !node->reachable)) return false;
+  if (affinity.IsSoft() && (!suits || !node->reachable)) return false;
+  if (affinity.kind == Affinity::Kind::kSpill) {
+    if (!chooser_.HasRoom(key.needs, affinity.node)) return false;
+    Start(entry, affinity.node);
+    return true;
+  }
   if (!suits && !may_come) {
     Refuse(entry, WhyRefused(key));
-  } else if (!suits || !node->reachable) {
+    return true;
+  }
+  if (affinity.kind == Affinity::Kind::kFail) {
+    entry->round_at = entry->since + kUnavailableGrace;
+    rounds_.emplace(entry->round_at, entry->key);
+  }
+  if (!suits || !node->reachable) {
     Hold(entry);
-  } else if (key.affinity == options_.self) {
+  } else if (affinity.node == options_.self) {
     Enqueue(entry);
   } else {
-    Send(entry, key.affinity, /*now_or_never=*/false);
+    Send(entry, affinity.node, /*now_or_never=*/false);
   }
   return true;
 }
@@ -619,6 +632,9 @@ void LeaseRouter::Continue(Entry* entry, const NodeId& node, RequestLeaseReply r
     GiveBack(node, reply);
     return FinishCancelled(entry);
   }
+  if (then == Then::kRefuse && reply.outcome() != RequestLeaseReply::GRANTED) {
+    return Refuse(entry, WhyUnavailable(entry->in_class->key));
+  }
   switch (reply.outcome()) {
     case RequestLeaseReply::GRANTED: {
       const absl::StatusOr<LeaseId> lease = LeaseId::FromBinary(reply.lease_id());
@@ -822,7 +838,7 @@ void LeaseRouter::RebalanceAll() {
 void LeaseRouter::Rebalance(Class* in_class) {
   const ClassKey& key = in_class->key;
   // What stays where it was sent; the rest waits for its node to be heard of.
-  if (!key.affinity.IsNil()) return PlaceAgain(KeysOf(in_class->held));
+  if (key.affinity.IsBound()) return PlaceAgain(KeysOf(in_class->held));
   while (Entry* entry = NextToMove(*in_class)) {
     const NodeId at = entry->place == Entry::Place::kQueue ? options_.self : entry->node;
     const std::optional<NodeId> node = chooser_.WithRoom(key.needs, key.spread, at);
@@ -914,11 +930,28 @@ void LeaseRouter::NextRound(RequestKey key) {
   Entry* entry = requests_.at(key).get();
   rounds_.erase({entry->round_at, key});
   entry->round_at = absl::InfiniteFuture();
+  if (entry->in_class->key.affinity.kind == Affinity::Kind::kFail) return GiveUpWaiting(entry);
   if (entry->place == Entry::Place::kQueue) {
     if (Withdraw(entry)) Place(entry);
   } else if (entry->place == Entry::Place::kWaitingThere) {
     CancelThere(entry, Then::kPlaceAgain);
   }
+}
+
+// The node that it names has had no room for too long.
+void LeaseRouter::GiveUpWaiting(Entry* entry) {
+  switch (entry->place) {
+    case Entry::Place::kQueue:
+      if (!Withdraw(entry)) return;
+      break;
+    case Entry::Place::kAsked:
+    case Entry::Place::kWaitingThere:
+      return CancelThere(entry, Then::kRefuse);
+    case Entry::Place::kNowhere:
+    case Entry::Place::kHeld:
+      break;
+  }
+  Refuse(entry, WhyUnavailable(entry->in_class->key));
 }
 
 // Only the oldest is warned of: what waits behind it waits for the same.
@@ -1031,9 +1064,10 @@ std::string LeaseRouter::ReasonOf(const Entry& entry) {
 }
 
 std::string LeaseRouter::WhyRefused(const ClassKey& key) const {
-  const std::string start = absl::StrCat(
-      "its NodeAffinitySchedulingStrategy with soft=False names the node ", key.affinity.Hex());
-  const ClusterView::Node* node = view_.Find(key.affinity);
+  const std::string start =
+      absl::StrCat("its NodeAffinitySchedulingStrategy with soft=False names the node ",
+                   key.affinity.node.Hex());
+  const ClusterView::Node* node = view_.Find(key.affinity.node);
   if (node == nullptr) {
     return absl::StrCat(start,
                         ", which is not in the cluster. Name a node of ray.nodes() that is "
@@ -1047,6 +1081,15 @@ std::string LeaseRouter::WhyRefused(const ClassKey& key) const {
   return absl::StrCat(start, ", which can never hold the ", key.needs.resources.ToString(),
                       " that it asks for: it has ", node->total.ToString(),
                       " in total. Name another node, ask for less, or pass soft=True.");
+}
+
+std::string LeaseRouter::WhyUnavailable(const ClassKey& key) {
+  return absl::StrCat(
+      "its NodeAffinitySchedulingStrategy with _fail_on_unavailable=True names the "
+      "node ",
+      key.affinity.node.Hex(), ", which does not have the ", key.needs.resources.ToString(),
+      " that it asks for free now. Try again when other tasks and actors there "
+      "have ended, or wait for it without _fail_on_unavailable.");
 }
 
 // --- Invariants

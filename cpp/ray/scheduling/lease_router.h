@@ -14,6 +14,8 @@
 //   - A node dies, or cannot be reached: what was there is placed anew.
 //   - No node of the cluster could ever hold it: it waits here and its owner is warned; after
 //     infeasible_timeout it is refused. Hard affinity to a node that cannot be is refused at once.
+//   - Affinity that must not wait is refused when its node has had no room for a moment: as long as
+//     it takes to give back what is held there without being used.
 //
 // Requests of other raylets are for the own queue only (Serve). They are idempotent: ids of one
 // raylet's requests grow, and one that is not new is ignored.
@@ -47,6 +49,7 @@
 #include "ray/scheduling/cluster_view.h"
 #include "ray/scheduling/lease_queue.h"
 #include "ray/scheduling/node_choice.h"
+#include "ray/scheduling/strategy.h"
 #include "ray/wire/v1/wire.pb.h"
 
 namespace ray::scheduling {
@@ -153,15 +156,13 @@ class LeaseRouter {
     ClientId client = 0;
     NodeNeeds needs;
     BundleRef bundle;
-    base::NodeId affinity;  // nil: none
-    bool soft = false;
+    Affinity affinity;
     bool spread = false;
 
     friend bool operator==(const ClassKey&, const ClassKey&) = default;
     template <typename H>
     friend H AbslHashValue(H h, const ClassKey& key) {
-      return H::combine(std::move(h), key.client, key.needs, key.bundle, key.affinity, key.soft,
-                        key.spread);
+      return H::combine(std::move(h), key.client, key.needs, key.bundle, key.affinity, key.spread);
     }
   };
   // Where the bundles of a group are, by index.
@@ -213,6 +214,7 @@ class LeaseRouter {
   void PlaceAgain(const std::vector<RequestKey>& keys);
   void PlaceAgain(const base::PlacementGroupId& group);
   void NextRound(RequestKey key);
+  void GiveUpWaiting(Entry* entry);
 
   // Answers.
   void Continue(Entry* entry, const base::NodeId& node, wire::v1::RequestLeaseReply reply);
@@ -238,6 +240,7 @@ class LeaseRouter {
   std::string ExplainHeld(const Entry& entry);
   std::string ReasonOf(const Entry& entry);
   std::string WhyRefused(const ClassKey& key) const;
+  static std::string WhyUnavailable(const ClassKey& key);
 
   const Options options_;
   LeaseQueue* const queue_;
@@ -263,7 +266,8 @@ class LeaseRouter {
   // Nodes of which an answer says something else than their last report, with when that ends.
   std::deque<std::pair<absl::Time, base::NodeId>> corrected_;
   absl::flat_hash_set<base::NodeId> is_corrected_;
-  // Those that keep changing between the bundles of their group, by when.
+  // Those that keep changing between the bundles of their group, or will not wait any longer, by
+  // when.
   absl::btree_set<std::pair<absl::Time, RequestKey>> rounds_;
   size_t held_ = 0;
   absl::Time last_tick_ = absl::InfinitePast();

@@ -1,14 +1,17 @@
 """The key-value table of the GCS: small values that all processes of a cluster share.
 
 Keys and values are bytes; strings are encoded in UTF-8. Every function blocks for one request to
-the GCS and may be called by any thread. Without a session it raises RaySystemError.
+the GCS and may be called by any thread. Without a session, and if the request fails, it raises
+RaySystemError.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from ray._raylet import Core
+from ray._raylet import Core, SystemError
 from ray._runtime import RUNTIME
 from ray.exceptions import RaySystemError
 
@@ -22,12 +25,14 @@ def _internal_kv_initialized() -> bool:
 
 def _internal_kv_get(key: str | bytes, *, namespace: str | bytes | None = None) -> bytes | None:
     """The value of ``key``; None if there is none."""
-    return _core().kv_get(_as_bytes("key", key), _as_namespace(namespace))
+    with _request() as core:
+        return core.kv_get(_as_bytes("key", key), _as_namespace(namespace))
 
 
 def _internal_kv_exists(key: str | bytes, *, namespace: str | bytes | None = None) -> bool:
     """Whether there is a value of ``key``."""
-    return _core().kv_exists(_as_bytes("key", key), _as_namespace(namespace))
+    with _request() as core:
+        return core.kv_exists(_as_bytes("key", key), _as_namespace(namespace))
 
 
 def _internal_kv_put(
@@ -41,9 +46,13 @@ def _internal_kv_put(
 
     Returns:
         Whether there was a value before.
+
+    Raises:
+        RaySystemError: also for a value that is too large: more than 128 MiB.
     """
     blob = _as_bytes("value", value)
-    return _core().kv_put(_as_bytes("key", key), blob, overwrite, _as_namespace(namespace))
+    with _request() as core:
+        return core.kv_put(_as_bytes("key", key), blob, overwrite, _as_namespace(namespace))
 
 
 def _internal_kv_del(
@@ -51,12 +60,14 @@ def _internal_kv_del(
 ) -> int:
     """Removes ``key``, or with ``del_by_prefix`` all keys that begin with it; returns how many
     there were."""
-    return _core().kv_del(_as_bytes("key", key), del_by_prefix, _as_namespace(namespace))
+    with _request() as core:
+        return core.kv_del(_as_bytes("key", key), del_by_prefix, _as_namespace(namespace))
 
 
 def _internal_kv_list(prefix: str | bytes, *, namespace: str | bytes | None = None) -> list[bytes]:
     """The keys that begin with ``prefix``."""
-    return _core().kv_keys(_as_bytes("prefix", prefix), _as_namespace(namespace))
+    with _request() as core:
+        return core.kv_keys(_as_bytes("prefix", prefix), _as_namespace(namespace))
 
 
 def internal_kv_get_gcs_client() -> Core | None:
@@ -64,10 +75,15 @@ def internal_kv_get_gcs_client() -> Core | None:
     return RUNTIME.core
 
 
-def _core() -> Core:
+@contextlib.contextmanager
+def _request() -> Iterator[Core]:
+    """What a request is sent through; its failures are raised as public ones."""
     if RUNTIME.core is None:
         raise RaySystemError("There is no session, so no key-value table. Call ray.init() first.")
-    return RUNTIME.core
+    try:
+        yield RUNTIME.core
+    except SystemError as error:
+        raise RaySystemError(str(error)) from None
 
 
 def _as_bytes(name: str, text: Any) -> bytes:

@@ -22,9 +22,10 @@ class RuntimeEnvConfig(dict[str, Any]):
     Args:
         setup_timeout_seconds: how long setting up an environment may take in a worker; -1 is
             without limit.
-        eager_install: accepted. An environment is set up when the first worker needs it.
-        log_files: accepted. What installers print is in the session's logs, in
-            ``runtime_env_setup-*.log``.
+        eager_install: whether the environment of a job is set up on the nodes of the cluster as
+            soon as the job starts. Those of tasks and actors are set up when they first need it.
+        log_files: kept, and without effect, as in Ray. What installers print is in the session's
+            logs, in ``runtime_env_setup-*.log``.
 
     Raises:
         TypeError: a value of a wrong type.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import socket
 from typing import Any
@@ -109,3 +110,18 @@ def get_node_instance_id() -> str:
     True
     """
     return os.environ.get("RAY_CLOUD_INSTANCE_ID", "")
+
+
+# Modules that few programs need, and their older names.
+_LAZY_MODULES = {
+    "debugpy": "ray.util.debugpy",
+    "pdb": "ray.util.rpdb",
+    "ray_debugpy": "ray.util.debugpy",
+    "rpdb": "ray.util.rpdb",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY_MODULES:
+        return importlib.import_module(_LAZY_MODULES[name])
+    raise AttributeError(f"module 'ray.util' has no attribute {name!r}")

@@ -91,10 +91,14 @@ class NodeAffinitySchedulingStrategy(_Value):
         node_id: of ``ray.nodes()``: 56 hex digits, or 28 bytes.
         soft: what happens if the node is not there or can never hold it. False: it fails with
             TaskUnschedulableError or ActorUnschedulableError. True: it runs elsewhere.
+        _spill_on_unavailable: with ``soft``, it runs elsewhere, too, if the node has no room for it
+            now. Otherwise it waits for the node.
+        _fail_on_unavailable: without ``soft``, it fails as above, too, if the node has no room for
+            it now. What is held there for idle workers counts as room.
 
     Raises:
-        ValueError: ``_spill_on_unavailable`` without ``soft``. An id of a wrong form is refused
-            when a task or actor is submitted.
+        ValueError: ``_spill_on_unavailable`` without ``soft``, or ``_fail_on_unavailable`` with it.
+            An id of a wrong form is refused when a task or actor is submitted.
         TypeError: ``node_id`` is neither a string nor bytes.
 
     Source: conformance cluster/test_scheduling.py::test_node_affinity.
@@ -116,6 +120,11 @@ class NodeAffinitySchedulingStrategy(_Value):
             raise ValueError(
                 "_spill_on_unavailable cannot be set when soft is False. Please set soft to True to"
                 " use _spill_on_unavailable."
+            )
+        if _fail_on_unavailable and soft:
+            raise ValueError(
+                "_fail_on_unavailable cannot be set when soft is True. Please set soft to False to"
+                " use _fail_on_unavailable."
             )
         self.node_id = node_id if isinstance(node_id, str) else node_id.hex()
         self.soft = soft

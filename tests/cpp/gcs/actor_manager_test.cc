@@ -79,6 +79,7 @@ class ActorManagerTest : public testing::Test {
   }
 
   // -- actors
+  size_t CreationsAsked() { return sender_.Take(node_, GcsMessage::kCreateActor).size(); }
   ActorSpec Spec(int32_t restarts_max = 0) {
     ActorSpec spec = SpecOf(base::NewActorId(job_), owner_, node_);
     spec.set_restarts_max(restarts_max);
@@ -852,7 +853,6 @@ class ActorsInGroupsTest : public ActorManagerTest {
     *spec.mutable_lifetime_resources() = spec.creation_resources();
     return spec;
   }
-  size_t CreationsAsked() { return sender_.Take(node_, GcsMessage::kCreateActor).size(); }
 };
 
 TEST_F(ActorsInGroupsTest, AreCreatedInABundleOnceTheGroupIs) {
@@ -939,6 +939,57 @@ TEST_F(ActorManagerTest, HardAffinityToAMissingNodeIsUnschedulable) {
   *too_large.mutable_creation_resources() = Resources({{"CPU", 100}});
   too_large.mutable_strategy()->mutable_node_affinity()->set_node_id(node_.BinaryString());
   EXPECT_EQ(Info(Register(too_large)).death_cause(), wire::v1::UNSCHEDULABLE);
+}
+
+TEST_F(ActorManagerTest, SoftAffinityWaitsForItsNodeUnlessItMaySpill) {
+  ActorSpec all = Spec();
+  *all.mutable_creation_resources() = Resources({{"CPU", 4}});
+  *all.mutable_lifetime_resources() = all.creation_resources();
+  MakeAlive(all);
+  const NodeId other = NodeId::Random();
+  Join(other, 4);
+  sender_.Clear();
+  ActorSpec soft = Spec();
+  soft.mutable_owner()->set_worker_id(WorkerId::Random().BinaryString());
+  soft.mutable_owner()->set_node_id(other.BinaryString());
+  auto* affinity = soft.mutable_strategy()->mutable_node_affinity();
+  affinity->set_node_id(node_.BinaryString());
+  affinity->set_soft(true);
+  const ActorId waits = Register(soft);
+  EXPECT_EQ(CreationsAsked(), 0u);
+  ActorSpec spill = Spec();
+  *spill.mutable_strategy() = soft.strategy();
+  spill.mutable_strategy()->mutable_node_affinity()->set_spill_on_unavailable(true);
+  Created(Register(spill), other);
+  EXPECT_EQ(Info(waits).state(), wire::v1::PENDING_CREATION);
+  // It goes elsewhere once its node is gone.
+  KillNode(node_);
+  Created(waits, other);
+  EXPECT_EQ(Info(waits).state(), wire::v1::ALIVE);
+}
+
+TEST_F(ActorManagerTest, AnActorThatMayNotWaitDiesWithoutRoom) {
+  ActorSpec all = Spec();
+  *all.mutable_creation_resources() = Resources({{"CPU", 4}});
+  *all.mutable_lifetime_resources() = all.creation_resources();
+  MakeAlive(all);
+  auto impatient = [&] {
+    ActorSpec spec = Spec();
+    spec.mutable_strategy()->mutable_node_affinity()->set_node_id(node_.BinaryString());
+    spec.mutable_strategy()->mutable_node_affinity()->set_fail_on_unavailable(true);
+    return spec;
+  };
+  const ActorId dies = Register(impatient());
+  Advance(absl::Milliseconds(400));
+  EXPECT_EQ(Info(dies).state(), wire::v1::PENDING_CREATION) << "leases may be given back";
+  Advance(absl::Milliseconds(200));
+  EXPECT_EQ(Info(dies).death_cause(), wire::v1::UNSCHEDULABLE);
+  EXPECT_THAT(Info(dies).death_message(), HasSubstr("free now"));
+  const ActorId lives = Register(impatient());
+  Report(1, 4);
+  Created(lives, node_);
+  Advance(absl::Seconds(1));
+  EXPECT_EQ(Info(lives).state(), wire::v1::ALIVE);
 }
 
 TEST_F(ActorManagerTest, AnActorThatWaitsForANodeDiesWithIt) {

@@ -378,6 +378,79 @@ TEST_F(LeaseRouterTest, AffinityHoldsOrFails) {
   EXPECT_EQ(OutcomeOf(waits), RequestLeaseReply::REFUSED);
 }
 
+TEST_F(LeaseRouterTest, AffinityThatMayNotWaitIsRefusedWithoutRoom) {
+  const NodeId other = AddNode(kOneCpu);
+  auto to = [&](const NodeId& node) {
+    RequestLease request = Message(kOneCpu);
+    request.mutable_strategy()->mutable_node_affinity()->set_node_id(node.BinaryString());
+    request.mutable_strategy()->mutable_node_affinity()->set_fail_on_unavailable(true);
+    return Ask(request);
+  };
+  EXPECT_EQ(OutcomeOf(to(self_)), RequestLeaseReply::GRANTED);
+  const LeaseId first = here_;
+  // A lease that is not used may be given back at once.
+  const uint64_t in_time = to(self_);
+  Advance(absl::Milliseconds(100));
+  EXPECT_EQ(OutcomeOf(in_time), RequestLeaseReply::OUTCOME_UNSPECIFIED);
+  EXPECT_TRUE(queue_->Return(1, first, LeaseEnd::kDone).ok());
+  EXPECT_EQ(OutcomeOf(in_time), RequestLeaseReply::GRANTED);
+  const uint64_t too_late = to(self_);
+  Advance(absl::Milliseconds(600));
+  EXPECT_EQ(OutcomeOf(too_late), RequestLeaseReply::REFUSED);
+  EXPECT_THAT((answers_[{1, too_late}].message()), HasSubstr("free now"));
+
+  // At another node it is refused once that node has confirmed that it dropped it.
+  const uint64_t there = to(other);
+  ASSERT_THAT(sent_, SizeIs(1));
+  EXPECT_FALSE(sent_[0].request.now_or_never());
+  Advance(absl::Milliseconds(600));
+  EXPECT_EQ(OutcomeOf(there), RequestLeaseReply::OUTCOME_UNSPECIFIED);
+  EXPECT_THAT(cancelled_, SizeIs(1));
+  Reply(sent_[0], RequestLeaseReply::CANCELLED);
+  EXPECT_EQ(OutcomeOf(there), RequestLeaseReply::REFUSED);
+  // A grant that crosses that is good.
+  const uint64_t crossing = to(other);
+  Advance(absl::Milliseconds(600));
+  Reply(sent_.back(), RequestLeaseReply::GRANTED);
+  EXPECT_EQ(OutcomeOf(crossing), RequestLeaseReply::GRANTED);
+  // A node that cannot be asked.
+  broken_.insert(other);
+  const uint64_t unreachable = to(other);
+  Advance(absl::Milliseconds(600));
+  EXPECT_EQ(OutcomeOf(unreachable), RequestLeaseReply::REFUSED);
+}
+
+TEST_F(LeaseRouterTest, SoftAffinityWaitsUnlessItMaySpill) {
+  const NodeId named = AddNode(kOneCpu);
+  auto to_named = [&](bool spill) {
+    RequestLease request = Message(kOneCpu);
+    auto& affinity = *request.mutable_strategy()->mutable_node_affinity();
+    affinity.set_node_id(named.BinaryString());
+    affinity.set_soft(true);
+    affinity.set_spill_on_unavailable(spill);
+    return Ask(request);
+  };
+  to_named(true);
+  ASSERT_THAT(sent_, SizeIs(1));
+  EXPECT_EQ(sent_[0].node, named) << "there is room";
+  EXPECT_TRUE(sent_[0].request.now_or_never());
+  Reply(sent_[0], RequestLeaseReply::GRANTED);
+  to_named(false);
+  ASSERT_THAT(sent_, SizeIs(2));
+  EXPECT_FALSE(sent_[1].request.now_or_never()) << "it waits there";
+  const uint64_t spilled = to_named(true);
+  EXPECT_EQ(OutcomeOf(spilled), RequestLeaseReply::GRANTED) << "here";
+  // Nothing is free: it takes the first that is, wherever.
+  const uint64_t waits = to_named(true);
+  EXPECT_EQ(OutcomeOf(waits), RequestLeaseReply::OUTCOME_UNSPECIFIED);
+  Report(named, {});
+  Report(named, kOneCpu);
+  ASSERT_THAT(sent_, SizeIs(3));
+  EXPECT_EQ(sent_[2].node, named);
+  Reply(sent_[2], RequestLeaseReply::GRANTED);
+  EXPECT_EQ(OutcomeOf(waits), RequestLeaseReply::GRANTED);
+}
+
 TEST_F(LeaseRouterTest, ArgumentsDrawATaskWhereThereIsRoom) {
   const NodeId other = AddNode(kOneCpu);
   RequestLease request = Message(kOneCpu);
