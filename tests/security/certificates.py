@@ -32,7 +32,7 @@ class Authority:
         )
 
     def client(self, own):
-        """For a TLS client that trusts this authority, and is of ``own``, or shows no certificate."""
+        """For a TLS client that trusts this authority; ``own``: whose certificate it shows."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.load_verify_locations(self.certificate)
