@@ -4,6 +4,7 @@
 // is not measured.
 #include <benchmark/benchmark.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 
 #include <atomic>
 #include <cstring>
@@ -19,8 +20,10 @@
 #include "ray/gcs/gcs_server.h"
 #include "ray/net/connection.h"
 #include "ray/net/event_loop.h"
+#include "ray/net/tls_testutil.h"
 #include "ray/raylet/raylet.h"
 #include "ray/store/shared_memory.h"
+#include "ray/transfer/data_stream.h"
 
 namespace ray {
 namespace {
@@ -42,6 +45,85 @@ BENCHMARK(BM_WarmMemcpy)
     ->Arg(1024)
     ->UseRealTime()
     ->MeasureProcessCPUTime();
+
+// What streams over TCP move, without raylets.
+class Streams {
+ public:
+  Streams(uint64_t size, size_t streams, bool tls)
+      : size_(size),
+        from_(*store::SharedMemory::Create(size)),
+        into_(*store::SharedMemory::Create(size)) {
+    if (tls) tls_ = net::TestAuthority().Context();
+    std::memset(from_->At(0), 1, size);
+    std::memset(into_->At(0), 2, size);
+    grants_.Add(puller_, id_, {0, size}, {}, [] {});
+    server_ = std::make_unique<transfer::DataServer>(from_.get(), &grants_);
+    fetcher_ = std::make_unique<transfer::DataFetcher>(
+        into_.get(),
+        transfer::DataFetcher::Options{
+            .streams = streams,
+            .dial = [this](const base::NodeId&, auto done) { Dial(std::move(done)); },
+            .post = [this](absl::AnyInvocable<void()> task) { loop_.Post(std::move(task)); }});
+  }
+
+  void Fetch() {
+    constexpr uint64_t kChunkBytes = 4 << 20;
+    size_t missing = 0;
+    for (uint64_t at = 0; at < size_; at += kChunkBytes) {
+      ++missing;
+      fetcher_->Fetch(source_, id_, {at, std::min(kChunkBytes, size_ - at)}, at,
+                      [&missing](const absl::Status& status) {
+                        MANTA_CHECK(status.ok());
+                        --missing;
+                      });
+    }
+    while (missing > 0) loop_.Poll(absl::Milliseconds(10));
+  }
+
+ private:
+  void Dial(transfer::DataFetcher::DialCallback done) {
+    auto listening = net::Listen("tcp:127.0.0.1:0");
+    auto fd = net::Connect(listening->endpoint, absl::Seconds(5));
+    transfer::StreamSocket pullers{.fd = *std::move(fd)}, sources;
+    sources.fd.Reset(accept4(listening->fd.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    if (tls_ != nullptr) {
+      pullers.tls = tls_->MakeChannel(pullers.fd.get(), net::TlsContext::Side::kConnector);
+      sources.tls = tls_->MakeChannel(sources.fd.get(), net::TlsContext::Side::kAcceptor);
+      for (bool first = false, second = false; !first || !second;) {
+        first = *pullers.tls->Handshake();
+        second = *sources.tls->Handshake();
+      }
+    }
+    server_->Serve(std::move(sources), puller_, /*shared=*/false);
+    loop_.Post([done = std::move(done), socket = std::move(pullers)]() mutable {
+      done(std::move(socket));
+    });
+  }
+
+  const uint64_t size_;
+  const base::NodeId source_ = base::NodeId::Random(), puller_ = base::NodeId::Random();
+  const ObjectId id_ = ObjectId::Random();
+  net::EventLoop loop_;
+  std::unique_ptr<store::SharedMemory> from_, into_;
+  std::shared_ptr<const net::TlsContext> tls_;
+  transfer::GrantTable grants_;
+  std::unique_ptr<transfer::DataServer> server_;
+  std::unique_ptr<transfer::DataFetcher> fetcher_;
+};
+
+void BM_TcpStreams(benchmark::State& state) {
+  constexpr uint64_t kSize = 256 << 20;
+  Streams streams(kSize, static_cast<size_t>(state.range(0)), state.range(1) != 0);
+  streams.Fetch();
+  for (auto _ : state) streams.Fetch();
+  state.SetBytesProcessed(state.iterations() * static_cast<int64_t>(kSize));
+}
+BENCHMARK(BM_TcpStreams)
+    ->ArgNames({"streams", "tls"})
+    ->ArgsProduct({{1, 2}, {0, 1}})
+    ->UseRealTime()
+    ->MeasureProcessCPUTime()
+    ->Unit(benchmark::kMillisecond);
 
 class Cluster {
  public:

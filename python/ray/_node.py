@@ -37,6 +37,22 @@ _LOG_TAIL_BYTES = 4000
 _BINARY_FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "bin")
 
 
+class TlsFiles(NamedTuple):
+    """The files, in PEM format, with which a node speaks TLS."""
+
+    certificate: str  # of the node
+    key: str  # of that certificate
+    authority: str  # the certificate of who has signed those of all nodes
+
+    def flags(self) -> list[str]:
+        """What tells a daemon."""
+        return [
+            f"--tls_cert_file={os.path.abspath(self.certificate)}",
+            f"--tls_key_file={os.path.abspath(self.key)}",
+            f"--tls_ca_file={os.path.abspath(self.authority)}",
+        ]
+
+
 class NodeOptions(NamedTuple):
     """What the node offers, and where. None: let the raylet find out."""
 
@@ -55,6 +71,7 @@ class NodeOptions(NamedTuple):
     ] = {}  # of the daemons and their workers, beyond those of this process
     # Modules that workers are forked with, if they are installed: faster to use then, and shared.
     preload: Sequence[str] = ("numpy",)
+    tls: TlsFiles | None = None  # None: what the environment says (RAY_USE_TLS)
 
 
 class NewCluster(NamedTuple):
@@ -117,7 +134,7 @@ class Node:
             raise
 
     def _start(self, options: NodeOptions, cluster: NewCluster | ExistingCluster) -> None:
-        common = self._common_flags(options.config)
+        common = self._common_flags(options)
         environment = {**_daemon_environment(), **options.env_vars}
         with contextlib.ExitStack() as stack:
             if isinstance(cluster, NewCluster):
@@ -143,11 +160,13 @@ class Node:
         self.raylet_endpoint: str = ready["endpoint"]
         self.node_id: str = ready["node_id"]
 
-    def _common_flags(self, config: Mapping[str, Any]) -> list[str]:
+    def _common_flags(self, options: NodeOptions) -> list[str]:
         flags = [
             f"--token_file={token_file(self.session_dir)}",
-            f"--config={format_config(config)}",
+            f"--config={format_config(options.config)}",
         ]
+        if options.tls is not None:
+            flags += options.tls.flags()
         if self._lifeline_read >= 0:
             flags.append(f"--lifeline_fd={self._lifeline_read}")
         return flags

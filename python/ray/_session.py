@@ -29,7 +29,7 @@ from ray._version import RAY_VERSION
 from ray.job_config import JobConfig
 
 if TYPE_CHECKING:
-    from ray._node import Node, NodeOptions
+    from ray._node import Node, NodeOptions, TlsFiles
     from ray._node_records import NodeRecord
 
 _OBJECT_STORE_MEMORY_MIN = 75 * 1024 * 1024
@@ -482,6 +482,7 @@ def node_options(
     port: int = 0,
     env_vars: dict[str, str] | None = None,
     spilling_directory: str | None = None,
+    tls: TlsFiles | None = None,
 ) -> NodeOptions:
     """What a node offers, checked and with defaults; the arguments are those of ``init``, and where
     the raylet listens for other nodes (loopback by default).
@@ -507,6 +508,7 @@ def node_options(
         node_ip=node_ip or LOOPBACK,
         port=port,
         env_vars=env_vars or {},
+        tls=tls,
     )
 
 

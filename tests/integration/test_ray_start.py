@@ -251,6 +251,7 @@ def free_port():
         (("--head", "--port=0", LOOPBACK, "--token-file=/nowhere/token"), "/nowhere/token"),
         (("--head", "--port=0", "--node-ip-address=192.0.2.77"), "gcs_server"),
         (("--head", "--port=0", LOOPBACK, "--storage=stone"), "stone"),
+        (("--head", "--port=0", LOOPBACK, "--tls-cert-file={token}"), "--tls-key-file"),
     ],
 )
 def test_bad_start_says_why_and_leaves_nothing(tmp_path, monkeypatch, arguments, message):

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from security.certificates import Authority
 from security.cluster import TOKEN, gcs_flags, raylet_flags
 from security.peers import Daemon, daemon, free_port
 
@@ -44,6 +45,35 @@ def raylet(binaries, folder, gcs):
     port = free_port()
     path = os.pathsep.join([str(binaries.parents[1]), *sys.path])
     flags = raylet_flags(folder, gcs.port, port)
+    with daemon(binaries / "raylet", *flags, PYTHONPATH=path) as (ready, process):
+        assert "node_id" in ready, ready
+        yield Daemon(process, port)
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("tls") / "ours")
+
+
+@pytest.fixture(scope="module")
+def other_authority(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("tls") / "theirs")
+
+
+@pytest.fixture(scope="module")
+def tls_gcs(binaries, folder, authority):
+    port = free_port()
+    flags = (*gcs_flags(folder, port), *authority.flags())
+    with daemon(binaries / "gcs_server", *flags) as (ready, process):
+        assert "endpoints" in ready, ready
+        yield Daemon(process, port)
+
+
+@pytest.fixture(scope="module")
+def tls_raylet(binaries, folder, tls_gcs, authority):
+    port = free_port()
+    path = os.pathsep.join([str(binaries.parents[1]), *sys.path])
+    flags = (*raylet_flags(folder, tls_gcs.port, port), *authority.flags())
     with daemon(binaries / "raylet", *flags, PYTHONPATH=path) as (ready, process):
         assert "node_id" in ready, ready
         yield Daemon(process, port)

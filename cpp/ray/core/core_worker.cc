@@ -167,7 +167,10 @@ absl::Status CoreWorker::UseHelloReply(const net::HandshakeResult& result) {
                   : task_ids_.Next(base::NilActorOf(identity_.job_id));
 
   if (!reply.listen_host().empty()) {
-    MANTA_RETURN_IF_ERROR(peers_->ListenTcp(reply.listen_host(), reply.cluster_token()));
+    const wire::v1::TlsCredentials& tls = reply.tls();
+    MANTA_RETURN_IF_ERROR(peers_->ListenTcp(
+        reply.listen_host(), reply.cluster_token(),
+        {.certificate = tls.certificate(), .key = tls.key(), .authority = tls.authority()}));
   }
   wire::v1::Address address;
   address.set_node_id(identity_.node_id.BinaryString());

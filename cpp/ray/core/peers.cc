@@ -45,9 +45,13 @@ absl::Status Peers::BindTcp(std::string_view host) {
   return absl::OkStatus();
 }
 
-absl::Status Peers::ListenTcp(std::string_view host, std::string_view token) {
+absl::Status Peers::ListenTcp(std::string_view host, std::string_view token,
+                              const net::TlsCredentials& tls) {
   if (!bound_.fd.valid()) MANTA_RETURN_IF_ERROR(BindTcp(host));
   options_.token = std::string(token);
+  if (tls.enabled()) {
+    MANTA_ASSIGN_OR_RETURN(options_.tls, net::TlsContext::Create(tls));
+  }
   tcp_listener_ =
       net::Listener::CreateOn(loop_, std::move(bound_), options_,
                               [this](auto connection) { OnAccept(std::move(connection)); });

@@ -33,9 +33,10 @@ class Peers {
   absl::Status Listen(std::string_view endpoint);
   // Takes a TCP port, and accepts nobody yet.
   absl::Status BindTcp(std::string_view host);
-  // Begins to listen for processes of other nodes, which must prove the token; on the port that was
-  // taken before, if one was.
-  absl::Status ListenTcp(std::string_view host, std::string_view token);
+  // Begins to listen for processes of other nodes, which must prove the token, and speak TLS if
+  // there are credentials for it; on the port that was taken before, if one was.
+  absl::Status ListenTcp(std::string_view host, std::string_view token,
+                         const net::TlsCredentials& tls);
   // What Hello says of this process.
   void SetSelf(AddressPtr self) { self_ = std::move(self); }
   const std::string& endpoint() const { return endpoint_; }

@@ -65,9 +65,11 @@ Authentication::Nonce Authentication::MakeNonce() {
   return nonce;
 }
 
-Authentication::Authentication(Side side, std::string token, uint32_t version, const Nonce& nonce)
+Authentication::Authentication(Side side, std::string token, std::string channel_binding,
+                               uint32_t version, const Nonce& nonce)
     : side_(side),
       token_(std::move(token)),
+      channel_binding_(std::move(channel_binding)),
       version_(version),
       nonce_(nonce),
       state_(side == Side::kConnector ? State::kAwaitsChallenge : State::kAwaitsHello) {}
@@ -139,7 +141,8 @@ std::string Authentication::Proof(Side prover) const {
   const bool connects = side_ == Side::kConnector;
   const std::string statement = absl::StrCat(
       absl::string_view(kLabel.data(), kLabel.size()), std::string{static_cast<char>(prover)},
-      Pack(version_), View(connects ? nonce_ : peer_nonce_), View(connects ? peer_nonce_ : nonce_));
+      Pack(version_), View(connects ? nonce_ : peer_nonce_), View(connects ? peer_nonce_ : nonce_),
+      channel_binding_);
   std::string proof(kProofBytes, '\0');
   unsigned size = 0;
   const unsigned char* made =

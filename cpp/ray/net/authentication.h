@@ -9,17 +9,18 @@
 //      | -- PROOF ---------------------> |   a wrong one: REFUSED
 //      | <---------------------- PROOF -- |   a wrong one: the connector leaves
 //
-// What this is not: the connection is not encrypted by it. Who can change packets on the way needs
-// to be kept out by TLS or by the network (SECURITY.md).
+// The connection is not encrypted by it: that is what TLS is for (tls_channel.h). Within a session
+// of TLS the proof also covers what only the two ends of that session know, the channel binding, so
+// that nobody who stands between two sessions can hand proofs on.
 //
 // Sans-I/O: messages go in and out as bytes; docs/wire.md has their layout and golden bytes.
 // Owner: Connection.   Threads: thread-compatible.   Never blocks.
 // Errors: kInvalidArgument for a message that is malformed or out of turn, kFailedPrecondition for
 // another version, kUnauthenticated for a wrong proof or a refusal. Any error is final.
 //   AUTH-1  an acceptor that has not seen the right proof has said nothing but CHALLENGE or
-//   REFUSED. AUTH-2  a proof is good for one connection and one direction: it depends on both
-//   nonces, and on
-//           who gives it.
+//   REFUSED.
+//   AUTH-2  a proof is good for one connection and one direction: it depends on both nonces, on who
+//   gives it, and on the channel binding.
 #pragma once
 
 #include <array>
@@ -43,9 +44,10 @@ class Authentication {
   // Random bytes of the kernel.
   static Nonce MakeNonce();
 
-  // An empty token is one as any other. `version` and `nonce` are arguments for tests.
-  Authentication(Side side, std::string token, uint32_t version = kProtocolVersion,
-                 const Nonce& nonce = MakeNonce());
+  // An empty token is one as any other. `channel_binding`: "" without TLS. `version` and `nonce`
+  // are arguments for tests.
+  Authentication(Side side, std::string token, std::string channel_binding = {},
+                 uint32_t version = kProtocolVersion, const Nonce& nonce = MakeNonce());
 
   // What a connector sends first. An acceptor sends nothing of its own accord.
   std::string Hello() const;
@@ -68,6 +70,7 @@ class Authentication {
 
   const Side side_;
   const std::string token_;
+  const std::string channel_binding_;
   const uint32_t version_;
   const Nonce nonce_;
   Nonce peer_nonce_{};

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -40,6 +41,10 @@ absl::Status PeerError(const std::string& description, const absl::Status& statu
   return PeerError(description, std::string_view(what.data(), what.size()), status.code());
 }
 
+// A record of TLS in which a handshake begins. No frame begins like that: it would be larger than
+// what a stranger may send.
+bool LooksLikeTls(std::string_view bytes) { return bytes.starts_with("\x16\x03"); }
+
 void PutHeader(std::string* out, uint16_t type, uint16_t flags, uint64_t correlation_id,
                size_t metadata_size, size_t payload_size) {
   FrameHeader header;
@@ -55,7 +60,8 @@ void PutHeader(std::string* out, uint16_t type, uint16_t flags, uint64_t correla
 
 // The state of a connection whose peer has not proved itself yet.
 struct Connection::Handshake {
-  Authentication authentication;
+  // Once TLS is agreed on, if it is asked for.
+  std::optional<Authentication> authentication;
   ProofCallback on_proof;
   EventLoop::TimerId timer = 0;
   std::string out;  // not yet accepted by the kernel
@@ -71,12 +77,14 @@ Connection::Connection(EventLoop* loop, UniqueFd fd, const Options& options, Rol
                        ProofCallback on_proof)
     : loop_(loop), options_(options), role_(role), fd_(std::move(fd)) {
   if (role == Role::kTrusted) return;
-  using Side = Authentication::Side;
-  const Side side = role == Role::kConnector ? Side::kConnector : Side::kAcceptor;
-  handshake_ =
-      std::make_unique<Handshake>(Authentication(side, options.token), std::move(on_proof));
+  handshake_ = std::make_unique<Handshake>();
+  handshake_->on_proof = std::move(on_proof);
   held_back_ = true;
   SetTcpOptions(fd_.get(), options.peer_timeout);
+  if (options.tls == nullptr) return;
+  using Side = TlsContext::Side;
+  tls_ = options.tls->MakeChannel(fd_.get(),
+                                  role == Role::kConnector ? Side::kConnector : Side::kAcceptor);
 }
 
 Connection::~Connection() {
@@ -103,64 +111,91 @@ void Connection::Start(Handlers handlers, std::string already_read) {
 void Connection::StartHandshake() {
   handshake_->timer = loop_->RunAfter(options_.handshake_timeout, [weak = weak_from_this()] {
     if (auto self = weak.lock()) {
-      const std::string why = absl::StrCat("the peer did not prove the cluster's token within ",
+      const char* what = self->handshake_->authentication.has_value() ? "prove the cluster's token"
+                                                                      : "finish the TLS handshake";
+      const std::string why = absl::StrCat("the peer did not ", what, " within ",
                                            absl::FormatDuration(self->options_.handshake_timeout));
       self->Close(PeerError(self->description_, why, absl::StatusCode::kDeadlineExceeded));
     }
   });
-  if (role_ == Role::kConnector) {
-    const std::string hello = handshake_->authentication.Hello();
-    PutHeader(&handshake_->out, wire::v1::AUTHENTICATE, 0, 0, hello.size(), 0);
-    handshake_->out += hello;
-  }
+  if (tls_ == nullptr) BeginProof();
   // A connector writes once it is connected.
-  loop_->Watch(fd_.get(), EPOLLIN | (handshake_->out.empty() ? 0u : EPOLLOUT),
+  loop_->Watch(fd_.get(), EPOLLIN | (role_ == Role::kConnector ? EPOLLOUT : 0u),
                [self = shared_from_this()](uint32_t) { self->OnHandshakeEvents(); });
 }
 
 void Connection::OnHandshakeEvents() {
-  WriteHandshake();
-  if (!closed_) ReadHandshake();
-  if (closed_ || !handshake_->authentication.proved() || !handshake_->out.empty()) return;
+  if (!handshake_->authentication.has_value()) AgreeOnTls();
+  if (closed_ || !handshake_->authentication.has_value()) return;
+  // First what the peer says: why it left may be among it, and then nothing can be written.
+  ReadHandshake();
+  if (!closed_) WriteHandshake();
+  if (closed_ || !handshake_->authentication->proved() || !handshake_->out.empty()) return;
   FinishHandshake();
+}
+
+void Connection::AgreeOnTls() {
+  const absl::StatusOr<bool> agreed = tls_->Handshake();
+  if (!agreed.ok()) return Close(PeerError(description_, agreed.status()));
+  if (*agreed) return BeginProof();
+  loop_->Modify(fd_.get(), EPOLLIN | (tls_->wants_write() ? EPOLLOUT : 0u));
+}
+
+void Connection::BeginProof() {
+  using Side = Authentication::Side;
+  handshake_->authentication.emplace(role_ == Role::kConnector ? Side::kConnector : Side::kAcceptor,
+                                     options_.token, tls_ == nullptr ? "" : tls_->Binding());
+  if (role_ == Role::kAcceptor) return;
+  const std::string hello = handshake_->authentication->Hello();
+  PutHeader(&handshake_->out, wire::v1::AUTHENTICATE, 0, 0, hello.size(), 0);
+  handshake_->out += hello;
 }
 
 void Connection::WriteHandshake() {
   std::string& out = handshake_->out;
   while (!out.empty()) {
-    const ssize_t n = send(fd_.get(), out.data(), out.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    const ssize_t n = WriteSome(out.data(), out.size());
     if (n >= 0) {
       out.erase(0, static_cast<size_t>(n));
     } else if (errno == EAGAIN) {
       break;
     } else if (errno != EINTR) {
-      return Close(PeerError(description_, std::strerror(errno)));
+      return Close(PeerError(description_, SocketError()));
     }
   }
   loop_->Modify(fd_.get(), EPOLLIN | (out.empty() ? 0u : EPOLLOUT));
 }
 
 void Connection::ReadHandshake() {
-  while (!closed_ && !handshake_->authentication.proved()) {
+  while (!closed_ && !handshake_->authentication->proved()) {
     in_.resize(in_filled_ + kHandshakeReadBytes);
-    const ssize_t n = recv(fd_.get(), in_.data() + in_filled_, kHandshakeReadBytes, MSG_DONTWAIT);
+    const ssize_t n = ReadSome(in_.data() + in_filled_, kHandshakeReadBytes);
     if (n > 0) {
       in_filled_ += static_cast<size_t>(n);
       ParseHandshake();
     } else if (n == 0) {
-      return Close(PeerError(description_, "the peer closed the connection before its proof"));
+      const bool plain = role_ == Role::kConnector && tls_ == nullptr;
+      return Close(
+          PeerError(description_, absl::StrCat("the peer closed the connection before its proof",
+                                               plain ? " (it may ask for TLS)" : "")));
     } else if (errno == EAGAIN) {
       return;
     } else if (errno != EINTR) {
-      return Close(PeerError(description_, std::strerror(errno)));
+      return Close(PeerError(description_, SocketError()));
     }
   }
 }
 
 void Connection::ParseHandshake() {
-  while (!handshake_->authentication.proved()) {
+  while (!handshake_->authentication->proved()) {
     const std::string_view rest(in_.data() + in_begin_, in_filled_ - in_begin_);
     absl::StatusOr<FrameParse> parse = ParseFrame(rest, kAuthenticationMaxBytes);
+    if (!parse.ok() && LooksLikeTls(rest)) {
+      return Close(PeerError(description_,
+                             "the peer speaks TLS and this node does not: start all nodes of the "
+                             "cluster with TLS, or none",
+                             absl::StatusCode::kInvalidArgument));
+    }
     if (!parse.ok()) return Close(PeerError(description_, parse.status()));
     if (!parse->complete) return;
     in_begin_ += parse->total_size;
@@ -171,7 +206,7 @@ void Connection::ParseHandshake() {
       return Close(PeerError(description_, why, absl::StatusCode::kInvalidArgument));
     }
     std::string answer;
-    const absl::Status status = handshake_->authentication.Receive(frame.metadata, &answer);
+    const absl::Status status = handshake_->authentication->Receive(frame.metadata, &answer);
     if (!answer.empty()) {
       PutHeader(&handshake_->out, wire::v1::AUTHENTICATE, 0, 0, answer.size(), 0);
       handshake_->out += answer;
@@ -189,6 +224,7 @@ void Connection::FinishHandshake() {
   CheckPeerLater();
   WriteBuffered();
   ParseAvailable();
+  if (!closed_ && has_more()) ReadAvailable();
 }
 
 void Connection::EndHandshake(const absl::Status& result) {
@@ -229,19 +265,25 @@ void Connection::ReadAvailable() {
       in_.resize(std::max(in_filled_ + kReadChunkBytes, in_filled_ * 2));
     }
     size_t space = in_.size() - in_filled_;
-    ssize_t n = recv(fd_.get(), in_.data() + in_filled_, space, MSG_DONTWAIT);
+    ssize_t n = ReadSome(in_.data() + in_filled_, space);
     if (n > 0) {
       in_filled_ += static_cast<size_t>(n);
       read_this_turn += static_cast<size_t>(n);
       ParseAvailable();
-      if (static_cast<size_t>(n) < space) return;  // drained
+      if (static_cast<size_t>(n) < space && !has_more()) return;  // drained
     } else if (n == 0) {
       return Close(PeerError(description_, "the peer closed the connection"));
     } else if (errno == EAGAIN) {
       return;
     } else if (errno != EINTR) {
-      return Close(PeerError(description_, std::strerror(errno)));
+      return Close(PeerError(description_, SocketError()));
     }
+  }
+  // The loop only sees what is left in the socket.
+  if (!closed_ && has_more()) {
+    loop_->Post([weak = weak_from_this()] {
+      if (auto self = weak.lock(); self != nullptr && !self->closed_) self->ReadAvailable();
+    });
   }
 }
 
@@ -383,14 +425,13 @@ void Connection::FlushNow() {
 
 void Connection::WriteBuffered() {
   while (has_buffered()) {
-    ssize_t n = send(fd_.get(), out_.data() + out_begin_, out_.size() - out_begin_,
-                     MSG_NOSIGNAL | MSG_DONTWAIT);
+    ssize_t n = WriteSome(out_.data() + out_begin_, out_.size() - out_begin_);
     if (n >= 0) {
       out_begin_ += static_cast<size_t>(n);
     } else if (errno == EAGAIN) {
       break;
     } else if (errno != EINTR) {
-      return Close(PeerError(description_, std::strerror(errno)));
+      return Close(PeerError(description_, SocketError()));
     }
   }
   if (!has_buffered()) {
@@ -403,6 +444,20 @@ void Connection::WriteBuffered() {
   if (handlers_.on_frame) loop_->Modify(fd_.get(), EPOLLIN | (held_back_ ? EPOLLOUT : 0u));
 }
 
+inline ssize_t Connection::ReadSome(char* into, size_t size) {
+  if (tls_ == nullptr) return recv(fd_.get(), into, size, MSG_DONTWAIT);
+  return tls_->Read(into, size);
+}
+
+inline ssize_t Connection::WriteSome(const char* bytes, size_t size) {
+  if (tls_ == nullptr) return send(fd_.get(), bytes, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+  return tls_->Write(bytes, size);
+}
+
+absl::Status Connection::SocketError() const {
+  return tls_ == nullptr ? absl::UnavailableError(std::strerror(errno)) : tls_->error();
+}
+
 void Connection::Close(absl::Status why) {
   if (closed_) return;
   // A peer that leaves is no news; one that is cut off for what it did is. What strangers do is for
@@ -412,8 +467,7 @@ void Connection::Close(absl::Status why) {
   if (!left && !stranger)
     MANTA_LOG(kWarning, "closing the connection of ", description_, ": ", why.message());
   if (has_buffered() && !held_back_) {
-    ssize_t n = send(fd_.get(), out_.data() + out_begin_, out_.size() - out_begin_,
-                     MSG_NOSIGNAL | MSG_DONTWAIT);
+    ssize_t n = WriteSome(out_.data() + out_begin_, out_.size() - out_begin_);
     static_cast<void>(n);  // a last word, best effort: the connection ends either way
   }
   closed_ = true;
@@ -436,7 +490,7 @@ absl::StatusOr<Connection::Detached> Connection::Detach() {
   loop_->Unwatch(fd_.get());
   // Perhaps one of them is running.
   loop_->Post([self = shared_from_this()] { self->handlers_ = Handlers{}; });
-  return Detached{std::move(fd_), in_.substr(in_begin_, in_filled_ - in_begin_)};
+  return Detached{std::move(fd_), std::move(tls_), in_.substr(in_begin_, in_filled_ - in_begin_)};
 }
 
 void Connection::FinishClose() {

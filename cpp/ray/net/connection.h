@@ -4,8 +4,9 @@
 // requests are outstanding, frames gather until a size is reached, a reply comes in, the flush
 // timer fires, or Flush() is called.
 //
-// Over TCP both sides first prove the cluster's token to each other (authentication.h). What is
-// sent meanwhile is held back, and nothing but that exchange is parsed.
+// Over TCP both sides first agree on TLS, where the cluster has it (tls_channel.h), and then prove
+// the cluster's token to each other (authentication.h). What is sent meanwhile is held back, and
+// nothing but that exchange is parsed.
 //
 // Owner: shared_ptr; the loop's watch holds one while the connection is open.
 // Threads: loop-bound in the sense of event_loop.h: every method runs in a handler or under the
@@ -37,6 +38,7 @@
 #include "ray/net/endpoint.h"
 #include "ray/net/event_loop.h"
 #include "ray/net/frame.h"
+#include "ray/net/tls_channel.h"
 
 namespace google::protobuf {
 class MessageLite;
@@ -52,6 +54,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
     absl::Duration coalesce_max_delay = absl::Microseconds(500);
     uint64_t outbuffer_max_bytes = 1 << 30;
     std::string token;  // what TCP peers prove to each other
+    // Null: TCP peers speak plain text. A peer that does it otherwise is closed.
+    std::shared_ptr<const TlsContext> tls = nullptr;
     // From Start() to the end of that, the time to connect included.
     absl::Duration handshake_timeout = absl::Seconds(5);
     // A TCP peer whose machine does not answer for this long is gone. A process that does not read,
@@ -115,10 +119,12 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool closed() const { return closed_; }
 
   // Takes the socket (non-blocking) out of the connection, which then is as closed, but runs no
-  // callback any more. May be called in on_frame; `already_read` is what came after that frame.
+  // callback any more. May be called in on_frame; `already_read` is what came after that frame, and
+  // the rest goes through `tls`, if that is not null.
   // kFailedPrecondition, and nothing has changed, while output or replies are outstanding.
   struct Detached {
     UniqueFd fd;
+    std::unique_ptr<TlsChannel> tls;
     std::string already_read;
   };
   absl::StatusOr<Detached> Detach();
@@ -139,6 +145,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
              ProofCallback on_proof);
   void StartHandshake();
   void OnHandshakeEvents();
+  void AgreeOnTls();
+  void BeginProof();
   void WriteHandshake();
   void ReadHandshake();
   void ParseHandshake();
@@ -156,10 +164,19 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void WriteBuffered();
   void FinishClose();
 
+  // recv and send, through TLS if there is any.
+  ssize_t ReadSome(char* into, size_t size);
+  ssize_t WriteSome(const char* bytes, size_t size);
+  // There may be more than the socket knows of.
+  bool has_more() const { return tls_ != nullptr && tls_->has_more(); }
+  // After one of them has failed.
+  absl::Status SocketError() const;
+
   EventLoop* const loop_;
   const Options options_;
   const Role role_;
   UniqueFd fd_;
+  std::unique_ptr<TlsChannel> tls_;  // null: plain text
   Handlers handlers_;
   std::string description_ = "peer";
   std::shared_ptr<void> peer_;

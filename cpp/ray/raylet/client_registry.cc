@@ -214,6 +214,11 @@ void ClientRegistry::Join(const std::shared_ptr<Connection>& connection, uint64_
   reply.set_store_capacity_bytes(options_.store_capacity_bytes);
   reply.set_listen_host(node.listen_host);
   reply.set_cluster_token(options_.cluster_token);
+  if (options_.tls.enabled()) {
+    reply.mutable_tls()->set_certificate(options_.tls.certificate);
+    reply.mutable_tls()->set_key(options_.tls.key);
+    reply.mutable_tls()->set_authority(options_.tls.authority);
+  }
   reply.mutable_config()->insert(node.config.begin(), node.config.end());
   connection->ReplyWithFd(wire::v1::HELLO, correlation_id, reply, options_.store_fd);
   events_.on_joined(*client, hello);

@@ -29,8 +29,10 @@ class ClientRegistry {
  public:
   struct Options {
     const NodeIdentity* identity = nullptr;
-    std::string cluster_token;  // for clients of this node
-    int store_fd = -1;          // of the store's memory; sent along with HelloReply
+    // For clients of this node, which speak to those of other nodes.
+    std::string cluster_token;
+    net::TlsCredentials tls;
+    int store_fd = -1;  // of the store's memory; sent along with HelloReply
     uint64_t store_capacity_bytes = 0;
     absl::Duration handshake_timeout = absl::Seconds(5);
   };

@@ -66,7 +66,11 @@ absl::StatusOr<std::unique_ptr<Raylet>> Raylet::Create(net::EventLoop* loop,
                                                        Events events) {
   std::unique_ptr<Raylet> raylet(
       new Raylet(loop, clock, std::move(options.config), std::move(options.identity),
-                 std::move(options.accelerators), std::move(options.gcs_token), std::move(events)));
+                 std::move(options.accelerators), std::move(options.gcs_token),
+                 std::move(options.tls), std::move(events)));
+  if (raylet->tls_.enabled()) {
+    MANTA_ASSIGN_OR_RETURN(raylet->tls_context_, net::TlsContext::Create(raylet->tls_));
+  }
   MANTA_RETURN_IF_ERROR(raylet->OpenStore(options.object_store_bytes, options.spilling));
   raylet->MakeServices(std::move(options));
   MANTA_RETURN_IF_ERROR(raylet->Listen());
@@ -75,13 +79,14 @@ absl::StatusOr<std::unique_ptr<Raylet>> Raylet::Create(net::EventLoop* loop,
 
 Raylet::Raylet(net::EventLoop* loop, const base::Clock* clock, base::Config config,
                NodeIdentity identity, accelerators::NodeAccelerators accelerators,
-               std::string token, Events events)
+               std::string token, net::TlsCredentials tls, Events events)
     : loop_(loop),
       clock_(clock),
       config_(std::move(config)),
       identity_(std::move(identity)),
       accelerators_(std::move(accelerators)),
       token_(std::move(token)),
+      tls_(std::move(tls)),
       events_(std::move(events)) {
   identity_.config = config_.NonDefault();
   identity_.listen_host = HostOf(identity_.tcp_endpoint);
@@ -110,8 +115,7 @@ absl::Status Raylet::OpenStore(uint64_t capacity_bytes, SpillSetup spilling) {
 }
 
 void Raylet::MakeServices(Options options) {
-  gcs_ =
-      std::make_unique<gcs::GcsClient>(loop_, GcsOptions(std::move(options.gcs_tls)), GcsEvents());
+  gcs_ = std::make_unique<gcs::GcsClient>(loop_, GcsOptions(), GcsEvents());
   clients_ = std::make_unique<ClientRegistry>(loop_, &router_, RegistryOptions(), RegistryEvents());
   peers_ = std::make_unique<NodePeers>(loop_, &identity_, ConnectionOptions(), PeerEvents());
   owners_ = std::make_unique<OwnerWatch>(loop_, &router_, clients_.get(), peers_.get(),
@@ -199,6 +203,7 @@ net::Connection::Options Raylet::ConnectionOptions() const {
           .coalesce_max_delay = absl::Microseconds(config_.wire_coalesce_max_us),
           .outbuffer_max_bytes = static_cast<uint64_t>(config_.wire_outbuffer_max_bytes),
           .token = token_,
+          .tls = tls_context_,
           .handshake_timeout = absl::Milliseconds(config_.handshake_timeout_ms),
           .peer_timeout = absl::Milliseconds(config_.node_dead_timeout_ms),
           .unproven_connections_max = static_cast<size_t>(config_.unproven_connections_max)};
@@ -207,6 +212,7 @@ net::Connection::Options Raylet::ConnectionOptions() const {
 ClientRegistry::Options Raylet::RegistryOptions() const {
   return {.identity = &identity_,
           .cluster_token = token_,
+          .tls = tls_,
           .store_fd = objects_->memory().fd(),
           .store_capacity_bytes = objects_->store().capacity_bytes(),
           .handshake_timeout = absl::Milliseconds(config_.handshake_timeout_ms)};
@@ -224,10 +230,10 @@ WorkerService::Options Raylet::WorkerOptions(std::vector<std::string> zygote_com
           .worker_env = env};
 }
 
-gcs::GcsClient::Options Raylet::GcsOptions(net::TlsCredentials tls) const {
+gcs::GcsClient::Options Raylet::GcsOptions() const {
   return {.address = identity_.gcs_address,
           .token = token_,
-          .tls = std::move(tls),
+          .tls = tls_,
           .rpc_timeout = absl::Milliseconds(config_.gcs_rpc_timeout_ms),
           .reconnect_interval = absl::Milliseconds(config_.gcs_reconnect_interval_ms)};
 }

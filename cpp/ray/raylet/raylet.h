@@ -55,7 +55,7 @@ class Raylet {
     SpillSetup spilling;  // without folders: <session_dir>/spill
     std::vector<std::string> zygote_command;
     std::string gcs_token;
-    net::TlsCredentials gcs_tls = {};
+    net::TlsCredentials tls = {};  // for the GCS and other nodes, over TCP
     // The gcs_server that this node keeps alive. Without a command: none.
     pid_t gcs_pid = 0;
     std::vector<std::string> gcs_command = {};
@@ -83,7 +83,8 @@ class Raylet {
 
  private:
   Raylet(net::EventLoop* loop, const base::Clock* clock, base::Config config, NodeIdentity identity,
-         accelerators::NodeAccelerators accelerators, std::string token, Events events);
+         accelerators::NodeAccelerators accelerators, std::string token, net::TlsCredentials tls,
+         Events events);
 
   // Parts.
   absl::Status OpenStore(uint64_t capacity_bytes, SpillSetup spilling);
@@ -93,7 +94,7 @@ class Raylet {
   ClientRegistry::Options RegistryOptions() const;
   WorkerService::Options WorkerOptions(std::vector<std::string> zygote_command,
                                        size_t num_cpus) const;
-  gcs::GcsClient::Options GcsOptions(net::TlsCredentials tls) const;
+  gcs::GcsClient::Options GcsOptions() const;
   net::Connection::Options ConnectionOptions() const;
 
   // Which event is whose business.
@@ -124,6 +125,8 @@ class Raylet {
   NodeIdentity identity_;
   const accelerators::NodeAccelerators accelerators_;
   const std::string token_;
+  const net::TlsCredentials tls_;
+  std::shared_ptr<const net::TlsContext> tls_context_;  // null: no TLS
   const Events events_;
   bool ready_ = false;
   bool stopped_ = false;

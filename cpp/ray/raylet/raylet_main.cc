@@ -56,10 +56,11 @@ ABSL_FLAG(std::string, resources, "{}",
 ABSL_FLAG(std::string, labels, "{}", "Labels of the node: a JSON object of name to text.");
 ABSL_FLAG(std::string, token_file, "",
           "File with the cluster's token, which the GCS asks for. Empty: it asks for none.");
-ABSL_FLAG(std::string, tls_cert_file, "",
-          "File (PEM) with this node's certificate, for TLS of calls to the GCS over TCP. With "
-          "--tls_key_file and --tls_ca_file; none of them: RAY_TLS_SERVER_CERT, RAY_TLS_SERVER_KEY "
-          "and RAY_TLS_CA_CERT if RAY_USE_TLS is 1, else no TLS.");
+ABSL_FLAG(
+    std::string, tls_cert_file, "",
+    "File (PEM) with this node's certificate, for TLS to the GCS and other nodes over TCP. With "
+    "--tls_key_file and --tls_ca_file; none of them: RAY_TLS_SERVER_CERT, RAY_TLS_SERVER_KEY "
+    "and RAY_TLS_CA_CERT if RAY_USE_TLS is 1, else no TLS.");
 ABSL_FLAG(std::string, tls_key_file, "", "File (PEM) with the key of that certificate.");
 ABSL_FLAG(std::string, tls_ca_file, "",
           "File (PEM) with the certificate of the authority that has signed those of all nodes.");
@@ -136,7 +137,7 @@ absl::StatusOr<Raylet::Options> ReadOptions() {
   Raylet::Options options;
   MANTA_ASSIGN_OR_RETURN(options.config, net::ReadConfig(absl::GetFlag(FLAGS_config)));
   MANTA_ASSIGN_OR_RETURN(options.gcs_token, net::ReadToken(absl::GetFlag(FLAGS_token_file)));
-  MANTA_ASSIGN_OR_RETURN(options.gcs_tls,
+  MANTA_ASSIGN_OR_RETURN(options.tls,
                          net::ReadTlsCredentials({.certificate = absl::GetFlag(FLAGS_tls_cert_file),
                                                   .key = absl::GetFlag(FLAGS_tls_key_file),
                                                   .authority = absl::GetFlag(FLAGS_tls_ca_file)}));

@@ -95,7 +95,9 @@ absl::StatusOr<StreamSocket> SocketOf(Connection& connection, const NodeId& node
     return absl::UnavailableError("another node answers at its address");
   }
   MANTA_ASSIGN_OR_RETURN(Connection::Detached detached, connection.Detach());
-  return StreamSocket{std::move(detached.fd), std::move(detached.already_read), nullptr};
+  return StreamSocket{.fd = std::move(detached.fd),
+                      .tls = std::move(detached.tls),
+                      .already_read = std::move(detached.already_read)};
 }
 
 wire::v1::Hello TransferHello(const NodeId& self) {
@@ -122,7 +124,9 @@ absl::StatusOr<StreamSocket> OpenOnThisMachine(const std::string& endpoint, cons
   MANTA_ASSIGN_OR_RETURN(
       std::unique_ptr<store::SharedMemory> memory,
       store::SharedMemory::Map(std::move(result.received_fd), reply.store_capacity_bytes()));
-  return StreamSocket{std::move(fd), std::move(result.already_read), std::move(memory)};
+  return StreamSocket{.fd = std::move(fd),
+                      .already_read = std::move(result.already_read),
+                      .source_memory = std::move(memory)};
 }
 
 }  // namespace
@@ -352,8 +356,10 @@ void TransferService::StreamOpened(const NodeId& node, ClientRegistry::From from
                                    Connection& connection) {
   absl::StatusOr<Connection::Detached> detached = connection.Detach();
   if (!detached.ok()) return connection.Close(detached.status());
-  server_.Serve({std::move(detached->fd), std::move(detached->already_read), nullptr}, node,
-                from == ClientRegistry::From::kThisNode);
+  server_.Serve({.fd = std::move(detached->fd),
+                 .tls = std::move(detached->tls),
+                 .already_read = std::move(detached->already_read)},
+                node, from == ClientRegistry::From::kThisNode);
 }
 
 absl::Status TransferService::OnPullBegin(Client& client, const PullBegin& message,

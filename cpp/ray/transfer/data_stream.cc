@@ -44,10 +44,6 @@ struct Answer {
 };
 static_assert(sizeof(Answer) == 24);
 
-absl::Status SocketError(const char* what) {
-  return absl::UnavailableError(absl::StrCat(what, ": ", std::strerror(errno)));
-}
-
 // sendfile() has no MSG_NOSIGNAL.
 void BlockSigpipe() {
   sigset_t signals;
@@ -56,38 +52,47 @@ void BlockSigpipe() {
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
 }
 
-void MakeBlocking(int fd) { fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK); }
-
-absl::Status SendAll(int fd, const void* bytes, size_t size, int flags) {
-  const char* at = static_cast<const char*>(bytes);
-  while (size > 0) {
-    const ssize_t sent = send(fd, at, size, flags | MSG_NOSIGNAL);
-    if (sent < 0 && errno == EINTR) continue;
-    if (sent < 0) return SocketError("sending");
-    at += sent;
-    size -= static_cast<size_t>(sent);
-  }
-  return absl::OkStatus();
-}
-
-absl::Status SendFromFile(int fd, int file, Extent extent) {
-  auto offset = static_cast<off_t>(extent.offset);
-  uint64_t left = extent.size;
-  while (left > 0) {
-    const ssize_t sent = sendfile(fd, file, &offset, left);
-    if (sent < 0 && errno == EINTR) continue;
-    if (sent < 0) return SocketError("sending");
-    if (sent == 0) return absl::InternalError("the store's memory file ends early");
-    left -= static_cast<uint64_t>(sent);
-  }
-  return absl::OkStatus();
-}
-
-// Receives what a handshake has read already first.
-class Receiver {
+// A socket on which sending and receiving blocks, and all is sent or received.
+class BlockingSocket {
  public:
-  Receiver(int fd, std::string already_read) : fd_(fd), ahead_(std::move(already_read)) {}
+  // Uses the descriptor of the socket, which outlives this.
+  explicit BlockingSocket(StreamSocket* socket)
+      : fd_(socket->fd.get()),
+        tls_(std::move(socket->tls)),
+        ahead_(std::move(socket->already_read)) {
+    fcntl(fd_, F_SETFL, fcntl(fd_, F_GETFL) & ~O_NONBLOCK);
+  }
 
+  bool encrypts() const { return tls_ != nullptr; }
+
+  absl::Status Send(const void* bytes, size_t size, int flags = 0) {
+    const char* at = static_cast<const char*>(bytes);
+    while (size > 0) {
+      const ssize_t sent =
+          tls_ == nullptr ? send(fd_, at, size, flags | MSG_NOSIGNAL) : tls_->Write(at, size);
+      if (sent < 0 && errno == EINTR) continue;
+      if (sent < 0) return Error("sending");
+      at += sent;
+      size -= static_cast<size_t>(sent);
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status SendFromFile(int file, Extent extent) {
+    if (encrypts()) return EncryptFromFile(file, extent);
+    auto offset = static_cast<off_t>(extent.offset);
+    uint64_t left = extent.size;
+    while (left > 0) {
+      const ssize_t sent = sendfile(fd_, file, &offset, left);
+      if (sent < 0 && errno == EINTR) continue;
+      if (sent < 0) return Error("sending");
+      if (sent == 0) return EndsEarly();
+      left -= static_cast<uint64_t>(sent);
+    }
+    return absl::OkStatus();
+  }
+
+  // What a handshake has read already comes first.
   absl::Status Receive(void* into, size_t size) {
     char* at = static_cast<char*>(into);
     const size_t from_ahead = std::min(size, ahead_.size());
@@ -96,9 +101,9 @@ class Receiver {
     at += from_ahead;
     size -= from_ahead;
     while (size > 0) {
-      const ssize_t got = recv(fd_, at, size, MSG_WAITALL);
+      const ssize_t got = tls_ == nullptr ? recv(fd_, at, size, MSG_WAITALL) : tls_->Read(at, size);
       if (got < 0 && errno == EINTR) continue;
-      if (got < 0) return SocketError("receiving");
+      if (got < 0) return Error("receiving");
       if (got == 0) return absl::UnavailableError("the other node closed the stream");
       at += got;
       size -= static_cast<size_t>(got);
@@ -107,7 +112,36 @@ class Receiver {
   }
 
  private:
-  const int fd_;
+  absl::Status EncryptFromFile(int file, Extent extent) {
+    constexpr uint64_t kChunkBytes = 256 << 10;
+    std::string chunk;
+    while (extent.size > 0) {
+      chunk.resize(std::min(extent.size, kChunkBytes));
+      const ssize_t got =
+          pread(file, chunk.data(), chunk.size(), static_cast<off_t>(extent.offset));
+      if (got < 0 && errno == EINTR) continue;
+      if (got < 0) {
+        return absl::InternalError(absl::StrCat("reading what is sent: ", std::strerror(errno)));
+      }
+      if (got == 0) return EndsEarly();
+      const auto size = static_cast<uint64_t>(got);
+      MANTA_RETURN_IF_ERROR(Send(chunk.data(), size));
+      extent = {extent.offset + size, extent.size - size};
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status Error(const char* what) const {
+    const absl::Status why =
+        tls_ == nullptr ? absl::UnavailableError(std::strerror(errno)) : tls_->error();
+    return base::Annotate(why, what);
+  }
+  static absl::Status EndsEarly() {
+    return absl::InternalError("the file of what is sent ends early");
+  }
+
+  int fd_;
+  std::unique_ptr<net::TlsChannel> tls_;  // null: plain text
   std::string ahead_;
 };
 
@@ -155,13 +189,12 @@ namespace {
 constexpr size_t kUnacknowledgedMax = 64;
 
 // Until the peer breaks off, or errs.
-absl::Status ServeRequests(int fd, std::string already_read, const NodeId& node, bool shared,
+absl::Status ServeRequests(BlockingSocket socket, const NodeId& node, bool shared,
                            const store::SharedMemory& memory, const GrantTable& grants) {
-  Receiver receiver(fd, std::move(already_read));
   std::deque<std::shared_ptr<const GrantTable::Grant>> unacknowledged;
   while (true) {
     Request request;
-    MANTA_RETURN_IF_ERROR(receiver.Receive(&request, sizeof request));
+    MANTA_RETURN_IF_ERROR(socket.Receive(&request, sizeof request));
     if (request.length == 0) {
       if (unacknowledged.empty()) {
         return absl::InvalidArgumentError("it acknowledged what it was not sent");
@@ -175,7 +208,7 @@ absl::Status ServeRequests(int fd, std::string already_read, const NodeId& node,
                          unacknowledged.size() < kUnacknowledgedMax;
     if (!granted) {
       const Answer refusal{.status = AnswerStatus::kNotGranted};
-      SendAll(fd, &refusal, sizeof refusal, 0).IgnoreError();
+      socket.Send(&refusal, sizeof refusal).IgnoreError();
       return absl::PermissionDeniedError("it asked for bytes that it may not have");
     }
     // It stays as it is until the peer has the bytes, whatever becomes of the grant.
@@ -184,14 +217,19 @@ absl::Status ServeRequests(int fd, std::string already_read, const NodeId& node,
       const Answer answer{.status = AnswerStatus::kPlace,
                           .length = request.length,
                           .place = grant->extent.offset + request.offset};
-      MANTA_RETURN_IF_ERROR(SendAll(fd, &answer, sizeof answer, 0));
+      MANTA_RETURN_IF_ERROR(socket.Send(&answer, sizeof answer));
       continue;
     }
     const Answer answer{.length = request.length};
-    MANTA_RETURN_IF_ERROR(SendAll(fd, &answer, sizeof answer, MSG_MORE));
-    const int file = grant->file.valid() ? grant->file.get() : memory.fd();
-    MANTA_RETURN_IF_ERROR(
-        SendFromFile(fd, file, {grant->extent.offset + request.offset, request.length}));
+    MANTA_RETURN_IF_ERROR(socket.Send(&answer, sizeof answer, MSG_MORE));
+    const Extent extent{grant->extent.offset + request.offset, request.length};
+    if (socket.encrypts() && !grant->file.valid()) {
+      memory.PrepareWrite(extent);  // maps its pages in bulk; changes nothing
+      MANTA_RETURN_IF_ERROR(socket.Send(memory.At(extent.offset), extent.size));
+    } else {
+      const int file = grant->file.valid() ? grant->file.get() : memory.fd();
+      MANTA_RETURN_IF_ERROR(socket.SendFromFile(file, extent));
+    }
   }
 }
 
@@ -207,15 +245,14 @@ DataServer::~DataServer() {
 
 void DataServer::Serve(StreamSocket socket, const NodeId& node, bool shared) {
   ForgetEnded();
-  MakeBlocking(socket.fd.get());
+  BlockingSocket peer(&socket);
   auto stream = std::make_unique<Stream>();
   stream->node = node;
   stream->fd = std::move(socket.fd);
   stream->thread = std::thread([this, node, shared, stream = stream.get(),
-                                already_read = std::move(socket.already_read)]() mutable {
+                                peer = std::move(peer)]() mutable {
     BlockSigpipe();
-    const absl::Status why =
-        ServeRequests(stream->fd.get(), std::move(already_read), node, shared, *memory_, *grants_);
+    const absl::Status why = ServeRequests(std::move(peer), node, shared, *memory_, *grants_);
     if (!absl::IsUnavailable(why)) {
       MANTA_LOG(kWarning, "a stream for objects of node ", node.Hex(), " ends: ", why.message());
     }
@@ -299,8 +336,7 @@ class DataFetcher::Stream {
     absl::MutexLock lock(&mutex_);
     if (broken_off_) return absl::CancelledError("the stream is no longer needed");
     socket_ = *std::move(socket);
-    MakeBlocking(socket_.fd.get());
-    receiver_.emplace(socket_.fd.get(), std::move(socket_.already_read));
+    source_.emplace(&socket_);
     return absl::OkStatus();
   }
 
@@ -314,7 +350,7 @@ class DataFetcher::Stream {
       if (sent_.empty()) return absl::CancelledError("the stream is no longer needed");
       MANTA_RETURN_IF_ERROR(ReceiveAnswer(sent_.front()));
       const Request acknowledgement;
-      MANTA_RETURN_IF_ERROR(SendAll(socket_.fd.get(), &acknowledgement, sizeof acknowledgement, 0));
+      MANTA_RETURN_IF_ERROR(source_->Send(&acknowledgement, sizeof acknowledgement));
       Job done = std::move(sent_.front());
       sent_.pop_front();
       Report(std::move(done), absl::OkStatus());
@@ -340,16 +376,16 @@ class DataFetcher::Stream {
     request.offset = job.part.offset;
     request.length = job.part.size;
     sent_.push_back(std::move(job));
-    return SendAll(socket_.fd.get(), &request, sizeof request, 0);
+    return source_->Send(&request, sizeof request);
   }
 
   absl::Status ReceiveAnswer(const Job& job) {
     Answer answer;
-    MANTA_RETURN_IF_ERROR(receiver_->Receive(&answer, sizeof answer));
+    MANTA_RETURN_IF_ERROR(source_->Receive(&answer, sizeof answer));
     if (answer.length == job.part.size) {
       if (answer.status == AnswerStatus::kBytes) {
         memory_->PrepareWrite({job.to, job.part.size});
-        return receiver_->Receive(memory_->At(job.to), job.part.size);
+        return source_->Receive(memory_->At(job.to), job.part.size);
       }
       if (answer.status == AnswerStatus::kPlace) return CopyFrom(answer.place, job);
     }
@@ -378,7 +414,7 @@ class DataFetcher::Stream {
   absl::Mutex mutex_;
   bool broken_off_ ABSL_GUARDED_BY(mutex_) = false;
   StreamSocket socket_;
-  std::optional<Receiver> receiver_;
+  std::optional<BlockingSocket> source_;
   std::deque<Job> sent_;
   std::thread thread_;
 };

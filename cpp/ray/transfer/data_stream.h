@@ -8,9 +8,9 @@
 //     status 0: `length` bytes follow    1: not granted    2: they are at `place` of the memory
 //     file
 // Answers come in the order of requests. Over TCP the source sends from its memory file without a
-// copy, and the puller receives straight into the memory that it has reserved. A puller on the same
-// machine reaches the source by its Unix socket, is handed the memory file, and copies itself; what
-// lies in a file of its own is sent in either case
+// copy (with TLS: encrypts from there), and the puller receives straight into the memory that it
+// has reserved. A puller on the same machine reaches the source by its Unix socket, is handed the
+// memory file, and copies itself; what lies in a file of its own is sent in either case
 // (docs/adr/0010-transfer-on-one-machine.md). Either way the bytes are stable: they stay pinned
 // there until the puller has said that it has them, or the stream ends.
 //
@@ -36,6 +36,7 @@
 #include "absl/synchronization/mutex.h"
 #include "ray/base/ids.h"
 #include "ray/net/endpoint.h"
+#include "ray/net/tls_channel.h"
 #include "ray/store/extent.h"
 #include "ray/store/shared_memory.h"
 
@@ -44,7 +45,8 @@ namespace ray::transfer {
 // A socket whose HELLO is over.
 struct StreamSocket {
   net::UniqueFd fd;
-  std::string already_read;  // bytes that came after it
+  std::unique_ptr<net::TlsChannel> tls;  // null: plain text
+  std::string already_read;              // bytes that came after it
   // The source's memory, if it is on this machine: it answers with places, not bytes.
   std::unique_ptr<store::SharedMemory> source_memory;
 };

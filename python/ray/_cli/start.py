@@ -16,11 +16,12 @@ import click
 from ray import _joining, _node_records
 from ray._cli.reporting import reports_errors
 from ray._cli.tool_connection import read_token, token_of_environment
-from ray._node import ExistingCluster, NewCluster, Node, own_ip
+from ray._node import ExistingCluster, NewCluster, Node, TlsFiles, own_ip
 from ray._session import node_options
 
 _DEFAULT_PORT = 6379
 _CONNECT_TIMEOUT_S = 5.0
+_EXISTING_FILE = click.Path(exists=True, dir_okay=False)
 
 # What the reference takes and this has no use for: there is no dashboard, usage is not reported,
 # and workers choose their ports.
@@ -87,6 +88,18 @@ def _accepts_ignored_options(command: Any) -> Any:
     "--token-file",
     help="File with the token of the cluster, which all its nodes share.  [default: RAY_AUTH_TOKEN,"
     " RAY_AUTH_TOKEN_PATH, else found on this machine, or for a new cluster made]",
+)
+@click.option(
+    "--tls-cert-file",
+    type=_EXISTING_FILE,
+    help="Certificate of this node (PEM), for TLS between all nodes; with the other two --tls"
+    " options. All nodes of a cluster have TLS or none.  [default: the environment, RAY_USE_TLS]",
+)
+@click.option("--tls-key-file", type=_EXISTING_FILE, help="Key of that certificate (PEM).")
+@click.option(
+    "--tls-ca-file",
+    type=_EXISTING_FILE,
+    help="Certificate (PEM) of the authority that has signed those of all nodes.",
 )
 @click.option("--system-config", default="{}", help="Settings: a JSON object.", hidden=True)
 @click.option("--block", is_flag=True, help="Stay until the node ends; Ctrl-C ends it.")
@@ -158,6 +171,7 @@ def _start_node(
             spilling_directory=options["object_spilling_directory"],
             node_ip=ip,
             port=options["node_manager_port"],
+            tls=_tls_files(options),
         ),
         cluster,
         started_by=_node_records.RAY_START,
@@ -168,6 +182,17 @@ def _start_node(
 def _given_token(options: dict[str, Any]) -> str | None:
     path = options["token_file"]
     return read_token(path) if path else token_of_environment()
+
+
+def _tls_files(options: dict[str, Any]) -> TlsFiles | None:
+    given = [options[name] for name in ("tls_cert_file", "tls_key_file", "tls_ca_file")]
+    if not any(given):
+        return None
+    if not all(given):
+        raise click.ClickException(
+            "TLS needs all of --tls-cert-file, --tls-key-file and --tls-ca-file."
+        )
+    return TlsFiles(*given)
 
 
 def _known_cluster(address: str) -> _node_records.NodeRecord:

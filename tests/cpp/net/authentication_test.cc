@@ -44,8 +44,8 @@ Exchange Record(Authentication* connector, Authentication* acceptor) {
 }
 
 TEST(Authentication, GoldenBytes) {  // docs/wire.md
-  Authentication connector(Side::kConnector, "secret", 1, NonceFrom(0));
-  Authentication acceptor(Side::kAcceptor, "secret", 1, NonceFrom('\x80'));
+  Authentication connector(Side::kConnector, "secret", {}, 1, NonceFrom(0));
+  Authentication acceptor(Side::kAcceptor, "secret", {}, 1, NonceFrom('\x80'));
   const Exchange exchange = Record(&connector, &acceptor);
   EXPECT_EQ(base::BytesToHex(exchange.hello),
             "0101000000000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f");
@@ -126,7 +126,7 @@ TEST(Authentication, ReplayedMessagesProveNothing) {  // AUTH-2
 TEST(Authentication, ReflectedProofIsWrong) {  // AUTH-2
   // Who does not know the token hands both the nonce and the proof of the connector back.
   const Authentication::Nonce nonce = NonceFrom(1);
-  Authentication connector(Side::kConnector, "token", 1, nonce);
+  Authentication connector(Side::kConnector, "token", {}, 1, nonce);
   std::string proof, answer;
   const std::string challenge = absl::StrCat("\x02", absl::string_view(nonce.data(), nonce.size()));
   ASSERT_TRUE(connector.Receive(challenge, &proof).ok());
@@ -134,8 +134,8 @@ TEST(Authentication, ReflectedProofIsWrong) {  // AUTH-2
 }
 
 TEST(Authentication, OtherVersionIsNamedOnBothSides) {
-  Authentication connector(Side::kConnector, "token", 7);
-  Authentication acceptor(Side::kAcceptor, "token", 8);
+  Authentication connector(Side::kConnector, "token", {}, 7);
+  Authentication acceptor(Side::kAcceptor, "token", {}, 8);
   std::string refusal, nothing;
   const absl::Status here = acceptor.Receive(connector.Hello(), &refusal);
   const absl::Status there = connector.Receive(refusal, &nothing);

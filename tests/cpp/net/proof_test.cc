@@ -1,4 +1,5 @@
-// Connections between peers that must prove the cluster's token to each other.
+// Connections between peers that must prove the cluster's token to each other, in plain text and
+// within TLS.
 #include <arpa/inet.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -18,6 +19,7 @@
 #include "ray/net/connection_testutil.h"
 #include "ray/net/event_loop_testutil.h"
 #include "ray/net/listener.h"
+#include "ray/net/tls_testutil.h"
 
 namespace ray::net {
 namespace {
@@ -70,9 +72,31 @@ std::string ReadAll(const UniqueFd& fd) {
   return n <= 0 ? "" : std::string(bytes, static_cast<size_t>(n));
 }
 
-class ProofTest : public ::testing::Test {
+// The other end of a Connection, in the hands of the test.
+struct Bare {
+  UniqueFd fd;
+  std::unique_ptr<TlsChannel> tls;
+  bool valid() const { return fd.valid(); }
+  std::string binding() const { return tls == nullptr ? "" : tls->Binding(); }
+};
+
+void Write(const Bare& peer, std::string_view bytes) {
+  if (peer.tls == nullptr) return Write(peer.fd, bytes);
+  ASSERT_EQ(peer.tls->Write(bytes.data(), bytes.size()), static_cast<ssize_t>(bytes.size()));
+}
+
+std::string ReadAll(const Bare& peer) {
+  if (peer.tls == nullptr) return ReadAll(peer.fd);
+  std::string bytes(64 << 10, '\0');
+  const ssize_t n = peer.tls->Read(bytes.data(), bytes.size());
+  return n <= 0 ? "" : bytes.substr(0, static_cast<size_t>(n));
+}
+
+class ProofBase : public ::testing::Test {
  protected:
-  ProofTest() { options_.token = "the token"; }
+  ProofBase() { options_.token = "the token"; }
+
+  void UseTls() { options_.tls = authority_.Context(); }
 
   void CreateBoth(std::string_view connectors_token, std::string_view acceptors_token) {
     auto [a, b] = MakeSocketPair();
@@ -82,18 +106,25 @@ class ProofTest : public ::testing::Test {
     acceptor_.Create(&loop_, std::move(b), options_, Role::kAcceptor);
   }
   // One side is a Connection, the other a bare socket in the hands of the test.
-  UniqueFd StartOne(Side* side, Role role) {
+  Bare StartOne(Side* side, Role role) {
     auto [a, b] = MakeSocketPair();
     side->Create(&loop_, std::move(a), options_, role);
     side->Start();
-    return std::move(b);
+    Bare peer{.fd = std::move(b)};
+    if (options_.tls == nullptr) return peer;
+    using TlsSide = TlsContext::Side;
+    const TlsSide other = role == Role::kConnector ? TlsSide::kAcceptor : TlsSide::kConnector;
+    peer.tls = options_.tls->MakeChannel(peer.fd.get(), other);
+    EXPECT_TRUE(Until([&] { return *peer.tls->Handshake(); }));
+    while (loop_.Poll(absl::ZeroDuration()) > 0) continue;
+    return peer;
   }
   bool Until(absl::FunctionRef<bool()> done) { return PollUntil(&loop_, done); }
   // The bytes of an acceptor's answer to these.
-  std::string AnswerTo(const UniqueFd& fd, std::string_view bytes) {
-    Write(fd, bytes);
+  std::string AnswerTo(const Bare& peer, std::string_view bytes) {
+    Write(peer, bytes);
     std::string answer;
-    EXPECT_TRUE(Until([&] { return !(answer = ReadAll(fd)).empty(); }));
+    EXPECT_TRUE(Until([&] { return !(answer = ReadAll(peer)).empty(); }));
     return answer;
   }
   void TearDown() override {
@@ -108,13 +139,27 @@ class ProofTest : public ::testing::Test {
     }
   }
 
+  const TestAuthority authority_;
   EventLoop loop_;
   Connection::Options options_;
   Side connector_;
   Side acceptor_;
 };
 
-TEST_F(ProofTest, WhatIsSentMeanwhileIsHeldBackAndKeepsItsOrder) {  // CONN-3, CONN-4
+class ProofTest : public ProofBase, public ::testing::WithParamInterface<bool> {
+ protected:
+  ProofTest() {
+    if (GetParam()) UseTls();
+  }
+};
+
+std::string PlainOrTls(const ::testing::TestParamInfo<bool>& info) {
+  return info.param ? "Tls" : "Plain";
+}
+
+INSTANTIATE_TEST_SUITE_P(Connections, ProofTest, ::testing::Bool(), PlainOrTls);
+
+TEST_P(ProofTest, WhatIsSentMeanwhileIsHeldBackAndKeepsItsOrder) {  // CONN-3, CONN-4
   CreateBoth("same", "same");
   connector_.Send("before start");
   connector_.Start();
@@ -142,7 +187,7 @@ TEST_F(ProofTest, WhatIsSentMeanwhileIsHeldBackAndKeepsItsOrder) {  // CONN-3, C
   EXPECT_THAT(acceptor_.proofs, ElementsAre(absl::OkStatus()));
 }
 
-TEST_F(ProofTest, MuchThatWasHeldBackArrivesWhole) {
+TEST_P(ProofTest, MuchThatWasHeldBackArrivesWhole) {
   CreateBoth("same", "same");
   const std::string large(10 << 20, 'x');
   connector_.Send(large);
@@ -153,7 +198,7 @@ TEST_F(ProofTest, MuchThatWasHeldBackArrivesWhole) {
   EXPECT_TRUE(acceptor_.frames[0] == large);
 }
 
-TEST_F(ProofTest, HeldBackOutputHasTheSameLimit) {
+TEST_P(ProofTest, HeldBackOutputHasTheSameLimit) {
   options_.outbuffer_max_bytes = 1000;
   CreateBoth("same", "same");
   connector_.Start();
@@ -161,7 +206,7 @@ TEST_F(ProofTest, HeldBackOutputHasTheSameLimit) {
   EXPECT_TRUE(connector_.connection->closed());
 }
 
-TEST_F(ProofTest, AnotherTokenClosesBothSidesAndDeliversNothing) {  // CONN-4
+TEST_P(ProofTest, AnotherTokenClosesBothSidesAndDeliversNothing) {  // CONN-4
   CreateBoth("mine", "yours");
   connector_.Start();
   acceptor_.Start();
@@ -176,8 +221,8 @@ TEST_F(ProofTest, AnotherTokenClosesBothSidesAndDeliversNothing) {  // CONN-4
   }
 }
 
-TEST_F(ProofTest, CloseBeforeTheEndDropsWhatWasHeldBack) {  // CONN-4
-  UniqueFd peer = StartOne(&connector_, Role::kConnector);
+TEST_P(ProofTest, CloseBeforeTheEndDropsWhatWasHeldBack) {  // CONN-4
+  Bare peer = StartOne(&connector_, Role::kConnector);
   connector_.Send("secret");
   ASSERT_TRUE(Until([&] { return ReadAll(peer).size() == 61; }));  // HELLO
   connector_.connection->Close(absl::CancelledError("changed my mind"));
@@ -185,15 +230,15 @@ TEST_F(ProofTest, CloseBeforeTheEndDropsWhatWasHeldBack) {  // CONN-4
   EXPECT_EQ(ReadAll(peer), "");
 }
 
-TEST_F(ProofTest, AnAcceptorIsSilentUntilItIsGreeted) {  // AUTH-1
-  UniqueFd peer = StartOne(&acceptor_, Role::kAcceptor);
+TEST_P(ProofTest, AnAcceptorIsSilentUntilItIsGreeted) {  // AUTH-1
+  Bare peer = StartOne(&acceptor_, Role::kAcceptor);
   acceptor_.Send("secret");
   acceptor_.connection->FlushNow();
   while (loop_.Poll(absl::ZeroDuration()) > 0) continue;
   EXPECT_EQ(ReadAll(peer), "");
 }
 
-TEST_F(ProofTest, WhateverElseComesFirstClosesTheAcceptor) {
+TEST_P(ProofTest, WhateverElseComesFirstClosesTheAcceptor) {
   const std::string hello = Authentication(Authentication::Side::kConnector, "x").Hello();
   const std::vector<std::string> wrong = {
       "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
@@ -206,7 +251,7 @@ TEST_F(ProofTest, WhateverElseComesFirstClosesTheAcceptor) {
   };
   for (const std::string& bytes : wrong) {
     Side side;
-    UniqueFd peer = StartOne(&side, Role::kAcceptor);
+    Bare peer = StartOne(&side, Role::kAcceptor);
     side.Send("secret");
     Write(peer, bytes);
     ASSERT_TRUE(Until([&] { return !side.closes.empty(); }));
@@ -216,9 +261,9 @@ TEST_F(ProofTest, WhateverElseComesFirstClosesTheAcceptor) {
   }
 }
 
-TEST_F(ProofTest, OversizedFrameIsRefusedByItsHeader) {
+TEST_P(ProofTest, OversizedFrameIsRefusedByItsHeader) {
   options_.frame_max_bytes = 1 << 30;
-  UniqueFd peer = StartOne(&acceptor_, Role::kAcceptor);
+  Bare peer = StartOne(&acceptor_, Role::kAcceptor);
   FrameHeader header;
   header.type = wire::v1::AUTHENTICATE;
   header.body_size = header.metadata_size = 1 << 20;
@@ -226,9 +271,9 @@ TEST_F(ProofTest, OversizedFrameIsRefusedByItsHeader) {
   ASSERT_TRUE(Until([&] { return !acceptor_.closes.empty(); }));
 }
 
-TEST_F(ProofTest, ExchangeThatTricklesInIsFollowed) {
-  UniqueFd peer = StartOne(&acceptor_, Role::kAcceptor);
-  Authentication client(Authentication::Side::kConnector, options_.token);
+TEST_P(ProofTest, ExchangeThatTricklesInIsFollowed) {
+  Bare peer = StartOne(&acceptor_, Role::kAcceptor);
+  Authentication client(Authentication::Side::kConnector, options_.token, peer.binding());
   for (char byte : AuthenticateFrame(client.Hello())) {
     Write(peer, {&byte, 1});
     loop_.Poll(absl::ZeroDuration());
@@ -244,28 +289,28 @@ TEST_F(ProofTest, ExchangeThatTricklesInIsFollowed) {
   EXPECT_GT(ReadAll(peer).size(), 0u);
 }
 
-TEST_F(ProofTest, RecordedConnectionPlayedAgainIsRefused) {
-  Authentication client(Authentication::Side::kConnector, options_.token);
-  std::string proof;
-  const std::string hello = AuthenticateFrame(client.Hello());
+TEST_P(ProofTest, RecordedConnectionPlayedAgainIsRefused) {
+  std::string hello, proof;
   {
     Side first;
-    UniqueFd peer = StartOne(&first, Role::kAcceptor);
+    Bare peer = StartOne(&first, Role::kAcceptor);
+    Authentication client(Authentication::Side::kConnector, options_.token, peer.binding());
+    hello = AuthenticateFrame(client.Hello());
     ASSERT_TRUE(client.Receive(AnswerTo(peer, hello).substr(sizeof(FrameHeader)), &proof).ok());
     AnswerTo(peer, AuthenticateFrame(proof));
     EXPECT_THAT(first.proofs, ElementsAre(absl::OkStatus()));
     first.connection->Close(absl::CancelledError("recorded"));
     ASSERT_TRUE(Until([&] { return !first.closes.empty(); }));
   }
-  UniqueFd peer = StartOne(&acceptor_, Role::kAcceptor);
+  Bare peer = StartOne(&acceptor_, Role::kAcceptor);
   AnswerTo(peer, hello);
   Write(peer, AuthenticateFrame(proof));
   ASSERT_TRUE(Until([&] { return !acceptor_.closes.empty(); }));
   EXPECT_EQ(acceptor_.closes[0].code(), absl::StatusCode::kUnauthenticated);
 }
 
-TEST_F(ProofTest, BytesSentBackToTheirSenderProveNothing) {
-  UniqueFd peer = StartOne(&connector_, Role::kConnector);
+TEST_P(ProofTest, BytesSentBackToTheirSenderProveNothing) {
+  Bare peer = StartOne(&connector_, Role::kConnector);
   std::string hello;
   ASSERT_TRUE(Until([&] { return !(hello = ReadAll(peer)).empty(); }));
   const std::string nonce = hello.substr(hello.size() - 32);
@@ -275,9 +320,10 @@ TEST_F(ProofTest, BytesSentBackToTheirSenderProveNothing) {
   EXPECT_EQ(connector_.closes[0].code(), absl::StatusCode::kUnauthenticated);
 }
 
-TEST_F(ProofTest, OtherVersionIsToldToBothSides) {
-  UniqueFd peer = StartOne(&acceptor_, Role::kAcceptor);
-  Authentication client(Authentication::Side::kConnector, options_.token, kProtocolVersion + 1);
+TEST_P(ProofTest, OtherVersionIsToldToBothSides) {
+  Bare peer = StartOne(&acceptor_, Role::kAcceptor);
+  Authentication client(Authentication::Side::kConnector, options_.token, peer.binding(),
+                        kProtocolVersion + 1);
   const std::string answer = AnswerTo(peer, AuthenticateFrame(client.Hello()));
   std::string nothing;
   EXPECT_EQ(client.Receive(answer.substr(sizeof(FrameHeader)), &nothing).code(),
@@ -287,10 +333,10 @@ TEST_F(ProofTest, OtherVersionIsToldToBothSides) {
               HasSubstr(absl::StrCat("version ", kProtocolVersion + 1)));
 }
 
-TEST_F(ProofTest, SilentAndSlowPeersAreCutOffInTime) {
+TEST_P(ProofTest, SilentAndSlowPeersAreCutOffInTime) {
   options_.handshake_timeout = absl::Milliseconds(30);
-  UniqueFd silent = StartOne(&acceptor_, Role::kAcceptor);
-  UniqueFd slow = StartOne(&connector_, Role::kConnector);
+  Bare silent = StartOne(&acceptor_, Role::kAcceptor);
+  Bare slow = StartOne(&connector_, Role::kConnector);
   std::vector<std::string> replies;
   connector_.connection->Call(kType, TextMessage("call"), [&](absl::StatusOr<Frame> reply) {
     replies.push_back(reply.status().ToString());
@@ -307,7 +353,7 @@ TEST_F(ProofTest, SilentAndSlowPeersAreCutOffInTime) {
   EXPECT_THAT(replies[0], HasSubstr("prove"));
 }
 
-TEST_F(ProofTest, ConnectorToADeadPortEndsWithTheReason) {
+TEST_P(ProofTest, ConnectorToADeadPortEndsWithTheReason) {
   auto listening = Listen("tcp:127.0.0.1:0");
   ASSERT_TRUE(listening.ok());
   listening->fd.Reset(-1);
@@ -321,7 +367,7 @@ TEST_F(ProofTest, ConnectorToADeadPortEndsWithTheReason) {
   EXPECT_THAT(connector_.closes[0].ToString(), HasSubstr("refused"));
 }
 
-TEST_F(ProofTest, ConnectThatNeverCompletesEndsInTime) {
+TEST_P(ProofTest, ConnectThatNeverCompletesEndsInTime) {
   // A listener whose queue is full does not answer any more.
   auto listening = Listen("tcp:127.0.0.1:0");
   ASSERT_TRUE(listening.ok());
@@ -337,7 +383,7 @@ TEST_F(ProofTest, ConnectThatNeverCompletesEndsInTime) {
   EXPECT_EQ(connector_.closes[0].code(), absl::StatusCode::kDeadlineExceeded);
 }
 
-TEST_F(ProofTest, NothingHoldsAConnectionThatNobodyStarted) {
+TEST_P(ProofTest, NothingHoldsAConnectionThatNobodyStarted) {
   auto [a, b] = MakeSocketPair();
   Side side;
   side.Create(&loop_, std::move(a), options_, Role::kAcceptor);
@@ -348,18 +394,18 @@ TEST_F(ProofTest, NothingHoldsAConnectionThatNobodyStarted) {
 
 // --- Detach
 
-TEST_F(ProofTest, DetachHandsOverTheSocketAndWhatCameAfterTheFrame) {
+TEST_P(ProofTest, DetachHandsOverTheSocketAndWhatCameAfterTheFrame) {
   CreateBoth("same", "same");
   connector_.Start();
   std::string after;
-  UniqueFd detached;
+  Bare detached;
   bool closed = false;
   acceptor_.connection->Start(
       {.on_frame =
            [&](const std::shared_ptr<Connection>& on, const Frame&) {
              auto taken = on->Detach();
              ASSERT_TRUE(taken.ok()) << taken.status();
-             detached = std::move(taken->fd);
+             detached = {std::move(taken->fd), std::move(taken->tls)};
              after = std::move(taken->already_read);
            },
        .on_close = [&](const auto&, const absl::Status&) { closed = true; }});
@@ -377,7 +423,7 @@ TEST_F(ProofTest, DetachHandsOverTheSocketAndWhatCameAfterTheFrame) {
   EXPECT_THAT(connector_.frames, ElementsAre("by hand"));
 }
 
-TEST_F(ProofTest, DetachIsRefusedWhileSomethingIsUnderWay) {
+TEST_P(ProofTest, DetachIsRefusedWhileSomethingIsUnderWay) {
   CreateBoth("same", "same");
   const auto is_refused = [](Side& side) {
     return absl::IsFailedPrecondition(side.connection->Detach().status());
@@ -392,6 +438,134 @@ TEST_F(ProofTest, DetachIsRefusedWhileSomethingIsUnderWay) {
   connector_.connection->Call(kType, TextMessage("?"), [](absl::StatusOr<Frame>) {});
   EXPECT_TRUE(is_refused(connector_));
   ASSERT_TRUE(Until([&] { return acceptor_.frames.size() == 2; }));  // and it still works
+}
+
+// --- What only TLS has
+
+class TlsConnectionTest : public ProofBase {
+ protected:
+  TlsConnectionTest() { UseTls(); }
+
+  // Two sides with these contexts, until both are closed.
+  void ExpectRefusal(std::shared_ptr<const TlsContext> connectors,
+                     std::shared_ptr<const TlsContext> acceptors) {
+    auto [a, b] = MakeSocketPair();
+    options_.tls = std::move(connectors);
+    connector_.Create(&loop_, std::move(a), options_, Role::kConnector);
+    options_.tls = std::move(acceptors);
+    acceptor_.Create(&loop_, std::move(b), options_, Role::kAcceptor);
+    for (Side* side : {&connector_, &acceptor_}) {
+      side->Start();
+      side->Send("secret");
+    }
+    ASSERT_TRUE(Until([&] { return !connector_.closes.empty() && !acceptor_.closes.empty(); }));
+    for (Side* side : {&connector_, &acceptor_}) {
+      EXPECT_THAT(side->frames, IsEmpty());  // CONN-4
+      EXPECT_FALSE(side->proofs.at(0).ok());
+    }
+  }
+};
+
+TEST_F(TlsConnectionTest, PlainConnectorIsRefused) {
+  ExpectRefusal(nullptr, options_.tls);
+  EXPECT_EQ(acceptor_.closes[0].code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(acceptor_.closes[0].ToString(), HasSubstr("does not speak TLS"));
+  EXPECT_THAT(connector_.closes[0].ToString(), HasSubstr("may ask for TLS"));
+}
+
+TEST_F(TlsConnectionTest, PlainAcceptorIsNotTakenInstead) {
+  ExpectRefusal(options_.tls, nullptr);
+  EXPECT_EQ(acceptor_.closes[0].code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(acceptor_.closes[0].ToString(), HasSubstr("the peer speaks TLS"));
+  EXPECT_THAT(connector_.closes[0].ToString(), HasSubstr("may not speak TLS"));
+}
+
+TEST_F(TlsConnectionTest, CertificateOfAnotherAuthorityIsRefusedAndBothSidesSayWhy) {
+  const TestAuthority other;
+  TlsCredentials lenient = other.Credentials();
+  lenient.authority = authority_.Credentials().authority;
+  ExpectRefusal(*TlsContext::Create(lenient), options_.tls);
+  for (Side* side : {&connector_, &acceptor_}) {
+    EXPECT_EQ(side->closes[0].code(), absl::StatusCode::kUnauthenticated) << side->closes[0];
+  }
+  EXPECT_THAT(acceptor_.closes[0].ToString(), HasSubstr("certificate is not valid here"));
+}
+
+TEST_F(TlsConnectionTest, HandshakeThatStopsHalfWayIsCutOff) {
+  options_.handshake_timeout = absl::Milliseconds(30);
+  auto [a, b] = MakeSocketPair();
+  acceptor_.Create(&loop_, std::move(a), options_, Role::kAcceptor);
+  acceptor_.Start();
+  Write(b, std::string("\x16\x03\x01\x02\x00\x01", 6));
+  ASSERT_TRUE(Until([&] { return !acceptor_.closes.empty(); }));
+  EXPECT_EQ(acceptor_.closes[0].code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_THAT(acceptor_.closes[0].ToString(), HasSubstr("finish the TLS handshake"));
+}
+
+// Who has a certificate and not the token stands between two members and hands on what they say.
+TEST_F(TlsConnectionTest, ProofIsNoGoodInAnotherSession) {  // AUTH-2
+  Bare to_connector = StartOne(&connector_, Role::kConnector);
+  Bare to_acceptor = StartOne(&acceptor_, Role::kAcceptor);
+  ASSERT_TRUE(Until([&] {
+    if (const std::string bytes = ReadAll(to_connector); !bytes.empty()) Write(to_acceptor, bytes);
+    if (const std::string bytes = ReadAll(to_acceptor); !bytes.empty()) Write(to_connector, bytes);
+    return !acceptor_.closes.empty() && !connector_.closes.empty();
+  }));
+  EXPECT_EQ(acceptor_.closes[0].code(), absl::StatusCode::kUnauthenticated);
+  EXPECT_EQ(connector_.closes[0].code(), absl::StatusCode::kUnauthenticated);
+}
+
+// Much more than a turn reads or the sockets hold, both ways at once.
+TEST_F(TlsConnectionTest, MuchInBothDirectionsArrivesInOrder) {  // CONN-3
+  CreateBoth("same", "same");
+  connector_.Start();
+  acceptor_.Start();
+  std::vector<std::string> sent;
+  for (int i = 0; i < 60; ++i) {
+    sent.push_back(std::string(static_cast<size_t>(i % 3 == 0 ? 1'000'003 * (1 + i % 7) : i), 'x'));
+  }
+  for (const std::string& text : sent) {
+    connector_.Send(text);
+    acceptor_.Send(text);
+    loop_.Poll(absl::ZeroDuration());
+  }
+  ASSERT_TRUE(Until([&] {
+    return connector_.frames.size() == sent.size() && acceptor_.frames.size() == sent.size();
+  }));
+  EXPECT_TRUE(connector_.frames == sent);
+  EXPECT_TRUE(acceptor_.frames == sent);
+}
+
+TEST_F(TlsConnectionTest, WhatIsChangedOnTheWayClosesTheConnection) {
+  auto [near, far] = MakeSocketPair();
+  Side changed;
+  changed.Create(&loop_, std::move(near), options_, Role::kAcceptor);
+  changed.Start();
+  auto [connector_near, connector_far] = MakeSocketPair();
+  Side sender;
+  sender.Create(&loop_, std::move(connector_near), options_, Role::kConnector);
+  sender.Start();
+  bool flip = false;
+  const auto hand_on = [&] {
+    std::string bytes = ReadAll(connector_far);
+    if (flip && !bytes.empty()) bytes.back() = static_cast<char>(bytes.back() ^ 1);
+    if (!bytes.empty()) Write(far, bytes);
+    if (bytes = ReadAll(far); !bytes.empty()) Write(connector_far, bytes);
+  };
+  ASSERT_TRUE(Until([&] {
+    hand_on();
+    return !changed.proofs.empty() && !sender.proofs.empty();
+  }));
+  EXPECT_TRUE(changed.proofs[0].ok() && sender.proofs[0].ok());
+  flip = true;
+  sender.Send("as it was");
+  ASSERT_TRUE(Until([&] {
+    hand_on();
+    return !changed.closes.empty();
+  }));
+  EXPECT_THAT(changed.frames, IsEmpty());
+  EXPECT_EQ(changed.closes[0].code(), absl::StatusCode::kInvalidArgument);
+  sender.connection->Close(absl::CancelledError("test ends"));
 }
 
 // --- Listener
@@ -419,7 +593,9 @@ class ListenerTest : public ProofTest {
   std::vector<std::unique_ptr<Side>> accepted_;
 };
 
-TEST_F(ListenerTest, AcceptsNoMoreStrangersThanAllowedUntilOneIsGone) {  // LISTEN-1
+INSTANTIATE_TEST_SUITE_P(Connections, ListenerTest, ::testing::Bool(), PlainOrTls);
+
+TEST_P(ListenerTest, AcceptsNoMoreStrangersThanAllowedUntilOneIsGone) {  // LISTEN-1
   StartListener(3);
   std::vector<UniqueFd> strangers;
   for (int i = 0; i < 10; ++i) strangers.push_back(ConnectToIt());
@@ -432,7 +608,7 @@ TEST_F(ListenerTest, AcceptsNoMoreStrangersThanAllowedUntilOneIsGone) {  // LIST
   EXPECT_EQ(accepted_.size(), 5u);
 }
 
-TEST_F(ListenerTest, PeersThatProveThemselvesMakeRoom) {
+TEST_P(ListenerTest, PeersThatProveThemselvesMakeRoom) {
   StartListener(2);
   std::vector<std::unique_ptr<Side>> peers;
   for (int i = 0; i < 20; ++i) {
@@ -450,7 +626,7 @@ TEST_F(ListenerTest, PeersThatProveThemselvesMakeRoom) {
   }));
 }
 
-TEST_F(ListenerTest, SlowStrangersGiveWayInTime) {
+TEST_P(ListenerTest, SlowStrangersGiveWayInTime) {
   options_.handshake_timeout = absl::Milliseconds(30);
   StartListener(2);
   std::vector<UniqueFd> strangers;
@@ -458,7 +634,7 @@ TEST_F(ListenerTest, SlowStrangersGiveWayInTime) {
   ASSERT_TRUE(Until([&] { return accepted_.size() == 6 && !accepted_.back()->closes.empty(); }));
 }
 
-TEST_F(ListenerTest, StrangersMayOutliveIt) {
+TEST_P(ListenerTest, StrangersMayOutliveIt) {
   StartListener(2);
   UniqueFd stranger = ConnectToIt();
   ASSERT_TRUE(Until([&] { return accepted_.size() == 1; }));
@@ -467,7 +643,7 @@ TEST_F(ListenerTest, StrangersMayOutliveIt) {
   ASSERT_TRUE(Until([&] { return !accepted_[0]->closes.empty(); }));
 }
 
-TEST_F(ListenerTest, RefusesAnAddressOfOthersWithoutAToken) {
+TEST_P(ListenerTest, RefusesAnAddressOfOthersWithoutAToken) {
   options_.token = "";
   for (const char* endpoint : {"tcp:0.0.0.0:0", "tcp:[::]:0", "tcp:10.0.0.1:0"}) {
     EXPECT_EQ(Listener::Create(&loop_, endpoint, options_, {}).status().code(),

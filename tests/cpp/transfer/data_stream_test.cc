@@ -1,8 +1,9 @@
-// Streams over real sockets between two memories of one process.
+// Streams over real sockets between two memories of one process, in plain text and within TLS.
 #include "ray/transfer/data_stream.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -10,6 +11,7 @@
 #include <random>
 
 #include "ray/net/event_loop.h"
+#include "ray/net/tls_testutil.h"
 
 namespace ray::transfer {
 namespace {
@@ -20,9 +22,10 @@ using ::testing::HasSubstr;
 
 constexpr uint64_t kCapacity = 8 << 20;
 
-class DataStreamTest : public testing::Test {
+class DataStreamTest : public testing::TestWithParam<bool> {
  protected:
   void SetUp() override {
+    if (GetParam()) tls_ = net::TestAuthority().Context();
     std::mt19937 random(1);
     for (uint64_t at = 0; at < kCapacity; at += 4) {
       const auto word = static_cast<uint32_t>(random());
@@ -30,6 +33,23 @@ class DataStreamTest : public testing::Test {
     }
   }
 
+  // The two ends of a new connection between nodes: the puller's, the source's.
+  std::pair<StreamSocket, StreamSocket> Connect() {
+    int fds[2];
+    EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds), 0);
+    std::pair<StreamSocket, StreamSocket> ends;
+    ends.first.fd.Reset(fds[0]);
+    ends.second.fd.Reset(fds[1]);
+    if (tls_ == nullptr) return ends;
+    ends.first.tls = tls_->MakeChannel(fds[0], net::TlsContext::Side::kConnector);
+    ends.second.tls = tls_->MakeChannel(fds[1], net::TlsContext::Side::kAcceptor);
+    bool first = false, second = false;
+    while (!first || !second) {
+      first = *ends.first.tls->Handshake();
+      second = *ends.second.tls->Handshake();
+    }
+    return ends;
+  }
   // A new stream from the puller to the source.
   void Dial(const NodeId& node, DataFetcher::DialCallback done) {
     ++dials_;
@@ -37,11 +57,10 @@ class DataStreamTest : public testing::Test {
       return loop_.Post(
           [done = std::move(done)]() mutable { done(absl::UnavailableError("nobody listens")); });
     }
-    int ends[2];
-    ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0);
-    server_.Serve({.fd = net::UniqueFd(ends[0])}, puller_, /*shared=*/false);
-    loop_.Post([done = std::move(done), fd = ends[1]]() mutable {
-      done(StreamSocket{.fd = net::UniqueFd(fd)});
+    auto [pullers, sources] = Connect();
+    server_.Serve(std::move(sources), puller_, /*shared=*/false);
+    loop_.Post([done = std::move(done), socket = std::move(pullers)]() mutable {
+      done(std::move(socket));
     });
   }
   // A new stream on the same machine.
@@ -96,6 +115,7 @@ class DataStreamTest : public testing::Test {
     return result->status();
   }
 
+  std::shared_ptr<const net::TlsContext> tls_;  // null: plain text
   const NodeId source_ = NodeId::Random();
   const NodeId puller_ = NodeId::Random();
   const ObjectId id_ = ObjectId::Random();
@@ -117,7 +137,10 @@ class DataStreamTest : public testing::Test {
           .post = [this](absl::AnyInvocable<void()> task) { loop_.Post(std::move(task)); }});
 };
 
-TEST_F(DataStreamTest, BytesArriveWhereTheyBelong) {
+INSTANTIATE_TEST_SUITE_P(Streams, DataStreamTest, testing::Bool(),
+                         [](const auto& info) { return info.param ? "Tls" : "Plain"; });
+
+TEST_P(DataStreamTest, BytesArriveWhereTheyBelong) {
   constexpr uint64_t kSize = 5'000'001;
   GrantAt(id_, {64, kSize});
   std::vector<std::shared_ptr<absl::StatusOr<bool>>> results;
@@ -136,7 +159,21 @@ TEST_F(DataStreamTest, BytesArriveWhereTheyBelong) {
   EXPECT_EQ(dials_, 2);
 }
 
-TEST_F(DataStreamTest, OnOneMachineBytesAreCopiedFromTheSourcesMemory) {
+TEST_P(DataStreamTest, FileOfItsOwnIsSentFromThere) {
+  constexpr uint64_t kSize = 1'000'001, kPlace = 4096;
+  net::UniqueFd file(memfd_create("own", MFD_CLOEXEC));
+  ASSERT_EQ(pwrite(file.get(), from_->At(0), kSize, kPlace), static_cast<ssize_t>(kSize));
+  grants_.Add(puller_, id_, {kPlace, kSize}, std::move(file), [this] { ++unused_; });
+  EXPECT_TRUE(Fetch(id_, {1, kSize - 1}, 64).ok());
+  EXPECT_EQ(std::memcmp(into_->At(64), from_->At(1), kSize - 1), 0);
+  // One that is shorter than the grant says.
+  net::UniqueFd shorter(memfd_create("own", MFD_CLOEXEC));
+  const ObjectId other = ObjectId::Random();
+  grants_.Add(puller_, other, {0, kSize}, std::move(shorter), [] {});
+  EXPECT_FALSE(Fetch(other, {0, kSize}, 0).ok());
+}
+
+TEST_P(DataStreamTest, OnOneMachineBytesAreCopiedFromTheSourcesMemory) {
   FetchHere();
   constexpr uint64_t kSize = 5'000'001;
   GrantAt(id_, {64, kSize});
@@ -147,7 +184,7 @@ TEST_F(DataStreamTest, OnOneMachineBytesAreCopiedFromTheSourcesMemory) {
   EXPECT_EQ(dials_, 0);
 }
 
-TEST_F(DataStreamTest, NodeThatOnlySeemedToBeOnThisMachineIsDialed) {
+TEST_P(DataStreamTest, NodeThatOnlySeemedToBeOnThisMachineIsDialed) {
   fail_here_ = true;
   FetchHere();
   GrantAt(id_, {0, 1000});
@@ -156,7 +193,7 @@ TEST_F(DataStreamTest, NodeThatOnlySeemedToBeOnThisMachineIsDialed) {
   EXPECT_TRUE(Poll([&] { return opened_here_ == 2 && dials_ == 2; }));
 }
 
-TEST_F(DataStreamTest, WhatIsNotGrantedIsRefusedAndTheNextFetchWorks) {
+TEST_P(DataStreamTest, WhatIsNotGrantedIsRefusedAndTheNextFetchWorks) {
   GrantAt(id_, {0, 1000});
   EXPECT_THAT(Fetch(ObjectId::Random(), {0, 10}, 0).message(), HasSubstr("does not grant"));
   EXPECT_THAT(Fetch(id_, {900, 101}, 0).message(), HasSubstr("does not grant"));
@@ -167,7 +204,7 @@ TEST_F(DataStreamTest, WhatIsNotGrantedIsRefusedAndTheNextFetchWorks) {
   EXPECT_TRUE(Poll([&] { return unused_ == 1; }));
 }
 
-TEST_F(DataStreamTest, WhatWasSentStaysUntilItIsAcknowledged) {
+TEST_P(DataStreamTest, WhatWasSentStaysUntilItIsAcknowledged) {
   int ends[2];
   ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
   const net::UniqueFd peer(ends[1]);
@@ -190,12 +227,12 @@ TEST_F(DataStreamTest, WhatWasSentStaysUntilItIsAcknowledged) {
   EXPECT_EQ(recv(peer.get(), answer, 1, 0), 0);
 }
 
-TEST_F(DataStreamTest, GrantOfAnotherNodeIsNotUsable) {
+TEST_P(DataStreamTest, GrantOfAnotherNodeIsNotUsable) {
   grants_.Add(NodeId::Random(), id_, {0, 1000}, {}, [] {});
   EXPECT_FALSE(Fetch(id_, {0, 10}, 0).ok());
 }
 
-TEST_F(DataStreamTest, GarbageEndsThatStreamOnly) {
+TEST_P(DataStreamTest, GarbageEndsThatStreamOnly) {
   int ends[2];
   ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
   server_.Serve({.fd = net::UniqueFd(ends[0])}, puller_, /*shared=*/false);
@@ -210,13 +247,13 @@ TEST_F(DataStreamTest, GarbageEndsThatStreamOnly) {
   EXPECT_TRUE(Poll([&] { return server_.streams() == 2; }));
 }
 
-TEST_F(DataStreamTest, NodeThatCannotBeReachedFailsItsFetches) {
+TEST_P(DataStreamTest, NodeThatCannotBeReachedFailsItsFetches) {
   const auto result = Start(NodeId::Random(), id_, {0, 10}, 0);
   EXPECT_TRUE(Poll([&] { return IsDone(result); }));
   EXPECT_THAT(result->status().message(), HasSubstr("nobody listens"));
 }
 
-TEST_F(DataStreamTest, DeadNodeFailsWhatIsUnderWay) {
+TEST_P(DataStreamTest, DeadNodeFailsWhatIsUnderWay) {
   // A source that never answers.
   int ends[2];
   ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
@@ -248,7 +285,7 @@ TEST_F(DataStreamTest, DeadNodeFailsWhatIsUnderWay) {
   EXPECT_TRUE(Poll([&] { return failed == 5; }));
 }
 
-TEST_F(DataStreamTest, EndsWhileBytesAreUnderWay) {
+TEST_P(DataStreamTest, EndsWhileBytesAreUnderWay) {
   GrantAt(id_, {0, kCapacity});
   for (int i = 0; i < 50; ++i) Start(id_, {0, kCapacity}, 0);
   loop_.Poll(absl::Milliseconds(1));
