@@ -67,8 +67,14 @@ class DataStreamTest : public testing::Test {
             .post = [this](absl::AnyInvocable<void()> task) { loop_.Post(std::move(task)); },
             .open_here = [this](const NodeId&) { return [this] { return OpenHere(); }; }});
   }
-  void GrantAt(const ObjectId& id, store::Extent extent) {
-    grants_.Add(puller_, id, extent, {}, [this] { ++unused_; });
+  void GrantAt(const ObjectId& id, store::Extent extent) { Grant(puller_, id, extent, nullptr); }
+  void Grant(const NodeId& node, const ObjectId& id, store::Extent extent,
+             OfferTable::AvailableBytes available) {
+    grants_.Add(node, id,
+                std::shared_ptr<const GrantTable::Grant>(new GrantTable::Grant{
+                    .extent = extent, .available_bytes = std::move(available), .unused = [this] {
+                      ++unused_;
+                    }}));
   }
   bool Poll(const std::function<bool()>& condition) {
     const absl::Time deadline = absl::Now() + absl::Seconds(20);
@@ -190,8 +196,20 @@ TEST_F(DataStreamTest, WhatWasSentStaysUntilItIsAcknowledged) {
   EXPECT_EQ(recv(peer.get(), answer, 1, 0), 0);
 }
 
+TEST_F(DataStreamTest, WhatIsNotHereYetIsNotSent) {
+  const auto available = std::make_shared<std::atomic<uint64_t>>(500);
+  Grant(puller_, id_, {0, 1000}, available);
+  EXPECT_TRUE(Fetch(id_, {0, 500}, 0).ok());
+  EXPECT_THAT(Fetch(id_, {400, 101}, 0).message(), HasSubstr("does not grant"));
+  *available = 501;
+  EXPECT_TRUE(Fetch(id_, {400, 101}, 0).ok());
+  *available = UINT64_MAX;
+  EXPECT_TRUE(Fetch(id_, {900, 100}, 0).ok());
+  EXPECT_THAT(Fetch(id_, {900, 101}, 0).message(), HasSubstr("does not grant"));
+}
+
 TEST_F(DataStreamTest, GrantOfAnotherNodeIsNotUsable) {
-  grants_.Add(NodeId::Random(), id_, {0, 1000}, {}, [] {});
+  Grant(NodeId::Random(), id_, {0, 1000}, nullptr);
   EXPECT_FALSE(Fetch(id_, {0, 10}, 0).ok());
 }
 
