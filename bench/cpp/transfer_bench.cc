@@ -56,7 +56,9 @@ class Streams {
     if (tls) tls_ = net::TestAuthority().Context();
     std::memset(from_->At(0), 1, size);
     std::memset(into_->At(0), 2, size);
-    grants_.Add(puller_, id_, {0, size}, {}, [] {});
+    grants_.Add(puller_, id_,
+                std::shared_ptr<const transfer::GrantTable::Grant>(
+                    new transfer::GrantTable::Grant{.extent = {0, size}, .unused = [] {}}));
     server_ = std::make_unique<transfer::DataServer>(from_.get(), &grants_);
     fetcher_ = std::make_unique<transfer::DataFetcher>(
         into_.get(),

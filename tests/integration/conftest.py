@@ -6,7 +6,9 @@ import pathlib
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # Workers import what the tests share; a ray need not hand them the whole sys.path of the driver.
-os.environ["PYTHONPATH"] = str(pathlib.Path(__file__).resolve().parents[1])
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(pathlib.Path(__file__).resolve().parents[1]), *os.environ.get("PYTHONPATH", "").split()]
+)
 
 import pytest
 

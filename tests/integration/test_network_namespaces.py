@@ -4,32 +4,14 @@ import contextlib
 import json
 import os
 import re
-import shutil
-import subprocess
 
 import pytest
 
 from integration.command_line import CommandLine
+from integration.machines import ip, may_make_namespaces, must
 
 HEAD_IP, NODE_IP = "10.213.7.1", "10.213.7.2"
 SMALL = ("--num-cpus=1", "--object-store-memory=80000000")
-
-
-def ip(*words):
-    return subprocess.run(["ip", *words], capture_output=True, text=True)
-
-
-def may_make_namespaces():
-    """Whether this user may, and the kernel has what it takes; leaves nothing."""
-    if shutil.which("ip") is None:
-        return False
-    name = f"probe{os.getpid()}"
-    made = ip("netns", "add", name).returncode == 0
-    linked = made and ip(
-        "-n", name, "link", "add", "veth0", "type", "veth", "peer", "name", "veth1"
-    )
-    ip("netns", "delete", name)
-    return made and linked.returncode == 0
 
 
 pytestmark = [
@@ -38,28 +20,23 @@ pytestmark = [
 ]
 
 
-def must(*words):
-    result = ip(*words)
-    assert result.returncode == 0, f"ip {' '.join(words)}: {result.stderr}"
-
-
 @pytest.fixture
 def namespaces():
     """Two network namespaces that reach each other, and nothing else, by one address each."""
     names = [f"manta{os.getpid()}{letter}" for letter in "ab"]
     with contextlib.ExitStack() as stack:
         for name in names:
-            must("netns", "add", name)
+            must("ip", "netns", "add", name)
             stack.callback(ip, "netns", "delete", name)
         must(
-            *("-n", names[0], "link", "add", "eth0", "type", "veth"),
+            *("ip", "-n", names[0], "link", "add", "eth0", "type", "veth"),
             *("peer", "name", "eth0", "netns", names[1]),
         )
         for name, address in zip(names, (HEAD_IP, NODE_IP)):
-            must("-n", name, "link", "set", "lo", "up")
-            must("-n", name, "address", "add", f"{address}/24", "dev", "eth0")
-            must("-n", name, "link", "set", "eth0", "up")
-            must("-n", name, "route", "add", "default", "dev", "eth0")
+            must("ip", "-n", name, "link", "set", "lo", "up")
+            must("ip", "-n", name, "address", "add", f"{address}/24", "dev", "eth0")
+            must("ip", "-n", name, "link", "set", "eth0", "up")
+            must("ip", "-n", name, "route", "add", "default", "dev", "eth0")
         yield names
 
 

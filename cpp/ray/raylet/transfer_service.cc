@@ -24,6 +24,7 @@ using base::WorkerId;
 using net::Connection;
 using store::CreateReply;
 using store::GetReply;
+using transfer::GrantTable;
 using transfer::ObjectFacts;
 using transfer::PullAnswer;
 using transfer::PullFailure;
@@ -31,6 +32,8 @@ using transfer::StreamSocket;
 using wire::v1::PullBegin;
 using wire::v1::PullBeginReply;
 using wire::v1::PullEnd;
+using wire::v1::PullMore;
+using wire::v1::PullMoreReply;
 
 namespace {
 
@@ -39,14 +42,21 @@ namespace {
 constexpr store::ClientId kPuller{UINT64_MAX};
 constexpr store::ClientId kSource{UINT64_MAX - 1};
 
+// A large object goes from here to one node at a time: the time that the first chunks take through
+// a chain of nodes is small against that of all.
+constexpr uint64_t kChunksOfLargeObject = 8;
+
+uint64_t ChunkBytes(const base::Config& config) {
+  return static_cast<uint64_t>(std::max<int64_t>(config.object_transfer_chunk_bytes, 64 << 10));
+}
+
 transfer::PullManager::Options PullOptions(const base::Config& config, const NodeId& self,
                                            uint64_t capacity_bytes) {
   const auto limit = config.object_pull_memory_fraction * static_cast<double>(capacity_bytes);
   const auto streams = static_cast<size_t>(std::max<int64_t>(config.object_transfer_streams, 1));
   return {.self = self,
           .memory_limit = static_cast<uint64_t>(limit),
-          .chunk_bytes = static_cast<uint64_t>(
-              std::max<int64_t>(config.object_transfer_chunk_bytes, 64 << 10)),
+          .chunk_bytes = ChunkBytes(config),
           .chunks_per_node = 4 * streams,
           .retry_pause = absl::Milliseconds(config.object_pull_retry_ms)};
 }
@@ -64,6 +74,8 @@ absl::StatusOr<PullAnswer> ParseAnswer(const net::Frame& frame) {
   switch (reply.outcome()) {
     case PullBeginReply::READY: {
       answer.outcome = PullAnswer::Outcome::kReady;
+      answer.available_bytes = reply.available_bytes();
+      answer.tier = reply.tier();
       answer.facts.size_bytes = reply.size_bytes();
       answer.facts.note = reply.note();
       MANTA_ASSIGN_OR_RETURN(answer.facts.owner, WorkerId::FromBinary(reply.owner().worker_id()));
@@ -143,6 +155,7 @@ TransferService::TransferService(net::EventLoop* loop, const base::Clock* clock,
       identity_(identity),
       connection_options_(std::move(connection_options)),
       restore_timeout_(absl::Milliseconds(config.object_store_full_timeout_ms)),
+      large_bytes_(kChunksOfLargeObject * ChunkBytes(config)),
       pushes_(static_cast<size_t>(std::max<int64_t>(config.object_push_fanout_max, 1))),
       server_(&objects->memory(), &grants_),
       fetcher_(
@@ -160,6 +173,10 @@ TransferService::TransferService(net::EventLoop* loop, const base::Clock* clock,
                                                      const Responder& responder) {
     return OnPullBegin(client, message, responder);
   });
+  router->On<PullMore>(wire::v1::PULL_MORE,
+                       [this](Client& client, const PullMore& message, const Responder& responder) {
+                         return OnPullMore(client, message, responder);
+                       });
   router->On<PullEnd>(wire::v1::PULL_END,
                       [this](Client& client, const PullEnd& message, const Responder&) {
                         return OnPullEnd(client, message);
@@ -227,7 +244,8 @@ void TransferService::NodeDead(const NodeId& node) {
   Enter([this, node] { pulls_.NodeGone(node); });
 }
 
-void TransferService::Ask(const NodeId& node, const ObjectId& id, uint64_t number) {
+void TransferService::Ask(const NodeId& node, const ObjectId& id, uint64_t number,
+                          uint32_t tier_below) {
   Connection* connection = peers_->Get(node);
   if (connection == nullptr) {
     PullAnswer answer = Broken("its raylet cannot be reached");
@@ -239,6 +257,7 @@ void TransferService::Ask(const NodeId& node, const ObjectId& id, uint64_t numbe
   }
   PullBegin message;
   message.set_object_id(id.BinaryString());
+  message.set_tier_below(tier_below);
   connection->Call(
       wire::v1::PULL_BEGIN, message,
       [this, alive = std::weak_ptr<bool>(alive_), id, number](absl::StatusOr<net::Frame> frame) {
@@ -251,6 +270,27 @@ void TransferService::Ask(const NodeId& node, const ObjectId& id, uint64_t numbe
       });
 }
 
+void TransferService::AskMore(const NodeId& node, const ObjectId& id, uint64_t number,
+                              uint64_t known_bytes) {
+  // 0: whatever keeps it from saying more, it is no source any longer.
+  const auto answer = [this, alive = std::weak_ptr<bool>(alive_), id, number](uint64_t available) {
+    if (alive.expired()) return;
+    Enter([this, id, number, available] { pulls_.OnMore(id, number, available); });
+  };
+  Connection* connection = peers_->Get(node);
+  if (connection == nullptr) return answer(0);
+  PullMore message;
+  message.set_object_id(id.BinaryString());
+  message.set_known_bytes(known_bytes);
+  connection->Call(wire::v1::PULL_MORE, message, [answer](const absl::StatusOr<net::Frame>& frame) {
+    PullMoreReply reply;
+    const bool parsed =
+        frame.ok() &&
+        reply.ParseFromArray(frame->metadata.data(), static_cast<int>(frame->metadata.size()));
+    answer(parsed ? reply.available_bytes() : 0);
+  });
+}
+
 void TransferService::End(const NodeId& node, const ObjectId& id, bool fetched) {
   Connection* connection = peers_->Get(node);
   if (connection == nullptr) return;
@@ -261,15 +301,18 @@ void TransferService::End(const NodeId& node, const ObjectId& id, bool fetched) 
 }
 
 void TransferService::Reserve(const ObjectId& id, const ObjectFacts& facts) {
-  const absl::Status status =
-      store_->Create(kPuller,
-                     {.id = id,
-                      .size_bytes = facts.size_bytes,
-                      .owner = facts.owner,
-                      .note = facts.note,
-                      .secondary = true},
-                     [this, id, facts](const CreateReply& reply) { OnReserved(id, facts, reply); });
-  MANTA_CHECK(status.ok());
+  // An earlier copy may still be read.
+  offers_.AfterReaders(id, [this, id, facts] {
+    const absl::Status status = store_->Create(
+        kPuller,
+        {.id = id,
+         .size_bytes = facts.size_bytes,
+         .owner = facts.owner,
+         .note = facts.note,
+         .secondary = true},
+        [this, id, facts](const CreateReply& reply) { OnReserved(id, facts, reply); });
+    MANTA_CHECK(status.ok());
+  });
 }
 
 void TransferService::OnReserved(const ObjectId& id, const ObjectFacts& facts,
@@ -295,21 +338,30 @@ void TransferService::Fetch(const NodeId& node, const ObjectId& id, store::Exten
   fetcher_.Fetch(node, id, part, offsets_.at(id) + part.offset,
                  [this, id, number](const absl::Status& status) {
                    const std::string error = status.ok() ? "" : std::string(status.message());
-                   Enter([this, id, number, error] { pulls_.OnFetched(id, number, error); });
+                   Enter([this, id, number, error] {
+                     pulls_.OnFetched(id, number, error);
+                     if (const auto partial = pulls_.FindPartial(id); partial.has_value()) {
+                       offers_.Grow(id, partial->available_bytes);
+                     }
+                   });
                  });
 }
 
 void TransferService::Seal(const ObjectId& id, bool hold) {
   offsets_.erase(id);
   MANTA_CHECK(store_->Seal(kPuller, id).ok());
+  offers_.Grow(id, UINT64_MAX);
   if (!hold) Unhold(id);
 }
 
-void TransferService::Unhold(const ObjectId& id) { MANTA_CHECK(store_->Release(kPuller, id).ok()); }
+void TransferService::Unhold(const ObjectId& id) {
+  offers_.AfterReaders(id, [this, id] { MANTA_CHECK(store_->Release(kPuller, id).ok()); });
+}
 
 void TransferService::Abort(const ObjectId& id) {
   offsets_.erase(id);
-  store_->Abort(kPuller, id);
+  offers_.GiveUp(id);
+  offers_.AfterReaders(id, [this, id] { store_->Abort(kPuller, id); });
 }
 
 void TransferService::Fail(const ObjectId& id, PullFailure failure, const std::string& reason) {
@@ -369,17 +421,27 @@ absl::Status TransferService::OnPullBegin(Client& client, const PullBegin& messa
   MANTA_ASSIGN_OR_RETURN(const NodeId node, NodeId::FromBinary(client.address.node_id()));
   PullBeginReply reply;
   const std::optional<store::ObjectInfo> info = store_->Find(id);
-  // What is being fetched itself is no copy yet: two nodes could wait for each other.
-  if (!info.has_value() || (info->secondary && !info->sealed)) {
+  const bool in_making = info.has_value() && info->secondary && !info->sealed;
+  const std::optional<PullManager::Partial> partial =
+      in_making ? pulls_.FindPartial(id) : std::nullopt;
+  // Two nodes must not wait for each other's bytes.
+  const bool too_high =
+      partial.has_value() && message.tier_below() > 0 && partial->tier >= message.tier_below();
+  if (!info.has_value() || (in_making && !partial.has_value()) || too_high) {
     reply.set_outcome(PullBeginReply::ABSENT);
     responder.Send(reply);
     return absl::OkStatus();
   }
-  const transfer::PushTable::Verdict verdict = pushes_.Begin(node, id);
+  const transfer::PushTable::Verdict verdict =
+      pushes_.Begin(node, id, KindOf(message, info->size_bytes));
   if (!verdict.granted) {
     reply.set_outcome(PullBeginReply::BUSY);
     for (const NodeId& other : verdict.other_nodes) reply.add_other_nodes(other.BinaryString());
     responder.Send(reply);
+    return absl::OkStatus();
+  }
+  if (partial.has_value()) {
+    GrantPartial(node, id, *partial, responder);
     return absl::OkStatus();
   }
   // It may have to be restored, or its last bytes are being written.
@@ -412,34 +474,91 @@ void TransferService::Grant(const NodeId& node, const ObjectId& id, const GetRep
     MANTA_CHECK(store_->Release(kSource, id).ok());
     return;
   }
-  grants_.Add(node, id, entry.extent, std::move(file), [this, post = PostToLoop(), id] {
+  auto unused = [this, post = PostToLoop(), id] {
     post([this, id] {
       MANTA_CHECK(store_->Release(kSource, id).ok());
       objects_->Changed();
     });
-  });
+  };
+  grants_.Add(node, id,
+              std::shared_ptr<const GrantTable::Grant>(new GrantTable::Grant{
+                  .extent = entry.extent, .file = std::move(file), .unused = std::move(unused)}));
   const store::ObjectInfo info =
       store_->Find(id).value_or(store::ObjectInfo{.size_bytes = entry.extent.size});
   reply.set_outcome(PullBeginReply::READY);
   reply.set_size_bytes(info.size_bytes);
+  reply.set_available_bytes(info.size_bytes);
   reply.set_note(info.note);
   reply.mutable_owner()->set_worker_id(info.owner.BinaryString());
   reply.mutable_owner()->set_node_id(owners_->NodeOf(info.owner, identity_->id).BinaryString());
   responder.Send(reply);
 }
 
+void TransferService::GrantPartial(const NodeId& node, const ObjectId& id,
+                                   const PullManager::Partial& partial,
+                                   const Responder& responder) {
+  auto unused = [this, post = PostToLoop(), id] {
+    post([this, id] {
+      offers_.End(id);
+      objects_->Changed();
+    });
+  };
+  grants_.Add(node, id,
+              std::shared_ptr<const GrantTable::Grant>(new GrantTable::Grant{
+                  .extent = {offsets_.at(id), partial.facts.size_bytes},
+                  .available_bytes = offers_.Begin(id, partial.available_bytes),
+                  .unused = std::move(unused)}));
+  PullBeginReply reply;
+  reply.set_outcome(PullBeginReply::READY);
+  reply.set_size_bytes(partial.facts.size_bytes);
+  reply.set_available_bytes(partial.available_bytes);
+  reply.set_tier(partial.tier);
+  reply.set_note(partial.facts.note);
+  reply.mutable_owner()->set_worker_id(partial.facts.owner.BinaryString());
+  reply.mutable_owner()->set_node_id(partial.facts.owner_node.BinaryString());
+  responder.Send(reply);
+}
+
+absl::Status TransferService::OnPullMore(Client& client, const PullMore& message,
+                                         const Responder& responder) {
+  if (!client.IsRaylet()) return absl::PermissionDeniedError("only raylets fetch objects");
+  MANTA_ASSIGN_OR_RETURN(const ObjectId id, ObjectId::FromBinary(message.object_id()));
+  MANTA_ASSIGN_OR_RETURN(const NodeId node, NodeId::FromBinary(client.address.node_id()));
+  const auto answer = [responder](uint64_t available_bytes) {
+    PullMoreReply reply;
+    reply.set_available_bytes(available_bytes);
+    responder.Send(reply);
+  };
+  if (pushes_.IsGranted(node, id)) {
+    offers_.AskMore(node, id, message.known_bytes(), answer);
+  } else {
+    answer(0);
+  }
+  return absl::OkStatus();
+}
+
+transfer::PushKind TransferService::KindOf(const PullBegin& message, uint64_t size_bytes) const {
+  if (message.tier_below() > 0) return transfer::PushKind::kResumed;
+  return size_bytes < large_bytes_ ? transfer::PushKind::kSmall : transfer::PushKind::kLarge;
+}
+
+void TransferService::EndGrant(const NodeId& node, const ObjectId& id) {
+  offers_.Forget(node, id);
+  grants_.Remove(node, id);
+}
+
 absl::Status TransferService::OnPullEnd(Client& client, const PullEnd& message) {
   if (!client.IsRaylet()) return absl::PermissionDeniedError("only raylets fetch objects");
   MANTA_ASSIGN_OR_RETURN(const ObjectId id, ObjectId::FromBinary(message.object_id()));
   MANTA_ASSIGN_OR_RETURN(const NodeId node, NodeId::FromBinary(client.address.node_id()));
-  if (pushes_.End(node, id, message.fetched())) grants_.Remove(node, id);
+  if (pushes_.End(node, id, message.fetched())) EndGrant(node, id);
   return absl::OkStatus();
 }
 
 void TransferService::ClientGone(const Client& client) {
   if (!client.IsRaylet()) return;
   const NodeId node = NodeId::FromTrusted(client.address.node_id().data());
-  for (const ObjectId& id : pushes_.Disconnected(node)) grants_.Remove(node, id);
+  for (const ObjectId& id : pushes_.Disconnected(node)) EndGrant(node, id);
 }
 
 }  // namespace ray::raylet

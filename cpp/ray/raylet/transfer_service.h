@@ -1,9 +1,9 @@
-// Objects between this node and the others: PullManager and PushTable with their sockets, streams,
-// memory and time.
+// Objects between this node and the others: PullManager, PushTable and OfferTable with their
+// sockets, streams, memory and time.
 //
 // Owner: Raylet.   Threads: loop-bound (the threads of streams post to the loop).
 // Errors: a node that cannot be reached is a source that failed; see PullManager.
-// Frames: PULL_BEGIN and PULL_END, from other raylets.
+// Frames: PULL_BEGIN, PULL_MORE and PULL_END, from other raylets.
 #pragma once
 
 #include <deque>
@@ -25,6 +25,7 @@
 #include "ray/raylet/object_service.h"
 #include "ray/raylet/owner_watch.h"
 #include "ray/transfer/data_stream.h"
+#include "ray/transfer/offer_table.h"
 #include "ray/transfer/pull_manager.h"
 #include "ray/transfer/push_table.h"
 
@@ -55,7 +56,10 @@ class TransferService final : private transfer::PullManager::Actions {
   using PullManager = transfer::PullManager;
 
   // Actions of PullManager.
-  void Ask(const base::NodeId& node, const base::ObjectId& id, uint64_t number) override;
+  void Ask(const base::NodeId& node, const base::ObjectId& id, uint64_t number,
+           uint32_t tier_below) override;
+  void AskMore(const base::NodeId& node, const base::ObjectId& id, uint64_t number,
+               uint64_t known_bytes) override;
   void End(const base::NodeId& node, const base::ObjectId& id, bool fetched) override;
   void Reserve(const base::ObjectId& id, const transfer::ObjectFacts& facts) override;
   void Fetch(const base::NodeId& node, const base::ObjectId& id, store::Extent part,
@@ -77,9 +81,16 @@ class TransferService final : private transfer::PullManager::Actions {
   // The source's side.
   absl::Status OnPullBegin(Client& client, const wire::v1::PullBegin& message,
                            const Responder& responder);
+  absl::Status OnPullMore(Client& client, const wire::v1::PullMore& message,
+                          const Responder& responder);
   absl::Status OnPullEnd(Client& client, const wire::v1::PullEnd& message);
   void Grant(const base::NodeId& node, const base::ObjectId& id,
              const store::GetReply::Entry& entry, const Responder& responder);
+  // A copy in the making.
+  void GrantPartial(const base::NodeId& node, const base::ObjectId& id,
+                    const PullManager::Partial& partial, const Responder& responder);
+  void EndGrant(const base::NodeId& node, const base::ObjectId& id);
+  transfer::PushKind KindOf(const wire::v1::PullBegin& message, uint64_t size_bytes) const;
 
   // A function that runs another one on the loop, unless this service has ended.
   std::function<void(absl::AnyInvocable<void()>)> PostToLoop();
@@ -95,7 +106,10 @@ class TransferService final : private transfer::PullManager::Actions {
   // What comes back after the end sees that it expired.
   const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 
+  const uint64_t large_bytes_;
+
   transfer::PushTable pushes_;
+  transfer::OfferTable offers_;
   transfer::GrantTable grants_;
   transfer::DataServer server_;
   transfer::DataFetcher fetcher_;

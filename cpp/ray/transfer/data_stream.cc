@@ -149,11 +149,14 @@ class BlockingSocket {
 
 // --- Grants
 
-void GrantTable::Add(const NodeId& node, const ObjectId& id, Extent extent, net::UniqueFd file,
-                     absl::AnyInvocable<void()> unused) {
-  // What was there before ends after the lock.
-  std::shared_ptr<const Grant> grant =
-      std::make_shared<Grant>(extent, std::move(file), std::move(unused));
+bool GrantTable::Grant::Allows(Extent part) const {
+  const uint64_t here =
+      available_bytes == nullptr ? extent.size : std::min(available_bytes->load(), extent.size);
+  return part.offset <= here && part.size <= here - part.offset;
+}
+
+void GrantTable::Add(const NodeId& node, const ObjectId& id, std::shared_ptr<const Grant> grant) {
+  // What was there before ends after the lock: with the argument.
   absl::MutexLock lock(&mutex_);
   grants_[{node, id}].swap(grant);
 }
@@ -203,8 +206,7 @@ absl::Status ServeRequests(BlockingSocket socket, const NodeId& node, bool share
       continue;
     }
     const auto grant = grants.Find(node, ObjectId::FromTrusted(request.object_id));
-    const bool granted = grant != nullptr && request.offset <= grant->extent.size &&
-                         request.length <= grant->extent.size - request.offset &&
+    const bool granted = grant != nullptr && grant->Allows({request.offset, request.length}) &&
                          unacknowledged.size() < kUnacknowledgedMax;
     if (!granted) {
       const Answer refusal{.status = AnswerStatus::kNotGranted};

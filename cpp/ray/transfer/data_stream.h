@@ -15,7 +15,8 @@
 // there until the puller has said that it has them, or the stream ends.
 //
 // Errors: a peer that sends what is not granted, or breaks off, ends that stream and nothing else.
-//   DATA-1  only bytes of a granted object are sent, to the node that they were granted to.
+//   DATA-1  only bytes of a granted object that are here are sent, to the node that they were
+//           granted to.
 //   DATA-2  what was answered stays as it is until it was acknowledged: Grant::unused runs after.
 //   DATA-3  nothing is written into an object's memory after its fetch was reported.
 #pragma once
@@ -39,6 +40,7 @@
 #include "ray/net/tls_channel.h"
 #include "ray/store/extent.h"
 #include "ray/store/shared_memory.h"
+#include "ray/transfer/offer_table.h"
 
 namespace ray::transfer {
 
@@ -55,18 +57,19 @@ struct StreamSocket {
 // Threads: thread-safe.
 class GrantTable {
  public:
-  // `file`: where the extent lies, if not in the store's memory. `unused` runs once the grant was
-  // removed and all that was sent of it acknowledged, on whichever thread that is.
-  void Add(const base::NodeId& node, const base::ObjectId& id, store::Extent extent,
-           net::UniqueFd file, absl::AnyInvocable<void()> unused);
-  void Remove(const base::NodeId& node, const base::ObjectId& id);
-
+  // What is granted. `unused` runs once it was removed and all that was sent of it acknowledged, on
+  // whichever thread that is.
   struct Grant {
     store::Extent extent;
-    net::UniqueFd file;
+    net::UniqueFd file = {};  // where the extent lies, if not in the store's memory
+    OfferTable::AvailableBytes available_bytes = nullptr;  // of a copy in the making; null: all
     absl::AnyInvocable<void()> unused;
     ~Grant() { unused(); }
+    bool Allows(store::Extent part) const;
   };
+  void Add(const base::NodeId& node, const base::ObjectId& id, std::shared_ptr<const Grant> grant);
+  void Remove(const base::NodeId& node, const base::ObjectId& id);
+
   // Null: not granted. What it names stays while the pointer is held.
   std::shared_ptr<const Grant> Find(const base::NodeId& node, const base::ObjectId& id) const;
 

@@ -39,10 +39,7 @@ void PullManager::Want(const RequestId& request, const Wanted& wanted) {
     pull->rank = {request, ++last_pull_};
     Enter(pull.get(), wanted.here ? State::kHere : State::kToAsk);
   } else if (request < pull->rank.first) {
-    const State state = pull->state;
-    LeaveState(pull.get());
-    pull->rank.first = request;
-    Enter(pull.get(), state);
+    RankAs(pull.get(), request);
   }
   pull->requests.insert(request);
   AddSources(pull.get(), wanted.sources);
@@ -54,10 +51,21 @@ void PullManager::Cancel(const RequestId& request) {
   for (const ObjectId& id : node.mapped()) {
     Pulled* pull = Find(id);
     pull->requests.erase(request);
-    if (pull->requests.empty()) Abandon(pull);
+    if (pull->requests.empty()) {
+      Abandon(pull);
+    } else {
+      RankAs(pull, *pull->requests.begin());
+    }
   }
   UnholdAllButFirst();
   Advance();
+}
+
+void PullManager::RankAs(Pulled* pull, const RequestId& request) {
+  const State state = pull->state;
+  LeaveState(pull);
+  pull->rank.first = request;
+  Enter(pull, state);
 }
 
 void PullManager::Abandon(Pulled* pull) {
@@ -113,7 +121,8 @@ void PullManager::AddSources(Pulled* pull, absl::Span<const NodeId> nodes) {
 void PullManager::DropSource(Pulled* pull, const NodeId& node, const std::string& why) {
   const size_t dropped =
       std::erase_if(pull->sources, [&](const Source& source) { return source.node == node; });
-  if (dropped == 0) return;
+  constexpr size_t kReasonsMax = 1'000;  // characters
+  if (dropped == 0 || pull->tried.size() > kReasonsMax) return;
   absl::StrAppend(&pull->tried, pull->tried.empty() ? "" : "; ", NodeName(node), ": ", why);
 }
 
@@ -141,7 +150,7 @@ void PullManager::Ask(Pulled* pull, Source* source) {
   pull->source = source->node;
   pull->ask_number = ++last_number_;
   Enter(pull, State::kAsking);
-  actions_->Ask(pull->source, pull->id, pull->ask_number);
+  actions_->Ask(pull->source, pull->id, pull->ask_number, pull->reserved ? pull->tier : 0);
 }
 
 void PullManager::OnAnswer(const ObjectId& id, uint64_t number, const PullAnswer& answer) {
@@ -151,13 +160,17 @@ void PullManager::OnAnswer(const ObjectId& id, uint64_t number, const PullAnswer
   switch (answer.outcome) {
     case PullAnswer::Outcome::kReady: {
       const bool changed = pull->reserved && answer.facts.size_bytes != pull->facts.size_bytes;
-      if (answer.facts.size_bytes == 0 || changed) {
-        DropSource(pull, pull->source, "its copy has another size");
+      const bool too_high = pull->reserved && answer.tier >= pull->tier;
+      if (answer.facts.size_bytes == 0 || changed || too_high) {
+        DropSource(pull, pull->source,
+                   too_high ? "its copy may wait for this one" : "its copy has another size");
         EndSource(pull, false);
         AskNext(pull);
         break;
       }
       pull->facts = answer.facts;
+      pull->available_bytes = answer.available_bytes;
+      if (!pull->reserved) pull->tier = answer.tier + 1;
       pull->reserved ? StartFetching(pull) : Enter(pull, State::kQueued);
       break;
     }
@@ -175,6 +188,20 @@ void PullManager::OnAnswer(const ObjectId& id, uint64_t number, const PullAnswer
     case PullAnswer::Outcome::kBroken:
       SourceBroke(pull, answer.reason);
       break;
+  }
+  Advance();
+}
+
+void PullManager::OnMore(const ObjectId& id, uint64_t number, uint64_t available_bytes) {
+  Pulled* pull = Find(id);
+  if (pull == nullptr || pull->state != State::kFetching || pull->more_number != number) return;
+  pull->more_number = 0;
+  if (available_bytes <= pull->available_bytes) {
+    StopFetching(pull, "its copy will not be completed");
+  } else {
+    pull->available_bytes = available_bytes;
+    Enter(pull, State::kFetching);
+    AskForMore(pull);
   }
   Advance();
 }
@@ -214,10 +241,7 @@ void PullManager::NodeGone(const NodeId& node) {
         pull->source = NodeId();
         break;
       case State::kFetching:
-        LeaveState(pull);
-        pull->broken = "it died";
-        Enter(pull, State::kFetching);
-        if (pull->chunks_coming.empty()) AfterLastChunk(pull);
+        StopFetching(pull, "it died");
         break;
       case State::kToAsk:
       case State::kPaused:
@@ -290,31 +314,63 @@ uint64_t PullManager::ChunkCount(const Pulled& pull) const {
   return (pull.facts.size_bytes + options_.chunk_bytes - 1) / options_.chunk_bytes;
 }
 
+store::Extent PullManager::ChunkExtent(const Pulled& pull, uint64_t chunk) const {
+  const uint64_t offset = chunk * options_.chunk_bytes;
+  return {offset, std::min(options_.chunk_bytes, pull.facts.size_bytes - offset)};
+}
+
+uint64_t PullManager::NextChunk(const Pulled& pull) const {
+  return pull.chunks_again.empty() ? pull.chunks_issued : *pull.chunks_again.begin();
+}
+
 bool PullManager::MayIssue(const Pulled& pull) const {
-  return pull.broken.empty() &&
-         (!pull.chunks_again.empty() || pull.chunks_issued < ChunkCount(pull));
+  const uint64_t next = NextChunk(pull);
+  return pull.broken.empty() && next < ChunkCount(pull) &&
+         ChunkExtent(pull, next).end() <= pull.available_bytes;
+}
+
+std::optional<PullManager::Partial> PullManager::FindPartial(const ObjectId& id) const {
+  auto it = pulls_.find(id);
+  if (it == pulls_.end() || !it->second->reserved) return std::nullopt;
+  const Pulled& pull = *it->second;
+  uint64_t first_missing = NextChunk(pull);
+  for (const auto& [number, chunk] : pull.chunks_coming) {
+    first_missing = std::min(first_missing, chunk);
+  }
+  const uint64_t here = std::min(first_missing * options_.chunk_bytes, pull.facts.size_bytes);
+  return Partial{.facts = pull.facts, .available_bytes = here, .tier = pull.tier};
 }
 
 void PullManager::StartFetching(Pulled* pull) {
   pull->broken.clear();
   Enter(pull, State::kFetching);
+  AskForMore(pull);
+}
+
+void PullManager::AskForMore(Pulled* pull) {
+  const bool waits = pull->broken.empty() && NextChunk(*pull) < ChunkCount(*pull) &&
+                     !MayIssue(*pull) && pull->more_number == 0;
+  if (!waits) return;
+  pull->more_number = ++last_number_;
+  actions_->AskMore(pull->source, pull->id, pull->more_number, pull->available_bytes);
+}
+
+void PullManager::StopFetching(Pulled* pull, const std::string& why) {
+  LeaveState(pull);
+  pull->broken = why;
+  Enter(pull, State::kFetching);
+  if (pull->chunks_coming.empty()) AfterLastChunk(pull);
 }
 
 void PullManager::IssueChunk(Node* node, Pulled* pull) {
-  uint64_t chunk;
-  if (pull->chunks_again.empty()) {
-    chunk = pull->chunks_issued++;
-  } else {
-    chunk = pull->chunks_again.back();
-    pull->chunks_again.pop_back();
-  }
-  const uint64_t offset = chunk * options_.chunk_bytes;
-  const store::Extent part{offset, std::min(options_.chunk_bytes, pull->facts.size_bytes - offset)};
+  const uint64_t chunk = NextChunk(*pull);
+  if (pull->chunks_again.erase(chunk) == 0) ++pull->chunks_issued;
   const uint64_t number = ++last_number_;
   pull->chunks_coming.emplace(number, chunk);
   ++node->chunks_coming;
   if (!MayIssue(*pull)) node->pulls.erase(pull->rank);
-  actions_->Fetch(pull->source, pull->id, part, number);
+  actions_->Fetch(pull->source, pull->id, ChunkExtent(*pull, chunk), number);
+  AskForMore(pull);
 }
 
 void PullManager::OnFetched(const ObjectId& id, uint64_t number, const std::string& error) {
@@ -330,16 +386,18 @@ void PullManager::OnFetched(const ObjectId& id, uint64_t number, const std::stri
       if (source.node == pull->source) source.failures = 0;
     }
   } else {
-    pull->chunks_again.push_back(coming.mapped());
+    pull->chunks_again.insert(coming.mapped());
     if (pull->broken.empty()) pull->broken = error;
   }
   Enter(pull, State::kFetching);
-  if (pull->chunks_coming.empty() && !MayIssue(*pull)) AfterLastChunk(pull);
+  const bool over = !pull->broken.empty() || pull->chunks_here == ChunkCount(*pull);
+  if (pull->chunks_coming.empty() && over) AfterLastChunk(pull);
   Advance();
 }
 
 void PullManager::AfterLastChunk(Pulled* pull) {
   LeaveState(pull);
+  pull->more_number = 0;
   if (pull->chunks_here == ChunkCount(*pull)) return Here(pull);
   const NodeId node = pull->source;
   EndSource(pull, false);

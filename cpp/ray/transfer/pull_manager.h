@@ -9,6 +9,9 @@
 // in chunks, the copy is sealed. A source that breaks sends the object back to kToAsk; chunks that
 // are here stay. A copy that is evicted before its requests are through is fetched again.
 //
+// A copy that is being fetched is a source itself, of the bytes that are here: so a broadcast goes
+// through all nodes at once. Who fetches from one asks for more where it ends.
+//
 // A pure state machine: events and time in, Actions out, inline; they must not call back.
 //
 // Owner: TransferService.   Threads: loop-bound.   Errors: none; what the world can cause is an
@@ -20,11 +23,14 @@
 //   PULL-4  memory is admitted in the order of requests, within a priority.
 //   PULL-5  only the first request keeps copies from eviction until it is through: so two requests
 //           never hold the memory that each other needs.
+//   PULL-6  a copy in the making is fetched from one of a lower tier only (complete ones have tier
+//           0): so no two wait for each other's bytes. Its tier is fixed once it has memory.
 #pragma once
 
 #include <compare>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -63,6 +69,8 @@ struct PullAnswer {
   };
   Outcome outcome = Outcome::kBroken;
   ObjectFacts facts;
+  uint64_t available_bytes = UINT64_MAX;  // kReady: the first so many can be fetched now
+  uint32_t tier = 0;                      // kReady: of that copy
   std::vector<base::NodeId> other_nodes;
   std::string reason;
 };
@@ -88,8 +96,12 @@ class PullManager {
   class Actions {
    public:
     virtual ~Actions() = default;
-    // Answered by OnAnswer with the same number.
-    virtual void Ask(const base::NodeId& node, const base::ObjectId& id, uint64_t number) = 0;
+    // Answered by OnAnswer with the same number. `tier_below`: what will do; 0: any.
+    virtual void Ask(const base::NodeId& node, const base::ObjectId& id, uint64_t number,
+                     uint32_t tier_below) = 0;
+    // That copy is in the making. Answered by OnMore with the same number.
+    virtual void AskMore(const base::NodeId& node, const base::ObjectId& id, uint64_t number,
+                         uint64_t known_bytes) = 0;
     virtual void End(const base::NodeId& node, const base::ObjectId& id, bool fetched) = 0;
     // Memory for a secondary copy; answered by OnReserved, OnExists or OnNoMemory.
     virtual void Reserve(const base::ObjectId& id, const ObjectFacts& facts) = 0;
@@ -125,6 +137,8 @@ class PullManager {
   void Cancel(const RequestId& request);
 
   void OnAnswer(const base::ObjectId& id, uint64_t number, const PullAnswer& answer);
+  // Not more than was known: that copy will not be completed.
+  void OnMore(const base::ObjectId& id, uint64_t number, uint64_t available_bytes);
   void OnReserved(const base::ObjectId& id);
   // Somebody else has made the object here meanwhile.
   void OnExists(const base::ObjectId& id);
@@ -135,6 +149,14 @@ class PullManager {
   // Somebody else needs memory: held copies may be evicted.
   void Revoke();
   void NodeGone(const base::NodeId& node);
+
+  // A copy in the making, as a source for others; it ends with Seal or Abort.
+  struct Partial {
+    ObjectFacts facts;
+    uint64_t available_bytes = 0;  // the first so many are here
+    uint32_t tier = 0;
+  };
+  std::optional<Partial> FindPartial(const base::ObjectId& id) const;
 
   void Tick();
   absl::Time NextDeadline() const;  // InfiniteFuture: nothing waits for time
@@ -147,7 +169,7 @@ class PullManager {
 
  private:
   enum class State { kToAsk, kPaused, kAsking, kQueued, kReserving, kFetching, kHere };
-  // Unique; orders pulls as their requests came.
+  // Unique; orders pulls as the first request that waits for them.
   using Rank = std::pair<RequestId, uint64_t>;
   struct Source {
     base::NodeId node;
@@ -169,8 +191,11 @@ class PullManager {
     uint64_t fetching_bytes = 0;  // admitted
     bool reserved = false;        // these bytes of the store
     bool held = false;
-    uint64_t chunks_issued = 0;          // the first so many
-    std::vector<uint64_t> chunks_again;  // of these, to be issued once more
+    uint32_t tier = 0;
+    uint64_t available_bytes = 0;            // at `source`
+    uint64_t more_number = 0;                // of the question for more; 0: none
+    uint64_t chunks_issued = 0;              // the first so many
+    absl::btree_set<uint64_t> chunks_again;  // of these, to be issued once more
     uint64_t chunks_here = 0;
     absl::flat_hash_map<uint64_t, uint64_t> chunks_coming;  // number -> chunk, all from `source`
     std::string broken;  // why nothing more is fetched from `source`; empty: it is well
@@ -182,6 +207,7 @@ class PullManager {
 
   Pulled* Find(const base::ObjectId& id);
   void Want(const RequestId& request, const Wanted& wanted);
+  void RankAs(Pulled* pull, const RequestId& request);
   void AddSources(Pulled* pull, absl::Span<const base::NodeId> nodes);
   void DropSource(Pulled* pull, const base::NodeId& node, const std::string& why);
   // Asks the next source, now or after a pause; fails the pull if there is none.
@@ -192,6 +218,10 @@ class PullManager {
   void EndSource(Pulled* pull, bool fetched);
   void StartFetching(Pulled* pull);
   void IssueChunk(Node* node, Pulled* pull);
+  // If the source has nothing further now.
+  void AskForMore(Pulled* pull);
+  // Chunks that are under way may still come.
+  void StopFetching(Pulled* pull, const std::string& why);
   void AfterLastChunk(Pulled* pull);
   void Here(Pulled* pull);
   // Nobody waits for it: it goes, unless it is being fetched.
@@ -204,6 +234,9 @@ class PullManager {
   bool IsFirst(const Pulled& pull) const;
   void UnholdAllButFirst();
   uint64_t ChunkCount(const Pulled& pull) const;
+  store::Extent ChunkExtent(const Pulled& pull, uint64_t chunk) const;
+  // ChunkCount: all are issued.
+  uint64_t NextChunk(const Pulled& pull) const;
   bool MayIssue(const Pulled& pull) const;
   // Does all that has become possible.
   void Advance();

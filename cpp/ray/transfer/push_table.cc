@@ -9,21 +9,56 @@ namespace ray::transfer {
 using base::NodeId;
 using base::ObjectId;
 
-PushTable::Verdict PushTable::Begin(const NodeId& node, const ObjectId& id) {
+PushTable::Verdict PushTable::Begin(const NodeId& node, const ObjectId& id, PushKind kind) {
   absl::btree_set<NodeId>& nodes = by_object_[id];
   if (nodes.contains(node)) return {};
-  if (nodes.size() < fanout_max_) {
+  Verdict verdict;
+  verdict.granted = nodes.size() < GrantsMax(kind);
+  if (verdict.granted) {
     nodes.insert(node);
     by_node_[node].insert(id);
     ++grants_;
-    return {.granted = true};
+  } else {
+    if (const std::vector<NodeId>* askers = askers_.Find(id); askers != nullptr) {
+      verdict.other_nodes.assign(askers->rbegin(), askers->rend());
+      std::erase(verdict.other_nodes, node);
+    }
+    for (const NodeId& fetching : nodes) {
+      if (std::ranges::find(verdict.other_nodes, fetching) == verdict.other_nodes.end()) {
+        verdict.other_nodes.push_back(fetching);
+      }
+    }
   }
-  Verdict verdict;
-  if (const std::vector<NodeId>* copies = copies_.Find(id); copies != nullptr) {
-    verdict.other_nodes.assign(copies->rbegin(), copies->rend());
-    std::erase(verdict.other_nodes, node);
-  }
+  Remember(node, id, true);
   return verdict;
+}
+
+size_t PushTable::GrantsMax(PushKind kind) const {
+  switch (kind) {
+    case PushKind::kSmall:
+      return fanout_max_;
+    case PushKind::kLarge:
+      return 1;
+    case PushKind::kResumed:
+      break;
+  }
+  return SIZE_MAX;
+}
+
+void PushTable::Remember(const NodeId& node, const ObjectId& id, bool asks) {
+  std::vector<NodeId> askers;
+  if (const std::vector<NodeId>* before = askers_.Find(id); before != nullptr) askers = *before;
+  const bool known = std::ranges::find(askers, node) != askers.end();
+  if (known == asks) return;
+  if (asks) {
+    // Who was sent away asks again: that must not push out those that have it by now.
+    if (askers.size() >= kAskersRemembered) askers.erase(askers.begin());
+    askers.push_back(node);
+  } else {
+    std::erase(askers, node);
+  }
+  askers_.Erase(id);
+  if (!askers.empty()) askers_.Add(id, std::move(askers));
 }
 
 bool PushTable::IsGranted(const NodeId& node, const ObjectId& id) const {
@@ -39,14 +74,7 @@ bool PushTable::End(const NodeId& node, const ObjectId& id, bool fetched) {
   objects->second.erase(id);
   if (objects->second.empty()) by_node_.erase(objects);
   --grants_;
-  if (!fetched) return true;
-  std::vector<NodeId> copies;
-  if (const std::vector<NodeId>* before = copies_.Find(id); before != nullptr) copies = *before;
-  std::erase(copies, node);
-  if (copies.size() >= kCopiesRemembered) copies.erase(copies.begin());
-  copies.push_back(node);
-  copies_.Erase(id);
-  copies_.Add(id, std::move(copies));
+  Remember(node, id, fetched);
   return true;
 }
 
@@ -61,7 +89,7 @@ std::vector<ObjectId> PushTable::Disconnected(const NodeId& node) {
 void PushTable::CheckInvariants() const {
   size_t grants = 0;
   for (const auto& [id, nodes] : by_object_) {
-    MANTA_CHECK_MSG(!nodes.empty() && nodes.size() <= fanout_max_, "PUSH-1");
+    MANTA_CHECK_MSG(!nodes.empty(), "PUSH-1");
     for (const NodeId& node : nodes) MANTA_CHECK_MSG(by_node_.at(node).contains(id), "PUSH-1");
     grants += nodes.size();
   }

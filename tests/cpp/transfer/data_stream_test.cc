@@ -86,8 +86,19 @@ class DataStreamTest : public testing::TestWithParam<bool> {
             .post = [this](absl::AnyInvocable<void()> task) { loop_.Post(std::move(task)); },
             .open_here = [this](const NodeId&) { return [this] { return OpenHere(); }; }});
   }
-  void GrantAt(const ObjectId& id, store::Extent extent) {
-    grants_.Add(puller_, id, extent, {}, [this] { ++unused_; });
+  void GrantAt(const ObjectId& id, store::Extent extent) { Grant(puller_, id, extent, nullptr); }
+  void GrantFile(const ObjectId& id, store::Extent extent, net::UniqueFd file) {
+    grants_.Add(puller_, id,
+                std::shared_ptr<const GrantTable::Grant>(new GrantTable::Grant{
+                    .extent = extent, .file = std::move(file), .unused = [this] { ++unused_; }}));
+  }
+  void Grant(const NodeId& node, const ObjectId& id, store::Extent extent,
+             OfferTable::AvailableBytes available) {
+    grants_.Add(node, id,
+                std::shared_ptr<const GrantTable::Grant>(new GrantTable::Grant{
+                    .extent = extent, .available_bytes = std::move(available), .unused = [this] {
+                      ++unused_;
+                    }}));
   }
   bool Poll(const std::function<bool()>& condition) {
     const absl::Time deadline = absl::Now() + absl::Seconds(20);
@@ -163,13 +174,13 @@ TEST_P(DataStreamTest, FileOfItsOwnIsSentFromThere) {
   constexpr uint64_t kSize = 1'000'001, kPlace = 4096;
   net::UniqueFd file(memfd_create("own", MFD_CLOEXEC));
   ASSERT_EQ(pwrite(file.get(), from_->At(0), kSize, kPlace), static_cast<ssize_t>(kSize));
-  grants_.Add(puller_, id_, {kPlace, kSize}, std::move(file), [this] { ++unused_; });
+  GrantFile(id_, {kPlace, kSize}, std::move(file));
   EXPECT_TRUE(Fetch(id_, {1, kSize - 1}, 64).ok());
   EXPECT_EQ(std::memcmp(into_->At(64), from_->At(1), kSize - 1), 0);
   // One that is shorter than the grant says.
   net::UniqueFd shorter(memfd_create("own", MFD_CLOEXEC));
   const ObjectId other = ObjectId::Random();
-  grants_.Add(puller_, other, {0, kSize}, std::move(shorter), [] {});
+  GrantFile(other, {0, kSize}, std::move(shorter));
   EXPECT_FALSE(Fetch(other, {0, kSize}, 0).ok());
 }
 
@@ -227,8 +238,20 @@ TEST_P(DataStreamTest, WhatWasSentStaysUntilItIsAcknowledged) {
   EXPECT_EQ(recv(peer.get(), answer, 1, 0), 0);
 }
 
+TEST_P(DataStreamTest, WhatIsNotHereYetIsNotSent) {
+  const auto available = std::make_shared<std::atomic<uint64_t>>(500);
+  Grant(puller_, id_, {0, 1000}, available);
+  EXPECT_TRUE(Fetch(id_, {0, 500}, 0).ok());
+  EXPECT_THAT(Fetch(id_, {400, 101}, 0).message(), HasSubstr("does not grant"));
+  *available = 501;
+  EXPECT_TRUE(Fetch(id_, {400, 101}, 0).ok());
+  *available = UINT64_MAX;
+  EXPECT_TRUE(Fetch(id_, {900, 100}, 0).ok());
+  EXPECT_THAT(Fetch(id_, {900, 101}, 0).message(), HasSubstr("does not grant"));
+}
+
 TEST_P(DataStreamTest, GrantOfAnotherNodeIsNotUsable) {
-  grants_.Add(NodeId::Random(), id_, {0, 1000}, {}, [] {});
+  Grant(NodeId::Random(), id_, {0, 1000}, nullptr);
   EXPECT_FALSE(Fetch(id_, {0, 10}, 0).ok());
 }
 

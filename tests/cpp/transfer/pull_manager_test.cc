@@ -24,6 +24,11 @@ class PullManagerTest : public testing::Test, protected PullManager::Actions {
     NodeId node;
     ObjectId id;
     uint64_t number;
+    uint32_t tier_below = 0;
+  };
+  struct AskedMore {
+    uint64_t number;
+    uint64_t known_bytes;
   };
   struct Fetched {
     NodeId node;
@@ -83,8 +88,18 @@ class PullManagerTest : public testing::Test, protected PullManager::Actions {
     }
   }
 
-  void Ask(const NodeId& node, const ObjectId& id, uint64_t number) override {
-    asked_.push_back({node, id, number});
+  static PullAnswer Partial(uint64_t size, uint64_t available, uint32_t tier) {
+    return {.outcome = Outcome::kReady,
+            .facts = {.size_bytes = size},
+            .available_bytes = available,
+            .tier = tier};
+  }
+
+  void Ask(const NodeId& node, const ObjectId& id, uint64_t number, uint32_t tier_below) override {
+    asked_.push_back({node, id, number, tier_below});
+  }
+  void AskMore(const NodeId&, const ObjectId&, uint64_t number, uint64_t known_bytes) override {
+    asked_more_.push_back({number, known_bytes});
   }
   void End(const NodeId& node, const ObjectId& id, bool fetched) override {
     ended_.push_back({node, id, fetched});
@@ -118,6 +133,7 @@ class PullManagerTest : public testing::Test, protected PullManager::Actions {
                        &clock_,
                        this};
   std::deque<Asked> asked_;
+  std::vector<AskedMore> asked_more_;
   std::deque<Fetched> fetches_;
   std::vector<Ended> ended_;
   std::vector<ObjectId> reserved_, sealed_, aborted_;
@@ -299,6 +315,20 @@ TEST_F(PullManagerTest, GetOfWhatIsPrefetchedMovesItAhead) {
   EXPECT_EQ(reserved_[1], z);
 }
 
+TEST_F(PullManagerTest, PullHasTheRankOfThoseThatStillWait) {
+  const auto first = Pull({x_}, {a_});
+  Begin(10);
+  FetchAll();
+  EXPECT_EQ(sealed_.size(), 1u);
+  Pull({ObjectId::Random(), ObjectId::Random(), ObjectId::Random(), y_}, {a_});
+  EXPECT_EQ(asked_.size(), 3u) << "y must wait";
+  Pull({x_}, {a_});
+  manager_.Cancel(first);
+  manager_.OnEvicted(x_);
+  Answer(TakeAsk(), {.outcome = Outcome::kAbsent});
+  EXPECT_EQ(asked_.back().id, y_) << "it was asked for before those that wait for x now";
+}
+
 TEST_F(PullManagerTest, AsksForOnlySoManyObjectsAhead) {
   std::vector<ObjectId> ids(10);
   for (ObjectId& id : ids) id = ObjectId::Random();
@@ -402,6 +432,90 @@ TEST_F(PullManagerTest, OnlyTheFirstRequestHoldsItsCopies) {
   EXPECT_EQ(asked_.size(), 1u) << "it is still wanted";
   manager_.Cancel(second);
   EXPECT_EQ(manager_.pulls(), 0u);
+}
+
+TEST_F(PullManagerTest, CopyInTheMakingIsFetchedAsFarAsItIs) {
+  Pull({x_}, {a_});
+  Answer(TakeAsk(), Partial(350, 150, 0));
+  manager_.OnReserved(x_);
+  ASSERT_EQ(fetches_.size(), 1u) << "the second chunk is not complete there";
+  ASSERT_EQ(asked_more_.size(), 1u);
+  EXPECT_EQ(asked_more_[0].known_bytes, 150u);
+  FetchAll();
+  EXPECT_EQ(asked_more_.size(), 1u) << "one question at a time";
+  EXPECT_TRUE(sealed_.empty());
+  manager_.OnMore(x_, asked_more_[0].number, 300);
+  EXPECT_EQ(fetches_.size(), 2u);
+  manager_.OnMore(x_, asked_more_[0].number, 350);
+  EXPECT_EQ(asked_more_.back().known_bytes, 300u) << "an answer that comes twice changes nothing";
+  FetchAll();
+  manager_.OnMore(x_, asked_more_.back().number, UINT64_MAX);
+  FetchAll();
+  EXPECT_EQ(asked_more_.size(), 2u);
+  EXPECT_EQ(sealed_.size(), 1u);
+}
+
+TEST_F(PullManagerTest, CopyThatWillNotBeCompletedIsGivenUpForAnotherSource) {
+  Pull({x_}, {a_, b_});
+  Answer(TakeAsk(), Partial(350, 100, 4));
+  manager_.OnReserved(x_);
+  ASSERT_EQ(asked_more_.size(), 1u);
+  manager_.OnMore(x_, asked_more_[0].number, 0);
+  EXPECT_TRUE(asked_.empty()) << "a chunk is still on its way";
+  FetchAll();
+  ASSERT_EQ(ended_.size(), 1u);
+  const Asked second = TakeAsk();
+  EXPECT_EQ(second.node, b_);
+  Answer(second, Ready(350));
+  ASSERT_EQ(fetches_.size(), 2u);
+  EXPECT_EQ(fetches_.front().part.offset, 100u);
+  FetchAll();
+  EXPECT_EQ(sealed_.size(), 1u);
+}
+
+TEST_F(PullManagerTest, CopyInTheMakingIsASourceOnceItHasMemory) {
+  Pull({x_}, {a_, b_});
+  const Asked ask = TakeAsk();
+  EXPECT_FALSE(manager_.FindPartial(x_).has_value());
+  Answer(ask, Partial(350, UINT64_MAX, 2));
+  EXPECT_FALSE(manager_.FindPartial(x_).has_value()) << "it waits for memory";
+  manager_.OnReserved(x_);
+  const auto begun = manager_.FindPartial(x_);
+  ASSERT_TRUE(begun.has_value());
+  EXPECT_EQ(begun->available_bytes, 0u);
+  EXPECT_EQ(begun->tier, 3u);
+  const Fetched first = TakeFetch();
+  const Fetched second = TakeFetch();
+  manager_.OnFetched(x_, second.number, "");
+  EXPECT_EQ(manager_.FindPartial(x_)->available_bytes, 0u) << "the first chunk is missing";
+  manager_.OnFetched(x_, first.number, "");
+  EXPECT_EQ(manager_.FindPartial(x_)->available_bytes, 200u);
+  FetchAll();
+  EXPECT_FALSE(manager_.FindPartial(x_).has_value()) << "complete";
+}
+
+TEST_F(PullManagerTest, NoTwoCopiesInTheMakingWaitForEachOther) {
+  Pull({x_}, {a_, b_});
+  const Asked first = TakeAsk();
+  EXPECT_EQ(first.tier_below, 0u) << "nobody fetches from here yet";
+  Answer(first, Partial(350, 200, 1));
+  manager_.OnReserved(x_);
+  manager_.OnFetched(x_, TakeFetch().number, "");
+  manager_.OnFetched(x_, TakeFetch().number, "it broke");
+  const Asked second = TakeAsk();
+  EXPECT_EQ(second.tier_below, 2u) << "others may fetch from here";
+  Answer(second, Partial(350, 200, 2));
+  EXPECT_TRUE(fetches_.empty());
+  EXPECT_EQ(ended_.size(), 2u) << "it was granted, and is given back";
+  EXPECT_EQ(ended_.back().node, b_);
+  clock_.Advance(absl::Seconds(1));
+  manager_.Tick();
+  const Asked third = TakeAsk();
+  EXPECT_EQ(third.node, a_);
+  Answer(third, Partial(350, UINT64_MAX, 0));
+  EXPECT_EQ(manager_.FindPartial(x_)->tier, 2u) << "those that fetch from here rely on it";
+  FetchAll();
+  EXPECT_EQ(sealed_.size(), 1u);
 }
 
 TEST_F(PullManagerTest, CopyThatIsHereIsFetchedOnceItIsEvicted) {

@@ -1,5 +1,6 @@
-// Nodes that pull from each other over a virtual network that delays, repeats and loses messages,
-// while nodes die and memory is short. Replay a failure with --gtest_filter=*/<seed>.
+// Nodes that pull from each other, also copies in the making, over a virtual network that delays,
+// repeats and loses messages, while nodes die and memory is short. Replay a failure with
+// --gtest_filter=*/<seed>.
 #include <gtest/gtest.h>
 
 #include <functional>
@@ -9,6 +10,7 @@
 #include <set>
 #include <vector>
 
+#include "ray/transfer/offer_table.h"
 #include "ray/transfer/pull_manager.h"
 #include "ray/transfer/push_table.h"
 
@@ -35,6 +37,7 @@ class Node final : public PullManager::Actions {
     bool primary = false;
     bool complete = false;
     bool held = false;
+    std::set<uint64_t> parts = {};  // of one that is not complete, by their offsets
   };
   struct Request {
     std::set<size_t> wanted;   // objects
@@ -48,13 +51,21 @@ class Node final : public PullManager::Actions {
   void Check() const;
   bool MakeRoom(uint64_t size);
 
-  void Ask(const NodeId& node, const ObjectId& id, uint64_t number) override;
+  void Grant(const NodeId& reader, const ObjectId& object, PullAnswer* answer, uint32_t tier_below);
+  void EndGrant(const NodeId& reader, const ObjectId& object);
+
+  void Ask(const NodeId& node, const ObjectId& id, uint64_t number, uint32_t tier_below) override;
+  void AskMore(const NodeId& node, const ObjectId& id, uint64_t number,
+               uint64_t known_bytes) override;
   void End(const NodeId& node, const ObjectId& id, bool fetched) override;
   void Reserve(const ObjectId& id, const ObjectFacts& facts) override;
   void Fetch(const NodeId& node, const ObjectId& id, store::Extent part, uint64_t number) override;
   void Seal(const ObjectId& id, bool hold) override;
   void Unhold(const ObjectId& id) override { copies.at(id).held = false; }
-  void Abort(const ObjectId& id) override { Drop(id); }
+  void Abort(const ObjectId& id) override {
+    offers.GiveUp(id);
+    offers.AfterReaders(id, [this, id] { Drop(id); });
+  }
   void Fail(const ObjectId& id, PullFailure failure, const std::string& reason) override;
   void Drop(const ObjectId& id) {
     used -= copies.at(id).size;
@@ -66,12 +77,15 @@ class Node final : public PullManager::Actions {
   bool alive = true;
   PullManager pulls;
   PushTable pushes{2};
+  OfferTable offers;
+  std::set<std::pair<NodeId, ObjectId>> partial_grants;
   std::map<ObjectId, Copy> copies;
   uint64_t used = 0;
   std::map<PullManager::RequestId, Request> requests;
   std::map<NodeId, uint64_t> epochs;                     // of the connection to a node
   std::map<NodeId, absl::Time> last_delivery;            // frames of a connection keep their order
   std::map<uint64_t, std::pair<NodeId, ObjectId>> asks;  // without an answer
+  std::map<uint64_t, std::pair<NodeId, ObjectId>> asks_for_more;
   std::vector<ObjectId> failed_now;
 };
 
@@ -89,11 +103,12 @@ class Cluster {
       id.mutable_data()[0] = static_cast<uint8_t>(i);
       objects_.push_back(id);
       Node& home = AnyNode();
-      const uint64_t size = 1 + Random(Random(8) == 0 ? 900 : 200);
+      const uint64_t size = 1 + Random(Random(6) == 0 ? 900 : 200);
       if (home.used + size > kCapacity / 2) continue;  // exists nowhere
       home.copies[id] = {.size = size, .primary = true, .complete = true};
       home.used += size;
       homes_[id] = home.id;
+      if (size >= 4 * kChunk || large_.empty()) large_.push_back(i);
     }
   }
 
@@ -128,12 +143,22 @@ class Cluster {
   }
   void BreakConnection(Node& from, Node& to) {
     ++from.epochs[to.id];
-    to.pushes.Disconnected(from.id);
+    EndGrants(to, from.id);
+    for (const auto& [number, ask] : std::map(from.asks_for_more)) {
+      if (ask.first != to.id) continue;
+      from.asks_for_more.erase(number);
+      from.pulls.OnMore(ask.second, number, 0);
+    }
     for (const auto& [number, ask] : std::map(from.asks)) {
       if (ask.first != to.id) continue;
       from.asks.erase(number);
       from.pulls.OnAnswer(ask.second, number,
                           {.outcome = PullAnswer::Outcome::kBroken, .reason = "broke"});
+    }
+  }
+  void EndGrants(Node& source, const NodeId& reader) {
+    for (const ObjectId& object : source.pushes.Disconnected(reader)) {
+      source.EndGrant(reader, object);
     }
   }
   void Kill(Node& node) {
@@ -142,7 +167,7 @@ class Cluster {
       Node& other = At(id);
       if (!other.alive) continue;
       BreakConnection(other, node);
-      other.pushes.Disconnected(node.id);
+      EndGrants(other, node.id);
       After(Delay(), [&other, dead = node.id] {
         if (other.alive) other.pulls.NodeGone(dead);
       });
@@ -150,12 +175,19 @@ class Cluster {
   }
 
   void SubmitSome() {
-    Node& node = AnyNode();
+    std::vector<size_t> some;
+    for (uint32_t n = 1 + Random(4); n > 0; --n) some.push_back(Random(kObjects));
+    Submit(AnyNode(), some);
+  }
+  void Broadcast() {
+    const size_t i = large_[Random(static_cast<uint32_t>(large_.size()))];
+    for (const NodeId& id : ids_) Submit(At(id), {i});
+  }
+  void Submit(Node& node, const std::vector<size_t>& some) {
     if (!node.alive) return;
     std::vector<PullManager::Wanted> wanted;
     std::set<size_t> missing;
-    for (uint32_t n = 1 + Random(4); n > 0; --n) {
-      const size_t i = Random(kObjects);
+    for (const size_t i : some) {
       auto copy = node.copies.find(objects_[i]);
       const bool here = copy != node.copies.end() && copy->second.complete;
       if (copy != node.copies.end() && copy->second.primary) continue;
@@ -174,6 +206,7 @@ class Cluster {
     const uint32_t dice = Random(100);
     if (dice < 30) SubmitSome();
     if (dice == 30) AnyNode().CancelSome();
+    if (dice > 30 && dice < 34) Broadcast();
     if (with_faults()) {
       if (dice == 40) BreakConnection(AnyNode(), AnyNode());
       if (dice == 41 && Random(60) == 0 && living() > 2) Kill(AnyNode());
@@ -211,6 +244,7 @@ class Cluster {
   const std::map<NodeId, std::unique_ptr<Node>>& nodes() const { return nodes_; }
 
   uint64_t fetched = 0;
+  uint64_t fetched_from_partial = 0;  // parts
 
  private:
   std::mt19937 random_;
@@ -221,6 +255,7 @@ class Cluster {
   std::map<NodeId, std::unique_ptr<Node>> nodes_;
   std::vector<ObjectId> objects_;
   std::map<ObjectId, NodeId> homes_;
+  std::vector<size_t> large_;
   std::map<std::pair<absl::Time, uint64_t>, std::function<void()>> events_;
   uint64_t last_event_ = 0;
 };
@@ -275,7 +310,41 @@ void Node::Check() const {
   ASSERT_LE(used, kCapacity);
 }
 
-void Node::Ask(const NodeId& node, const ObjectId& object, uint64_t number) {
+void Node::Grant(const NodeId& reader, const ObjectId& object, PullAnswer* answer,
+                 uint32_t tier_below) {
+  answer->outcome = PullAnswer::Outcome::kAbsent;
+  auto copy = copies.find(object);
+  if (copy == copies.end()) return;
+  const bool complete = copy->second.complete;
+  const auto partial = complete ? std::nullopt : pulls.FindPartial(object);
+  if (!complete && !partial.has_value()) return;
+  if (partial.has_value() && tier_below > 0 && partial->tier >= tier_below) return;
+  const uint64_t size = copy->second.size;
+  const PushKind kind = tier_below > 0       ? PushKind::kResumed
+                        : size >= 4 * kChunk ? PushKind::kLarge
+                                             : PushKind::kSmall;
+  const PushTable::Verdict verdict = pushes.Begin(reader, object, kind);
+  if (!verdict.granted) {
+    answer->outcome = PullAnswer::Outcome::kBusy;
+    answer->other_nodes = verdict.other_nodes;
+    return;
+  }
+  answer->outcome = PullAnswer::Outcome::kReady;
+  answer->facts.size_bytes = size;
+  if (complete) return;
+  answer->available_bytes = *offers.Begin(object, partial->available_bytes);
+  answer->tier = partial->tier;
+  partial_grants.emplace(reader, object);
+}
+
+void Node::EndGrant(const NodeId& reader, const ObjectId& object) {
+  if (partial_grants.erase({reader, object}) == 0) return;
+  offers.Forget(reader, object);
+  // Once the last of it was acknowledged.
+  cluster->After(cluster->Delay(), [this, object] { offers.End(object); });
+}
+
+void Node::Ask(const NodeId& node, const ObjectId& object, uint64_t number, uint32_t tier_below) {
   Node& source = cluster->At(node);
   if (!source.alive) {
     return cluster->After(absl::ZeroDuration(), [this, object, number] {
@@ -284,18 +353,9 @@ void Node::Ask(const NodeId& node, const ObjectId& object, uint64_t number) {
     });
   }
   asks[number] = {node, object};
-  cluster->Deliver(*this, node, [this, &source, object, number] {
+  cluster->Deliver(*this, node, [this, &source, object, number, tier_below] {
     PullAnswer answer;
-    auto copy = source.copies.find(object);
-    if (copy == source.copies.end() || !copy->second.complete) {
-      answer.outcome = PullAnswer::Outcome::kAbsent;
-    } else if (auto verdict = source.pushes.Begin(id, object); verdict.granted) {
-      answer.outcome = PullAnswer::Outcome::kReady;
-      answer.facts.size_bytes = copy->second.size;
-    } else {
-      answer.outcome = PullAnswer::Outcome::kBusy;
-      answer.other_nodes = verdict.other_nodes;
-    }
+    source.Grant(id, object, &answer, tier_below);
     const int times = cluster->with_faults() && cluster->Random(5) == 0 ? 2 : 1;
     for (int i = 0; i < times; ++i) {
       cluster->Deliver(*this, source.id, [this, object, number, answer] {
@@ -306,10 +366,32 @@ void Node::Ask(const NodeId& node, const ObjectId& object, uint64_t number) {
   });
 }
 
+void Node::AskMore(const NodeId& node, const ObjectId& object, uint64_t number,
+                   uint64_t known_bytes) {
+  Node& source = cluster->At(node);
+  if (!source.alive) {
+    return cluster->After(absl::ZeroDuration(), [this, object, number] {
+      if (alive) pulls.OnMore(object, number, 0);
+    });
+  }
+  asks_for_more[number] = {node, object};
+  cluster->Deliver(*this, node, [this, &source, object, number, known_bytes] {
+    auto answer = [this, &source, object, number](uint64_t available) {
+      cluster->Deliver(*this, source.id, [this, object, number, available] {
+        asks_for_more.erase(number);
+        pulls.OnMore(object, number, available);
+      });
+    };
+    if (!source.pushes.IsGranted(id, object)) return answer(0);
+    source.offers.AskMore(id, object, known_bytes, std::move(answer));
+  });
+}
+
 void Node::End(const NodeId& node, const ObjectId& object, bool fetched) {
   Node& source = cluster->At(node);
-  cluster->Deliver(*this, node,
-                   [this, &source, object, fetched] { source.pushes.End(id, object, fetched); });
+  cluster->Deliver(*this, node, [this, &source, object, fetched] {
+    if (source.pushes.End(id, object, fetched)) source.EndGrant(id, object);
+  });
 }
 
 bool Node::MakeRoom(uint64_t size) {
@@ -353,7 +435,8 @@ void Node::Reserve(const ObjectId& object, const ObjectFacts& facts) {
     if (tries == 0) return pulls.OnNoMemory(object, "full");
     cluster->After(absl::Milliseconds(50), [attempt, tries] { (*attempt)(tries - 1); });
   };
-  cluster->After(cluster->Delay(), [attempt] { (*attempt)(20); });
+  offers.AfterReaders(
+      object, [this, attempt] { cluster->After(cluster->Delay(), [attempt] { (*attempt)(20); }); });
 }
 
 void Node::Fetch(const NodeId& node, const ObjectId& object, store::Extent part, uint64_t number) {
@@ -366,16 +449,22 @@ void Node::Fetch(const NodeId& node, const ObjectId& object, store::Extent part,
       auto copy = source.copies.find(object);
       const bool granted = source.alive && !breaks && source.pushes.IsGranted(id, object);
       if (granted) {
-        // PUSH-2: what is granted is there.
-        ASSERT_TRUE(copy != source.copies.end() && copy->second.complete);
+        // PUSH-2, OFFER-1: what is granted is there.
+        ASSERT_TRUE(copy != source.copies.end());
+        ASSERT_TRUE(copy->second.complete || copy->second.parts.contains(part.offset));
         ASSERT_LE(part.end(), copy->second.size);
+        cluster->fetched_from_partial += copy->second.complete ? 0 : 1;
       }
       // PULL-2: bytes never arrive where there is no memory for them.
       auto into = copies.find(object);
       if (granted && into != copies.end()) {
         ASSERT_EQ(into->second.size, copy->second.size);
+        into->second.parts.insert(part.offset);
       }
       pulls.OnFetched(object, number, granted ? "" : "refused");
+      if (const auto partial = pulls.FindPartial(object); partial.has_value()) {
+        offers.Grow(object, partial->available_bytes);
+      }
     });
   }
 }
@@ -383,7 +472,9 @@ void Node::Fetch(const NodeId& node, const ObjectId& object, store::Extent part,
 void Node::Seal(const ObjectId& object, bool hold) {
   Copy& copy = copies.at(object);
   ASSERT_FALSE(copy.complete);
+  ASSERT_EQ(copy.parts.size(), (copy.size + kChunk - 1) / kChunk);
   copy.complete = true;
+  offers.Grow(object, UINT64_MAX);
   copy.held = hold;
   ++cluster->fetched;
   cluster->After(absl::ZeroDuration(), [this, object] {
@@ -399,7 +490,12 @@ void Node::Fail(const ObjectId& object, PullFailure failure, const std::string& 
   }
   failed_now.push_back(object);
   cluster->After(absl::ZeroDuration(), [this, object] {
-    if (alive) Resolve(object);
+    if (!alive) return;
+    // Should it come and go for others, that is nothing to these requests.
+    for (auto& [request, waiting] : requests) {
+      std::erase_if(waiting.wanted, [&](size_t i) { return cluster->object(i) == object; });
+    }
+    Resolve(object);
   });
 }
 
@@ -419,11 +515,13 @@ TEST_P(TransferRandom, EveryRequestEndsAndNothingIsLeft) {
     EXPECT_EQ(node->pulls.pulls(), 0u);
     EXPECT_EQ(node->pulls.fetching_bytes(), 0u);
     EXPECT_EQ(node->pushes.grants(), 0u) << "a pin is never given back";
+    EXPECT_EQ(node->offers.offers(), 0u);
     for (const auto& [object, copy] : node->copies) {
       EXPECT_TRUE(copy.complete && !copy.held);
     }
   }
   EXPECT_GT(cluster.fetched, 100u) << "or the test shows little";
+  EXPECT_GT(cluster.fetched_from_partial, 0u);
 }
 
 INSTANTIATE_TEST_SUITE_P(Seeds, TransferRandom, testing::Range(1u, 41u));

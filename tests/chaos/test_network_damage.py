@@ -1,0 +1,150 @@
+"""Programs that must give the right answer while the network between their nodes delays, loses and
+repeats what it carries, and cuts nodes off: for less than the time after which a node counts as
+dead, and for longer. The damage follows from a seed; `make soak` does more of it."""
+
+import collections
+import contextlib
+import json
+import random
+import time
+
+import pytest
+
+from chaos.workloads import NODE_CPUS, NODES
+from integration.machines import Cluster, Machine, may_make_namespaces
+from integration.programs import wait_until
+from integration.virtual_network import VirtualNetwork
+
+pytestmark = [
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(
+        not may_make_namespaces(), reason="needs the privilege for network namespaces"
+    ),
+]
+
+DEAD_S = 1.5  # of silence on a channel; as long again passes until silence is noticed
+SETTINGS = json.dumps({"node_dead_timeout_ms": int(DEAD_S * 1000)})
+STORE = f"--object-store-memory={100 << 20}"
+
+# Runs a program of `workloads` until it is told to end, then looks whether anything is held.
+DRIVER = """
+import json, select, sys
+import ray
+from chaos import workloads
+
+ray.init("auto", log_to_driver=False)
+print("begun", flush=True)
+program, seed, rounds = getattr(workloads, sys.argv[1]), int(sys.argv[2]), 0
+while rounds == 0 or not select.select([sys.stdin], [], [], 0)[0]:
+    program(1000 * seed + rounds)
+    rounds += 1
+workloads.check_nothing_is_held()
+print(rounds)
+"""
+
+
+class Network:
+    """The cluster, and what is done to its network."""
+
+    def __init__(self, cluster, network):
+        self.cluster = cluster
+        self.network = network
+        self._nodes = range(1, NODES + 1)
+
+    def start_node(self, node):
+        self.cluster.start(node, f"--num-cpus={NODE_CPUS}", STORE)
+
+    def delay(self, chance):
+        """Slow links, each another."""
+        for a in range(NODES + 1):
+            for b in range(a):
+                delay_s = chance.uniform(0, 0.03)
+                self.network.set_links([(a, b), (b, a)], delay_s=delay_s, jitter_s=delay_s / 2)
+
+    def loss(self, chance):
+        """Frames are lost, come twice, or are overtaken."""
+        self.network.set_links(
+            loss=chance.uniform(0, 0.03), duplicate=0.03, reorder=chance.uniform(0, 0.1)
+        )
+
+    def partition(self, chance):
+        """Some nodes do not reach the others for a time."""
+        count = chance.randrange(1, NODES + 1)
+        self.network.cut(chance.sample(self._nodes, count))
+        time.sleep(chance.uniform(0.1, DEAD_S / 2))
+        self.network.cut()
+
+    def death(self, chance):
+        """A node is cut off until it counts as dead; it ends when it hears so, and another one
+        takes its place."""
+        node = chance.choice(self._nodes)
+        self.network.cut([node])
+        time.sleep(3 * DEAD_S)
+        self.network.cut()
+        wait_until(lambda: not self.cluster.machines[node].processes(), 20)
+        self.start_node(node)
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    """A head without CPUs, with the driver, and nodes; each on a machine of its own."""
+    folder = tmp_path_factory.mktemp("machines")
+    with contextlib.ExitStack() as stack:
+        machines = []
+        for number in range(NODES + 1):
+            machines.append(Machine(f"node{number}", folder))
+            stack.callback(machines[-1].power_off)
+        network = VirtualNetwork(machines)
+        stack.callback(network.close)
+        made = Network(Cluster(machines, network.addresses, SETTINGS), network)
+        made.cluster.start(0, "--num-cpus=0", STORE)
+        for number in range(1, NODES + 1):
+            made.start_node(number)
+        yield made
+        check_nothing_is_left(made.cluster)
+
+
+def check_nothing_is_left(cluster):
+    """Each node stops, and with it all that ran there."""
+    for command, machine in zip(reversed(cluster.commands), reversed(cluster.machines)):
+        assert "Stopped 1 node." in command.run("stop")
+        assert machine.processes() == {}
+        left = machine.run("find", machine.folder, "-type", "s")
+        assert left == "", "sockets"
+
+
+PROGRAMS = ["shuffle", "tree", "actors", "gang"]
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_the_answer_is_right(network, soak, program):
+    for seed in range(5 if soak else 1):
+        with run(network, program, seed, soak) as (chance, done):
+            deadline = time.monotonic() + (20 if soak else 1.5)
+            while time.monotonic() < deadline:
+                done.append(chance.choice(["delay", "loss", "partition"]))
+                getattr(network, done[-1])(chance)
+                time.sleep(chance.uniform(0.1, 0.5))
+            network.network.heal()
+
+
+def test_a_node_that_is_cut_off_for_long_is_dead(network, soak):
+    for program in PROGRAMS if soak else ["actors"]:
+        for seed in range(3 if soak else 1):
+            with run(network, program, seed, soak) as (chance, done):
+                for _ in range(3 if soak else 1):
+                    network.death(chance)
+                    done.append("death")
+
+
+@contextlib.contextmanager
+def run(network, program, seed, soak):
+    """A program meanwhile, which must give the right answer all the time and hold nothing then."""
+    driver = network.cluster.driver(DRIVER, program, str(seed))
+    assert driver.stdout.readline() == "begun\n"
+    done = []
+    yield random.Random(f"{program} {seed}"), done
+    output, _ = driver.communicate("end\n", timeout=150)
+    assert driver.returncode == 0, f"{program}, seed {seed}, after {done}"
+    if soak:
+        print(f"\n{program}, seed {seed}: {output.strip()} rounds, {collections.Counter(done)}")
