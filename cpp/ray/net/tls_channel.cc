@@ -25,6 +25,7 @@ struct TlsSocket {
   size_t received_max = TlsChannel::kHandshakeMaxBytes;
   size_t received = 0;  // up to received_max
   char first_byte = 0;  // of what was received
+  bool more = false;    // another record follows what is sent now
   bool ended = false;
   int error = 0;  // an errno; 0: none
   // What OpenSSL says of its own accord after the handshake (new keys) waits here if the socket is
@@ -58,9 +59,10 @@ using Key = std::unique_ptr<EVP_PKEY, Free<EVP_PKEY_free>>;
 
 // --- The socket, without signals
 
-ssize_t SendSome(int fd, std::string_view bytes) {
+ssize_t SendSome(const TlsSocket& socket, std::string_view bytes) {
+  const int flags = MSG_NOSIGNAL | (socket.more ? MSG_MORE : 0);
   while (true) {
-    const ssize_t n = send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+    const ssize_t n = send(socket.fd, bytes.data(), bytes.size(), flags);
     if (n >= 0 || errno != EINTR) return n;
   }
 }
@@ -71,10 +73,10 @@ int WriteSocket(BIO* bio, const char* from, int size) {
   BIO_clear_retry_flags(bio);
   ssize_t n = 0;
   while (!socket->held.empty() && n >= 0) {
-    n = SendSome(socket->fd, socket->held);
+    n = SendSome(*socket, socket->held);
     if (n > 0) socket->held.erase(0, static_cast<size_t>(n));
   }
-  if (socket->held.empty()) n = SendSome(socket->fd, bytes);
+  if (socket->held.empty()) n = SendSome(*socket, bytes);
   const bool is_full = n < 0 && errno == EAGAIN;
   if (is_full && socket->may_hold && socket->held.size() + bytes.size() <= kHeldMaxBytes) {
     socket->held += bytes;
@@ -287,6 +289,7 @@ ssize_t TlsChannel::Write(const void* bytes, size_t size) {
     }
     ERR_clear_error();
     size_t n = 0;
+    socket_->more = size - done > SSL3_RT_MAX_PLAIN_LENGTH;
     const int result = SSL_write_ex(ssl_, static_cast<const char*>(bytes) + done, size - done, &n);
     if (result == 1) {
       done += n;
