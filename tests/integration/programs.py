@@ -12,7 +12,7 @@ import uuid
 MARK = "RAY_TEST_MARK"
 
 
-def wait_until(condition, timeout_s=10.0):
+def wait_until(condition, timeout_s=30.0):
     """Returns the first true value of condition(); fails after the timeout."""
     deadline = time.monotonic() + timeout_s
     while True:
