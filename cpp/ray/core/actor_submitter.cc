@@ -126,6 +126,19 @@ void ActorSubmitter::OnActorInfo(const ActorInfo& info) {
   }
 }
 
+WorkerId ActorSubmitter::WorkerOf(const ActorId& id) const {
+  const Actor* actor = Find(id);
+  return actor == nullptr || actor->address == nullptr ? WorkerId() : actor->address->worker_id;
+}
+
+void ActorSubmitter::IncarnationEnds(const ActorId& id, const WorkerId& worker) {
+  Actor* actor = Find(id);
+  if (actor == nullptr || actor->state != wire::v1::ALIVE) return;
+  if (actor->address != nullptr && actor->address->worker_id == worker) {
+    actor->state = wire::v1::RESTARTING;
+  }
+}
+
 void ActorSubmitter::OnConnectionLost(const WorkerId& worker) {
   auto it = by_worker_.find(worker);
   if (it == by_worker_.end()) return;

@@ -65,6 +65,11 @@ class ActorSubmitter {
   std::optional<AddressPtr> WorkerRunning(const TaskPtr& task) const;
 
   void OnActorInfo(const wire::v1::ActorInfo& info);
+  // The worker that calls go to now; nil: none.
+  base::WorkerId WorkerOf(const base::ActorId& actor) const;
+  // The GCS has ended the incarnation that is this worker: it gets no more calls. What becomes of
+  // the actor comes by OnActorInfo.
+  void IncarnationEnds(const base::ActorId& actor, const base::WorkerId& worker);
   // The worker of some actor (or of none) cannot be reached any more.
   void OnConnectionLost(const base::WorkerId& worker);
   void OnTaskDone(const TaskPtr& task);

@@ -9,7 +9,7 @@
 #include "ray/base/clock.h"
 #include "ray/base/logging.h"
 #include "ray/base/status_macros.h"
-#include "ray/core/parse_frame.h"
+#include "ray/net/parse_frame.h"
 
 namespace ray::core {
 
@@ -230,13 +230,13 @@ void CoreWorker::OnRayletFrame(const net::Frame& frame) {
     case wire::v1::RECLAIM_LEASES:
       return tasks_->OnReclaim(base::MonotonicNanos());
     case wire::v1::ACTOR_CHANGED: {
-      auto info = ParseMetadata<wire::v1::ActorInfo>(frame);
+      auto info = net::ParseMetadata<wire::v1::ActorInfo>(frame);
       if (!info.ok()) return;
       if (!info->pending_reason().empty()) PushWarning(info->class_name(), info->pending_reason());
       return actors_.OnActorInfo(*info);
     }
     case wire::v1::TASK_PENDING_WARNING: {
-      auto warning = ParseMetadata<wire::v1::PendingWarning>(frame);
+      auto warning = net::ParseMetadata<wire::v1::PendingWarning>(frame);
       if (!warning.ok()) return;
       // A cluster that is merely busy is no news to its user; one that can never run the task is.
       if (warning->infeasible()) return PushWarning(warning->task_name(), warning->message());
@@ -244,7 +244,7 @@ void CoreWorker::OnRayletFrame(const net::Frame& frame) {
       return;
     }
     case wire::v1::LOG_LINES: {
-      auto lines = ParseMetadata<wire::v1::LogLines>(frame);
+      auto lines = net::ParseMetadata<wire::v1::LogLines>(frame);
       if (lines.ok()) PushMessage({false, *std::move(lines)});
       return;
     }
@@ -255,12 +255,12 @@ void CoreWorker::OnRayletFrame(const net::Frame& frame) {
     case wire::v1::OBJECT_COPIED:
       return OnPrimaryMoved(frame);
     case wire::v1::EXIT_WORKER: {
-      auto exit = ParseMetadata<wire::v1::ExitWorker>(frame);
+      auto exit = net::ParseMetadata<wire::v1::ExitWorker>(frame);
       if (exit.ok() && exit->force()) _exit(1);
       return ExitWhenNotNeeded();
     }
     case wire::v1::ERROR: {
-      auto error = ParseMetadata<wire::v1::ErrorFrame>(frame);
+      auto error = net::ParseMetadata<wire::v1::ErrorFrame>(frame);
       MANTA_LOG(kError, "the raylet closes this connection: ", error.ok() ? error->reason() : "");
       return;
     }
@@ -316,7 +316,7 @@ void CoreWorker::OnPeerFrame(const PeerPtr& peer, const net::Frame& frame) {
     case wire::v1::REMOVE_BORROWER:
       return OnRemoveBorrower(peer, frame);
     case wire::v1::REFS_TAKEN: {
-      auto taken = ParseMetadata<wire::v1::TaskIds>(frame);
+      auto taken = net::ParseMetadata<wire::v1::TaskIds>(frame);
       if (!taken.ok() || taken->task_ids_size() != 1) return;
       auto task = base::TaskId::FromBinary(taken->task_ids(0));
       if (!task.ok()) return;
@@ -337,7 +337,7 @@ void CoreWorker::OnPeerFrame(const PeerPtr& peer, const net::Frame& frame) {
     case wire::v1::STREAM_CONSUMED:
       return OnStreamConsumed(peer, frame);
     case wire::v1::USE_INSTANCES: {
-      auto message = ParseMetadata<wire::v1::LeaseInstances>(frame);
+      auto message = net::ParseMetadata<wire::v1::LeaseInstances>(frame);
       if (!message.ok()) return;
       new_instances_ = *std::move(message);
       return has_new_instances_.store(true);

@@ -4,7 +4,7 @@
 #include "absl/strings/str_cat.h"
 #include "ray/base/logging.h"
 #include "ray/core/core_worker.h"
-#include "ray/core/parse_frame.h"
+#include "ray/net/parse_frame.h"
 
 namespace ray::core {
 
@@ -116,7 +116,7 @@ void CoreWorker::RegisterActor(const wire::v1::RegisterActor& request,
                 [done = std::move(done)](absl::StatusOr<net::Frame> frame) mutable {
                   wire::v1::RegisterActorReply reply;
                   if (frame.ok()) {
-                    auto parsed = ParseMetadata<wire::v1::RegisterActorReply>(*frame);
+                    auto parsed = net::ParseMetadata<wire::v1::RegisterActorReply>(*frame);
                     if (parsed.ok()) return done(*parsed);
                     frame = parsed.status();
                   }
@@ -175,7 +175,7 @@ void CoreWorker::Subscribe(const ActorId& actor, int attempts_left) {
                 [this, actor, attempts_left](absl::StatusOr<net::Frame> reply) {
                   mutex_.AssertHeld();
                   if (!reply.ok()) return;
-                  auto info = ParseMetadata<wire::v1::ActorInfoReply>(*reply);
+                  auto info = net::ParseMetadata<wire::v1::ActorInfoReply>(*reply);
                   if (!info.ok()) return;
                   if (info->status().code() == 0) return actors_.OnActorInfo(info->info());
                   if (info->status().code() != static_cast<int>(absl::StatusCode::kNotFound))

@@ -81,13 +81,20 @@ absl::Status CoreWorker::KillActor(const base::ActorId& id, bool no_restart,
   wire::v1::KillActor request;
   request.set_actor_id(id.BinaryString());
   request.set_no_restart(no_restart);
+  base::WorkerId worker;
+  {
+    absl::MutexLock lock(&mutex_);
+    worker = actors_.WorkerOf(id);
+  }
   MANTA_ASSIGN_OR_RETURN(auto reply, CallRaylet<wire::v1::StatusReply>(
                                          wire::v1::KILL_ACTOR, request, kNoDeadline, interrupted));
   MANTA_RETURN_IF_ERROR(ToStatus(reply));
+  // What this process submits from here on must not reach the dying process.
+  absl::MutexLock lock(&mutex_);
   if (no_restart) {
-    // What this process submits from here on must not reach the dying process.
-    absl::MutexLock lock(&mutex_);
     MarkActorDead(id, wire::v1::KILLED, "The actor died because it was killed by `ray.kill`.");
+  } else {
+    actors_.IncarnationEnds(id, worker);
   }
   return absl::OkStatus();
 }

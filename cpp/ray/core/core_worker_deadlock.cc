@@ -15,7 +15,7 @@
 #include "absl/strings/str_join.h"
 #include "ray/base/logging.h"
 #include "ray/core/core_worker.h"
-#include "ray/core/parse_frame.h"
+#include "ray/net/parse_frame.h"
 
 namespace ray::core {
 
@@ -48,7 +48,7 @@ void CoreWorker::ProbeLater(const GetStatePtr& get) {
 }
 
 void CoreWorker::OnProbe(const PeerPtr& peer, const net::Frame& frame) {
-  auto probe = ParseMetadata<Probe>(frame);
+  auto probe = net::ParseMetadata<Probe>(frame);
   if (!probe.ok()) return peer->connection->Close(probe.status());
   if (!probe->task_id().empty()) {
     auto id = TaskId::FromBinary(probe->task_id());

@@ -11,7 +11,7 @@
 #include "ray/base/clock.h"
 #include "ray/base/logging.h"
 #include "ray/core/core_worker.h"
-#include "ray/core/parse_frame.h"
+#include "ray/net/parse_frame.h"
 
 namespace ray::core {
 
@@ -35,7 +35,7 @@ AddressPtr CreatorOf(const wire::v1::CreateActor& request) {
 // calls in
 
 void CoreWorker::OnTemplate(const PeerPtr& peer, const net::Frame& frame) {
-  auto message = ParseMetadata<wire::v1::TaskTemplate>(frame);
+  auto message = net::ParseMetadata<wire::v1::TaskTemplate>(frame);
   if (!message.ok()) return peer->connection->Close(message.status());
   if (message->template_id() > SentTemplates::kNumbersMax) {
     return peer->connection->Close(absl::InvalidArgumentError("more task templates than agreed"));
@@ -88,7 +88,7 @@ void CoreWorker::OnPushTask(const PeerPtr& peer, const net::Frame& frame) {
 }
 
 void CoreWorker::OnCreateActor(const net::Frame& frame) {
-  auto request = ParseMetadata<wire::v1::CreateActor>(frame);
+  auto request = net::ParseMetadata<wire::v1::CreateActor>(frame);
   wire::v1::CreateActorReply refusal;
   if (!request.ok() || creation_request_ != nullptr) {
     refusal.set_message("this worker cannot become an actor");
@@ -472,8 +472,8 @@ void CoreWorker::ReturnToOwner(const std::vector<IncomingCallPtr>& calls) {
 }
 
 void CoreWorker::OnRecallTasks(const PeerPtr& peer, const net::Frame& frame) {
-  auto message = ParseMetadata<wire::v1::TaskIds>(frame);
-  auto ids = message.ok() ? ParseIds<TaskId>(message->task_ids()) : message.status();
+  auto message = net::ParseMetadata<wire::v1::TaskIds>(frame);
+  auto ids = message.ok() ? net::ParseIds<TaskId>(message->task_ids()) : message.status();
   if (!ids.ok()) return peer->connection->Close(ids.status());
   ReturnToOwner(receiver_.Recall([&](const IncomingCall& call) {
     return call.caller == peer && std::find(ids->begin(), ids->end(), call.task_id) != ids->end();
@@ -501,7 +501,7 @@ void CoreWorker::EndBlocked() {
 }
 
 void CoreWorker::OnCancelTask(const PeerPtr& peer, const net::Frame& frame) {
-  auto message = ParseMetadata<wire::v1::CancelTask>(frame);
+  auto message = net::ParseMetadata<wire::v1::CancelTask>(frame);
   auto id = message.ok() ? TaskId::FromBinary(message->task_id()) : message.status();
   if (!id.ok()) return peer->connection->Close(id.status());
   if (auto owned = pending_.find(*id); owned != pending_.end()) {

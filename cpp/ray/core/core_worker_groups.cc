@@ -4,8 +4,8 @@
 #include "ray/base/clock.h"
 #include "ray/base/logging.h"
 #include "ray/core/core_worker.h"
-#include "ray/core/parse_frame.h"
 #include "ray/core/raylet_call.h"
+#include "ray/net/parse_frame.h"
 
 namespace ray::core {
 
@@ -61,7 +61,7 @@ void CoreWorker::ChangeGroup(wire::v1::FrameType type, const google::protobuf::M
                              const PlacementGroupId& id) {
   auto log_failure = [id, type](absl::StatusOr<net::Frame> frame) {
     if (!frame.ok()) return;
-    auto reply = ParseMetadata<wire::v1::StatusReply>(*frame);
+    auto reply = net::ParseMetadata<wire::v1::StatusReply>(*frame);
     const absl::Status status = reply.ok() ? ToStatus(*reply) : reply.status();
     if (status.ok()) return;
     MANTA_LOG(kError, wire::v1::FrameType_Name(type), " of the placement group ", id.Hex(),
@@ -113,7 +113,7 @@ ObjectId CoreWorker::PlacementGroupReady(const PlacementGroupId& group, BufferPt
                   mutex_.AssertHeld();
                   awaited_groups_.erase(id);
                   if (!frame.ok()) return;  // the raylet is gone; every wait ends with that
-                  auto reply = ParseMetadata<PlacementGroupsReply>(*frame);
+                  auto reply = net::ParseMetadata<PlacementGroupsReply>(*frame);
                   auto info = reply.ok() ? OnlyGroup(*reply) : reply.status();
                   const bool created = info.ok() && info->state() == wire::v1::GROUP_CREATED;
                   objects_.SetInline(id, created ? value : SerializeSystemError(RemovedError()));

@@ -6,7 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "ray/base/clock.h"
 #include "ray/core/core_worker.h"
-#include "ray/core/parse_frame.h"
+#include "ray/net/parse_frame.h"
 
 namespace ray::core {
 
@@ -276,7 +276,7 @@ void CoreWorker::Copied(const ObjectId& id, const AddressPtr& owner,
 }
 
 void CoreWorker::OnObjectCopied(const PeerPtr& peer, const net::Frame& frame) {
-  auto message = ParseMetadata<wire::v1::ObjectCopied>(frame);
+  auto message = net::ParseMetadata<wire::v1::ObjectCopied>(frame);
   auto id = message.ok() ? ObjectId::FromBinary(message->object_id()) : message.status();
   auto node = message.ok() ? base::NodeId::FromBinary(message->node_id()) : message.status();
   if (!id.ok() || !node.ok()) {
@@ -290,7 +290,7 @@ void CoreWorker::OnObjectCopied(const PeerPtr& peer, const net::Frame& frame) {
 // The own raylet says it of an object that another one took over: the way between the raylets is
 // theirs alone.
 void CoreWorker::OnPrimaryMoved(const net::Frame& frame) {
-  auto message = ParseMetadata<wire::v1::ObjectCopied>(frame);
+  auto message = net::ParseMetadata<wire::v1::ObjectCopied>(frame);
   auto id = message.ok() ? ObjectId::FromBinary(message->object_id()) : message.status();
   auto node = message.ok() ? base::NodeId::FromBinary(message->node_id()) : message.status();
   if (!id.ok() || !node.ok()) return;
@@ -451,7 +451,7 @@ void CoreWorker::RegisterBorrow(const ObjectId& id, const AddressPtr& owner) {
                            mutex_.AssertHeld();
                            bool known = reply.ok();
                            if (known) {
-                             auto status = ParseMetadata<wire::v1::StatusReply>(*reply);
+                             auto status = net::ParseMetadata<wire::v1::StatusReply>(*reply);
                              known = status.ok() && status->code() == 0;
                            }
                            OnBorrowAnswer(id, known);
@@ -477,8 +477,8 @@ void CoreWorker::ReleaseBorrow(const ObjectId& id, const AddressPtr& owner,
 }
 
 void CoreWorker::OnAddBorrower(const PeerPtr& peer, const net::Frame& frame) {
-  auto message = ParseMetadata<wire::v1::ObjectIds>(frame);
-  auto ids = message.ok() ? ParseIds<ObjectId>(message->object_ids()) : message.status();
+  auto message = net::ParseMetadata<wire::v1::ObjectIds>(frame);
+  auto ids = message.ok() ? net::ParseIds<ObjectId>(message->object_ids()) : message.status();
   if (!ids.ok() || message->counts_size() != message->object_ids_size()) {
     return peer->connection->Close(absl::InvalidArgumentError("malformed ADD_BORROWER"));
   }
@@ -494,8 +494,8 @@ void CoreWorker::OnAddBorrower(const PeerPtr& peer, const net::Frame& frame) {
 }
 
 void CoreWorker::OnRemoveBorrower(const PeerPtr& peer, const net::Frame& frame) {
-  auto message = ParseMetadata<wire::v1::ObjectIds>(frame);
-  auto ids = message.ok() ? ParseIds<ObjectId>(message->object_ids()) : message.status();
+  auto message = net::ParseMetadata<wire::v1::ObjectIds>(frame);
+  auto ids = message.ok() ? net::ParseIds<ObjectId>(message->object_ids()) : message.status();
   if (!ids.ok() || message->counts_size() != message->object_ids_size()) {
     return peer->connection->Close(absl::InvalidArgumentError("malformed REMOVE_BORROWER"));
   }
@@ -529,11 +529,11 @@ void CoreWorker::FetchFromOwner(const ObjectId& id, const AddressPtr& owner) {
 }
 
 void CoreWorker::OnObjectRequest(const PeerPtr& peer, const net::Frame& frame) {
-  auto request = ParseMetadata<wire::v1::ObjectRequest>(frame);
+  auto request = net::ParseMetadata<wire::v1::ObjectRequest>(frame);
   auto id = request.ok() ? ObjectId::FromBinary(request->object_id()) : request.status();
   if (!id.ok()) return peer->connection->Close(id.status());
   if (request->lost_at_size() > 0) {
-    auto nodes = ParseIds<base::NodeId>(request->lost_at());
+    auto nodes = net::ParseIds<base::NodeId>(request->lost_at());
     if (!nodes.ok()) return peer->connection->Close(nodes.status());
     CopiesLost(*id, *nodes, "its copies were not found where they had been");
   }
@@ -576,14 +576,14 @@ void CoreWorker::OnObjectReply(const ObjectId& id, const absl::StatusOr<net::Fra
         LostError("OWNER_DIED", id,
                   "the process that owned the object has ended, and with it the object's value"));
   }
-  auto parsed = ParseMetadata<wire::v1::ObjectReply>(*reply);
+  auto parsed = net::ParseMetadata<wire::v1::ObjectReply>(*reply);
   if (!parsed.ok()) return objects_.SetInline(id, LostError("OBJECT_LOST", id, "malformed reply"));
   switch (parsed->outcome()) {
     case wire::v1::ObjectReply::INLINE:
       return objects_.SetInline(id, Buffer::Copy(reply->payload));
     case wire::v1::ObjectReply::IN_STORE: {
       auto node = base::NodeId::FromBinary(parsed->node_id());
-      auto copies = ParseIds<base::NodeId>(parsed->copies());
+      auto copies = net::ParseIds<base::NodeId>(parsed->copies());
       if (node.ok() && copies.ok()) {
         objects_.SetInStore(id, *node, 0);
         for (const base::NodeId& copy : *copies) objects_.AddCopy(id, copy);

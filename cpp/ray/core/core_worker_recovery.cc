@@ -6,7 +6,7 @@
 #include "ray/base/clock.h"
 #include "ray/base/logging.h"
 #include "ray/core/core_worker.h"
-#include "ray/core/parse_frame.h"
+#include "ray/net/parse_frame.h"
 
 namespace ray::core {
 
@@ -33,7 +33,7 @@ std::string WhyNotAgain(const ObjectId& id, const Task* task) {
 }  // namespace
 
 void CoreWorker::OnNodeGone(const net::Frame& frame) {
-  auto message = ParseMetadata<wire::v1::NodeGone>(frame);
+  auto message = net::ParseMetadata<wire::v1::NodeGone>(frame);
   auto node = message.ok() ? NodeId::FromBinary(message->node_id()) : message.status();
   if (!node.ok()) return;
   MANTA_LOG(kInfo, "node ", node->Hex(), " is dead: ", message->reason());

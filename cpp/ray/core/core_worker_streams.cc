@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "ray/core/core_worker.h"
-#include "ray/core/parse_frame.h"
+#include "ray/net/parse_frame.h"
 
 namespace ray::core {
 
@@ -126,7 +126,7 @@ void CoreWorker::WaitForStreamRoom(const IncomingCallPtr& call, uint64_t sent,
 }
 
 void CoreWorker::OnStreamConsumed(const PeerPtr& peer, const net::Frame& frame) {
-  auto message = ParseMetadata<wire::v1::StreamConsumed>(frame);
+  auto message = net::ParseMetadata<wire::v1::StreamConsumed>(frame);
   auto id = message.ok() ? TaskId::FromBinary(message->task_id()) : message.status();
   if (!id.ok()) return peer->connection->Close(id.status());
   unread_items_.Read(*id, peer->worker_id, message->consumed());

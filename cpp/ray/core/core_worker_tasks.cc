@@ -7,7 +7,7 @@
 #include "ray/base/clock.h"
 #include "ray/base/logging.h"
 #include "ray/core/core_worker.h"
-#include "ray/core/parse_frame.h"
+#include "ray/net/parse_frame.h"
 
 namespace ray::core {
 
@@ -34,7 +34,7 @@ SystemError DescribeDeath(const absl::StatusOr<net::Frame>& frame) {
   SystemError error;
   error.code = "WORKER_CRASHED";
   error.message = "the worker process of the task ended unexpectedly";
-  auto death = frame.ok() ? ParseMetadata<wire::v1::WorkerDeathReply>(*frame) : frame.status();
+  auto death = frame.ok() ? net::ParseMetadata<wire::v1::WorkerDeathReply>(*frame) : frame.status();
   if (death.ok() && death->node_died()) {
     error.code = "NODE_DIED";
     error.message = absl::StrCat("the node on which the task ran is dead: ", death->message());
@@ -189,7 +189,7 @@ void CoreWorker::RequestLease(uint64_t request_id, const Task& example, size_t b
 
 void CoreWorker::OnLeaseReply(uint64_t request_id, const absl::StatusOr<net::Frame>& reply) {
   if (!reply.ok()) return;  // the raylet is gone; every wait ends with that
-  auto lease = ParseMetadata<wire::v1::RequestLeaseReply>(*reply);
+  auto lease = net::ParseMetadata<wire::v1::RequestLeaseReply>(*reply);
   if (!lease.ok()) {
     MANTA_LOG(kError, "malformed lease reply");
     return;
@@ -521,8 +521,8 @@ void CoreWorker::RecallTasks(const AddressPtr& worker, const std::vector<TaskId>
 }
 
 void CoreWorker::OnTasksRecalled(const PeerPtr& peer, const net::Frame& frame) {
-  auto message = ParseMetadata<wire::v1::TaskIds>(frame);
-  auto ids = message.ok() ? ParseIds<TaskId>(message->task_ids()) : message.status();
+  auto message = net::ParseMetadata<wire::v1::TaskIds>(frame);
+  auto ids = message.ok() ? net::ParseIds<TaskId>(message->task_ids()) : message.status();
   if (!ids.ok()) return peer->connection->Close(ids.status());
   std::vector<TaskId> again;
   for (const TaskId& id : *ids) {

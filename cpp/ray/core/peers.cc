@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "ray/base/logging.h"
 #include "ray/base/status_macros.h"
+#include "ray/net/parse_frame.h"
 #include "ray/wire/v1/wire.pb.h"
 
 namespace ray::core {
@@ -127,8 +128,7 @@ void Peers::OnAccept(std::shared_ptr<net::Connection> connection) {
 absl::Status Peers::OnHello(const std::shared_ptr<net::Connection>& connection,
                             const net::Frame& frame) {
   wire::v1::Hello hello;
-  if (frame.type != wire::v1::HELLO ||
-      !hello.ParseFromArray(frame.metadata.data(), static_cast<int>(frame.metadata.size()))) {
+  if (frame.type != wire::v1::HELLO || !net::ParseMetadata(frame, &hello)) {
     return absl::InvalidArgumentError("the first frame is no HELLO");
   }
   if (hello.protocol_version() != net::kProtocolVersion) {

@@ -9,7 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "ray/base/status_macros.h"
 #include "ray/core/core_worker.h"
-#include "ray/core/parse_frame.h"
+#include "ray/net/parse_frame.h"
 
 namespace ray::core {
 
@@ -32,7 +32,7 @@ absl::StatusOr<Reply> CoreWorker::CallRaylet(wire::v1::FrameType type,
         answer->emplace(absl::UnavailableError(
             absl::StrCat("the raylet of this node is gone: ", reply.status().message())));
       } else {
-        answer->emplace(ParseMetadata<Reply>(*reply));
+        answer->emplace(net::ParseMetadata<Reply>(*reply));
       }
     });
   }

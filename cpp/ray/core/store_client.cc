@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "ray/base/status_macros.h"
+#include "ray/net/parse_frame.h"
 
 namespace ray::core {
 
@@ -75,7 +76,7 @@ void StoreClient::Fetch(const std::vector<StoredObject>& objects, OnFetched done
        done = std::move(done)](absl::StatusOr<net::Frame> reply) mutable {
         wire::v1::StoreGetReply parsed;
         if (reply.ok()) {
-          parsed.ParseFromArray(reply->metadata.data(), static_cast<int>(reply->metadata.size()));
+          net::ParseMetadata(*reply, &parsed);
         }
         for (size_t i = 0; i < missing.size(); ++i) {
           FetchedObject& object = fetched[missing[i]];
@@ -104,7 +105,7 @@ void StoreClient::Prefetch(const StoredObject& object, OnHere done) {
       [done = std::move(done)](absl::StatusOr<net::Frame> reply) mutable {
         wire::v1::StoreGetReply parsed;
         if (reply.ok()) {
-          parsed.ParseFromArray(reply->metadata.data(), static_cast<int>(reply->metadata.size()));
+          net::ParseMetadata(*reply, &parsed);
         }
         if (parsed.entries_size() == 1 && parsed.entries(0).present()) {
           return done(nullptr);
@@ -133,8 +134,7 @@ void StoreClient::Create(const ObjectId& id, uint64_t size_bytes, const WorkerAd
       [this, id, size_bytes, done = std::move(done)](absl::StatusOr<net::Frame> reply) mutable {
         wire::v1::StoreCreateReply parsed;
         if (!reply.ok()) return done(reply.status());
-        if (!parsed.ParseFromArray(reply->metadata.data(),
-                                   static_cast<int>(reply->metadata.size()))) {
+        if (!net::ParseMetadata(*reply, &parsed)) {
           return done(absl::DataLossError("malformed STORE_CREATE reply"));
         }
         switch (parsed.outcome()) {

@@ -4,6 +4,7 @@
 #include "ray/base/check.h"
 #include "ray/base/logging.h"
 #include "ray/base/status_macros.h"
+#include "ray/net/parse_frame.h"
 #include "ray/raylet/device_grant.h"
 #include "ray/scheduling/strategy.h"
 
@@ -138,7 +139,7 @@ void ActorHost::OnCreateReply(const Incarnation& incarnation, absl::StatusOr<net
   // A broken connection means that the worker dies, of which the pool will tell.
   if (actor == nullptr || !frame.ok()) return;
   wire::v1::CreateActorReply reply;
-  if (!reply.ParseFromArray(frame->metadata.data(), static_cast<int>(frame->metadata.size()))) {
+  if (!net::ParseMetadata(*frame, &reply)) {
     pool_->Kill(actor->worker, "it sent a CreateActorReply that does not parse");
   } else if (reply.ok()) {
     Created(actor);

@@ -8,6 +8,7 @@
 #include "ray/base/logging.h"
 #include "ray/base/status_macros.h"
 #include "ray/net/frame.h"
+#include "ray/net/parse_frame.h"
 
 namespace ray::raylet {
 
@@ -98,7 +99,7 @@ absl::Status ClientRegistry::OnHello(const std::shared_ptr<Connection>& connecti
     return absl::FailedPreconditionError(
         absl::StrCat("a frame of type ", frame.type, " before the handshake was over"));
   }
-  if (!hello.ParseFromArray(frame.metadata.data(), static_cast<int>(frame.metadata.size()))) {
+  if (!net::ParseMetadata(frame, &hello)) {
     return absl::InvalidArgumentError("a HELLO that does not parse");
   }
   MANTA_RETURN_IF_ERROR(CheckHello(hello, peer.from));

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "ray/base/status_macros.h"
+#include "ray/net/parse_frame.h"
 
 namespace ray::raylet {
 
@@ -69,8 +70,7 @@ absl::Status DeathRecords::PassOn(const wire::v1::WorkerDeathRequest& message,
                [responder, node_died](const absl::StatusOr<net::Frame>& frame) {
                  WorkerDeathReply reply;
                  if (!frame.ok()) return node_died(std::string(frame.status().message()));
-                 if (!reply.ParseFromArray(frame->metadata.data(),
-                                           static_cast<int>(frame->metadata.size()))) {
+                 if (!net::ParseMetadata(*frame, &reply)) {
                    return node_died("its raylet's answer does not parse");
                  }
                  responder.Send(reply);

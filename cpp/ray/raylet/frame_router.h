@@ -15,6 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "ray/net/connection.h"
+#include "ray/net/parse_frame.h"
 #include "ray/raylet/client.h"
 #include "ray/wire/v1/wire.pb.h"
 
@@ -49,7 +50,7 @@ class FrameRouter {
   void On(wire::v1::FrameType type, Handler<Message> handler) {
     Register(type, [type, handler = std::move(handler)](Client& client, const net::Frame& frame) {
       Message message;
-      if (!message.ParseFromArray(frame.metadata.data(), static_cast<int>(frame.metadata.size()))) {
+      if (!net::ParseMetadata(frame, &message)) {
         return absl::InvalidArgumentError(
             absl::StrCat("a frame of type ", static_cast<int>(type), " that does not parse"));
       }

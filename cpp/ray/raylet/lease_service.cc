@@ -5,6 +5,7 @@
 #include "ray/base/check.h"
 #include "ray/base/logging.h"
 #include "ray/base/status_macros.h"
+#include "ray/net/parse_frame.h"
 #include "ray/raylet/device_grant.h"
 
 namespace ray::raylet {
@@ -17,11 +18,6 @@ namespace {
 
 // Of demands in a report.
 constexpr size_t kDemandKindsMax = 100;
-
-template <typename Message>
-bool ParseFrame(const net::Frame& frame, Message* message) {
-  return message->ParseFromArray(frame.metadata.data(), static_cast<int>(frame.metadata.size()));
-}
 
 scheduling::LeaseEnd EndOf(const wire::v1::ReturnLease& message) {
   if (message.owner_gone()) return scheduling::LeaseEnd::kOwnerGone;
@@ -127,7 +123,7 @@ absl::Status LeaseService::OnExplain(Client& client, const wire::v1::ExplainLeas
       peer->Call(wire::v1::EXPLAIN_LEASE, question,
                  [responder](const absl::StatusOr<net::Frame>& frame) {
                    wire::v1::LeaseExplanation reply;
-                   if (frame.ok() && !ParseFrame(*frame, &reply)) reply.Clear();
+                   if (frame.ok() && !net::ParseMetadata(*frame, &reply)) reply.Clear();
                    responder.Send(reply);
                  });
       return absl::OkStatus();
@@ -160,7 +156,7 @@ void LeaseService::OnForwardedReply(const base::NodeId& node, uint64_t forward_i
   RequestLeaseReply message;
   if (!frame.ok()) {
     reply = frame.status();
-  } else if (ParseFrame(*frame, &message)) {
+  } else if (net::ParseMetadata(*frame, &message)) {
     reply = std::move(message);
   }
   router_.Answered(node, forward_id, reply);
@@ -173,7 +169,7 @@ void LeaseService::OnPeerFrame(const base::NodeId& node, const net::Frame& frame
     return;
   }
   wire::v1::PendingWarning message;
-  if (!ParseFrame(frame, &message)) return;
+  if (!net::ParseMetadata(frame, &message)) return;
   const std::optional<RequestKey> request = router_.Origin(message.request_id());
   if (!request.has_value()) return;
   Warn({request->first, request->second, message.task_name(), message.infeasible(),

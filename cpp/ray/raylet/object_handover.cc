@@ -5,6 +5,7 @@
 
 #include "ray/base/logging.h"
 #include "ray/base/status_macros.h"
+#include "ray/net/parse_frame.h"
 #include "ray/raylet/relay.h"
 
 namespace ray::raylet {
@@ -100,18 +101,16 @@ void ObjectHandover::Ask(const MovePtr& move, wire::v1::FrameType type, const Me
                          absl::AnyInvocable<void(const Reply&)> then) {
   net::Connection* connection = peers_->Get(move->tried.back());
   if (connection == nullptr) return Retry(move);
-  connection->Call(
-      type, message,
-      [this, alive = std::weak_ptr<bool>(alive_), move,
-       then = std::move(then)](const absl::StatusOr<net::Frame>& frame) mutable {
-        if (alive.expired()) return;
-        Reply reply;
-        if (!frame.ok() || !reply.ParseFromArray(frame->metadata.data(),
-                                                 static_cast<int>(frame->metadata.size()))) {
-          return Retry(move);
-        }
-        then(reply);
-      });
+  connection->Call(type, message,
+                   [this, alive = std::weak_ptr<bool>(alive_), move,
+                    then = std::move(then)](const absl::StatusOr<net::Frame>& frame) mutable {
+                     if (alive.expired()) return;
+                     Reply reply;
+                     if (!frame.ok() || !net::ParseMetadata(*frame, &reply)) {
+                       return Retry(move);
+                     }
+                     then(reply);
+                   });
 }
 
 void ObjectHandover::AskToFetch(const MovePtr& move) {
@@ -188,7 +187,7 @@ void ObjectHandover::Finish() {
 
 absl::Status ObjectHandover::OnCopied(Client& client, const net::Frame& frame) {
   ObjectCopied message;
-  if (!message.ParseFromArray(frame.metadata.data(), static_cast<int>(frame.metadata.size()))) {
+  if (!net::ParseMetadata(frame, &message)) {
     return absl::InvalidArgumentError("an OBJECT_COPIED that does not parse");
   }
   MANTA_ASSIGN_OR_RETURN(const ObjectId id, ObjectId::FromBinary(message.object_id()));

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "ray/base/status_macros.h"
+#include "ray/net/parse_frame.h"
 
 namespace ray::raylet {
 
@@ -81,16 +82,6 @@ void SendGot(const Responder& responder, const GetReply& got) {
     out->set_path(entry.path);
   }
   responder.Send(reply);
-}
-
-template <typename Ids>
-absl::StatusOr<std::vector<ObjectId>> ParseIds(const Ids& binaries) {
-  std::vector<ObjectId> ids;
-  ids.reserve(binaries.size());
-  for (const auto& binary : binaries) {
-    MANTA_ASSIGN_OR_RETURN(ids.emplace_back(), ObjectId::FromBinary(binary));
-  }
-  return ids;
 }
 
 }  // namespace
@@ -211,7 +202,7 @@ absl::Status ObjectService::OnAbort(Client& client, const wire::v1::StoreAbort& 
 
 absl::Status ObjectService::OnGet(Client& client, const wire::v1::StoreGet& message,
                                   const Responder& responder) {
-  MANTA_ASSIGN_OR_RETURN(std::vector<ObjectId> ids, ParseIds(message.object_ids()));
+  MANTA_ASSIGN_OR_RETURN(std::vector<ObjectId> ids, net::ParseIds<ObjectId>(message.object_ids()));
   const absl::Duration timeout = message.timeout_ms() < 0
                                      ? absl::InfiniteDuration()
                                      : absl::Milliseconds(message.timeout_ms());
@@ -303,7 +294,8 @@ void ObjectService::Prefetch(const Client& client, const std::vector<ObjectId>& 
 
 absl::Status ObjectService::OnRelease(Client& client, const wire::v1::StoreIds& message,
                                       const Responder&) {
-  MANTA_ASSIGN_OR_RETURN(const std::vector<ObjectId> ids, ParseIds(message.object_ids()));
+  MANTA_ASSIGN_OR_RETURN(const std::vector<ObjectId> ids,
+                         net::ParseIds<ObjectId>(message.object_ids()));
   for (const ObjectId& id : ids) {
     MANTA_RETURN_IF_ERROR(store_->Release(StoreClient(client), id));
   }
@@ -312,7 +304,8 @@ absl::Status ObjectService::OnRelease(Client& client, const wire::v1::StoreIds& 
 
 absl::Status ObjectService::OnFree(Client& client, const wire::v1::StoreIds& message,
                                    const Responder&) {
-  MANTA_ASSIGN_OR_RETURN(const std::vector<ObjectId> ids, ParseIds(message.object_ids()));
+  MANTA_ASSIGN_OR_RETURN(const std::vector<ObjectId> ids,
+                         net::ParseIds<ObjectId>(message.object_ids()));
   if (!client.IsRaylet() && !message.node_id().empty()) {
     MANTA_ASSIGN_OR_RETURN(const NodeId node, NodeId::FromBinary(message.node_id()));
     if (node != node_) {

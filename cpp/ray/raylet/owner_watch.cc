@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "ray/base/status_macros.h"
+#include "ray/net/parse_frame.h"
 
 namespace ray::raylet {
 
@@ -82,7 +83,7 @@ void OwnerWatch::NodeDead(const NodeId& node) {
 
 void OwnerWatch::WorkerGone(const NodeId& node, const net::Frame& frame) {
   WatchWorker message;
-  if (!message.ParseFromArray(frame.metadata.data(), static_cast<int>(frame.metadata.size()))) {
+  if (!net::ParseMetadata(frame, &message)) {
     return;
   }
   const auto owner = WorkerId::FromBinary(message.worker_id());

@@ -9,6 +9,7 @@
 #include "absl/strings/strip.h"
 #include "ray/base/logging.h"
 #include "ray/base/status_macros.h"
+#include "ray/net/parse_frame.h"
 #include "ray/raylet/worker_death.h"
 #include "ray/scheduling/node_labels.h"
 
@@ -425,8 +426,7 @@ void Raylet::OnPeerFrame(const base::NodeId& node, const net::Frame& frame) {
   switch (frame.type) {
     case wire::v1::LOG_LINES: {
       wire::v1::LogLines message;
-      const auto size = static_cast<int>(frame.metadata.size());
-      if (message.ParseFromArray(frame.metadata.data(), size)) logs_->PeerLines(message);
+      if (net::ParseMetadata(frame, &message)) logs_->PeerLines(message);
       return;
     }
     case wire::v1::RECLAIM_LEASES:

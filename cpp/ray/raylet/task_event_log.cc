@@ -3,6 +3,8 @@
 #include <utility>
 #include <vector>
 
+#include "ray/net/parse_frame.h"
+
 namespace ray::raylet {
 
 using wire::v1::ListTaskEvents;
@@ -22,8 +24,7 @@ class Gathering {
   // What does not parse, or never came, adds nothing.
   void Add(const absl::StatusOr<net::Frame>& answer) {
     TaskEventsReply theirs;
-    if (answer.ok() &&
-        theirs.ParseFromArray(answer->metadata.data(), static_cast<int>(answer->metadata.size()))) {
+    if (answer.ok() && net::ParseMetadata(*answer, &theirs)) {
       const uint64_t dropped = reply_.dropped() + theirs.dropped();
       reply_.MergeFrom(theirs);
       reply_.set_dropped(dropped);

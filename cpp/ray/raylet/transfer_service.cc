@@ -15,6 +15,7 @@
 #include "ray/base/logging.h"
 #include "ray/base/status_macros.h"
 #include "ray/net/frame.h"
+#include "ray/net/parse_frame.h"
 
 namespace ray::raylet {
 
@@ -67,7 +68,7 @@ PullAnswer Broken(absl::string_view reason) {
 
 absl::StatusOr<PullAnswer> ParseAnswer(const net::Frame& frame) {
   PullBeginReply reply;
-  if (!reply.ParseFromArray(frame.metadata.data(), static_cast<int>(frame.metadata.size()))) {
+  if (!net::ParseMetadata(frame, &reply)) {
     return absl::InvalidArgumentError("an answer that does not parse");
   }
   PullAnswer answer;
@@ -101,8 +102,7 @@ absl::StatusOr<StreamSocket> SocketOf(Connection& connection, const NodeId& node
                                       const absl::StatusOr<net::Frame>& answer) {
   MANTA_RETURN_IF_ERROR(answer.status());
   wire::v1::HelloReply reply;
-  if (!reply.ParseFromArray(answer->metadata.data(), static_cast<int>(answer->metadata.size())) ||
-      reply.node_id() != node.Binary()) {
+  if (!net::ParseMetadata(*answer, &reply) || reply.node_id() != node.Binary()) {
     connection.Close(absl::UnavailableError("another node answered"));
     return absl::UnavailableError("another node answers at its address");
   }
@@ -284,9 +284,7 @@ void TransferService::AskMore(const NodeId& node, const ObjectId& id, uint64_t n
   message.set_known_bytes(known_bytes);
   connection->Call(wire::v1::PULL_MORE, message, [answer](const absl::StatusOr<net::Frame>& frame) {
     PullMoreReply reply;
-    const bool parsed =
-        frame.ok() &&
-        reply.ParseFromArray(frame->metadata.data(), static_cast<int>(frame->metadata.size()));
+    const bool parsed = frame.ok() && net::ParseMetadata(*frame, &reply);
     answer(parsed ? reply.available_bytes() : 0);
   });
 }

@@ -232,6 +232,27 @@ TEST_F(ActorSubmitterTest, NewCallsDoNotGoToAnIncarnationKnownToEnd) {
   EXPECT_THAT(actions_.pushed, ElementsAre(later));
 }
 
+TEST_F(ActorSubmitterTest, NewCallsDoNotGoToAnIncarnationThatWasKilled) {
+  const WorkerId worker = ComeAlive();
+  EXPECT_EQ(submitter_.WorkerOf(actor_), worker);
+  submitter_.IncarnationEnds(actor_, worker);
+  TaskPtr call = Call();
+  EXPECT_THAT(actions_.pushed, IsEmpty());
+  Lose(worker);
+  EXPECT_TRUE(submitter_.WorkerOf(actor_).IsNil());
+  const WorkerId next = ComeAlive();
+  EXPECT_THAT(actions_.pushed, ElementsAre(call));
+  // Said of an earlier one when the next one is known already.
+  submitter_.IncarnationEnds(actor_, worker);
+  TaskPtr another = Call();
+  EXPECT_THAT(actions_.pushed, ElementsAre(call, another));
+  // One that is not restarted.
+  submitter_.IncarnationEnds(actor_, next);
+  TaskPtr last = Call();
+  Die();
+  EXPECT_THAT(actions_.failed, ElementsAre(Pair(last, "ACTOR_DIED")));
+}
+
 TEST_F(ActorSubmitterTest, CallsToADeadActorFailAtOnce) {
   auto queued = Call();
   Die();

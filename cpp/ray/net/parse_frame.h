@@ -6,19 +6,24 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "google/protobuf/message_lite.h"
 #include "google/protobuf/repeated_field.h"
 #include "ray/base/status_macros.h"
 #include "ray/net/frame.h"
 
-namespace ray::core {
+namespace ray::net {
+
+// False: malformed; the message is then in an unknown state.
+inline bool ParseMetadata(const Frame& frame, google::protobuf::MessageLite* message) {
+  return message->ParseFromArray(frame.metadata.data(), static_cast<int>(frame.metadata.size()));
+}
 
 template <typename Message>
-absl::StatusOr<Message> ParseMetadata(const net::Frame& frame) {
+absl::StatusOr<Message> ParseMetadata(const Frame& frame) {
   Message message;
-  if (!message.ParseFromArray(frame.metadata.data(), static_cast<int>(frame.metadata.size()))) {
-    return absl::InvalidArgumentError(absl::StrCat("malformed frame of type ", frame.type));
-  }
-  return message;
+  if (ParseMetadata(frame, &message)) return message;
+  return absl::InvalidArgumentError(absl::StrCat("malformed frame of type ", frame.type));
 }
 
 template <typename Id>
@@ -32,4 +37,4 @@ absl::StatusOr<std::vector<Id>> ParseIds(
   return ids;
 }
 
-}  // namespace ray::core
+}  // namespace ray::net
