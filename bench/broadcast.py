@@ -15,6 +15,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests"))
 
 from integration.machines import Bridge, Cluster, Machine, may_make_namespaces
 
+STORE_MIN = 100 << 20
+
 # Prints one JSON line for each figure. Arguments: what is measured, bytes, rounds.
 DRIVER = """
 import json, sys, time
@@ -93,7 +95,7 @@ def measure(made, what, size, rounds):
 
 def measure_broadcast(receivers, rate, size, rounds):
     """To one node, and to all at once; how often the head sent the object for that."""
-    with cluster(receivers + 1, rate, 3 * size) as made:
+    with cluster(receivers + 1, rate, max(3 * size, STORE_MIN)) as made:
         head = made.machines[0]
         begin = head.sent_bytes("eth0")
         figures = measure(made, "broadcast", size, rounds)

@@ -5,6 +5,7 @@ dead, and for longer. The damage follows from a seed; `make soak` does more of i
 import collections
 import contextlib
 import json
+import os
 import random
 import time
 
@@ -16,7 +17,7 @@ from integration.programs import wait_until
 from integration.virtual_network import VirtualNetwork
 
 pytestmark = [
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(1200 if os.environ.get("RAY_TEST_SOAK") == "1" else 300),
     pytest.mark.skipif(
         not may_make_namespaces(), reason="needs the privilege for network namespaces"
     ),
