@@ -109,7 +109,8 @@ def check_nothing_is_left(cluster):
     """Each node stops, and with it all that ran there."""
     for command, machine in zip(reversed(cluster.commands), reversed(cluster.machines)):
         assert "Stopped 1 node." in command.run("stop")
-        assert machine.processes() == {}
+        # What was killed may take a moment to go.
+        wait_until(lambda machine=machine: machine.processes() == {}, 10)
         left = machine.run("find", machine.folder, "-type", "s")
         assert left == "", "sockets"
 
