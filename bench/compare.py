@@ -5,7 +5,7 @@
 
 Ray is installed from PyPI into an environment of its own outside the repository, once. Also
 printed: the ratio that is asked for, and the share of what the machine allows at best
-(bench/floor). With --write the table becomes bench/RESULTS.md.
+(bench/floor). With --write the table becomes a section of bench/RESULTS.md.
 """
 
 import argparse
@@ -14,13 +14,13 @@ import json
 import pathlib
 import subprocess
 import sys
-import venv
 
+import environments
 import machine
+import results_file
 import timing
 
 HERE = pathlib.Path(__file__).resolve().parent
-REFERENCE = "ray==2.60.0"
 GROUPS = ("start", "tasks", "actors", "groups", "objects")
 
 
@@ -54,19 +54,6 @@ GOALS = {
     "get an object holding 10k refs": Goal(budget=10),
 }
 HEADINGS = ["row", "unit", "ours", "Ray 2.60.0", "ratio", "required", "budget", "of the floor"]
-
-
-def reference_python(folder: pathlib.Path) -> pathlib.Path:
-    """The interpreter of the environment with the reference, which is made if it is missing."""
-    python = folder / "bin" / "python"
-    complete = folder / "complete"  # written last: a broken installation is made anew
-    if not complete.exists():
-        print(f"Installing {REFERENCE} into {folder}", file=sys.stderr, flush=True)
-        venv.create(folder, clear=True, with_pip=True)
-        command = [python, "-m", "pip", "install", "--quiet", REFERENCE, "numpy"]
-        subprocess.run(command, check=True)
-        complete.touch()
-    return python
 
 
 def run_rows(python: pathlib.Path, group: str, options: list[str]) -> tuple[dict, dict[str, dict]]:
@@ -126,21 +113,6 @@ def times(ratio: float | None) -> str:
     return f"{ratio:.3g}x" if ratio else ""
 
 
-def markdown(lines: list[list[str]]) -> str:
-    widths = [max(len(line[i]) for line in [HEADINGS, *lines]) for i in range(len(HEADINGS))]
-
-    def row(cells: list[str]) -> str:
-        return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths)) + " |"
-
-    return "\n".join([row(HEADINGS), row(["-" * width for width in widths]), *map(row, lines)])
-
-
-def describe(facts: dict[str, object], warnings: list[str]) -> str:
-    lines = [f"- {name}: {value}" for name, value in facts.items()]
-    lines += [f"- WARNING: {warning}" for warning in warnings]
-    return "\n".join(lines)
-
-
 NOTES = """\
 Median (least to most) of the windows. Ratio: how many times better ours is; `*`: less than
 required. Of the floor: ours as a share of what `bench/floor` reaches on this machine.
@@ -149,11 +121,9 @@ required. Of the floor: ours as a share of what `bench/floor` reaches on this ma
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    cache = pathlib.Path.home() / ".cache" / "manta-bench" / "ray-2.60.0"
     ours_default = HERE.parent / ".venv" / "bin" / "python"
     parser.add_argument("--python", type=pathlib.Path, default=ours_default, help="runs ours")
     parser.add_argument("--reference-python", type=pathlib.Path, help="has Ray 2.60.0 already")
-    parser.add_argument("--reference-dir", type=pathlib.Path, default=cache)
     parser.add_argument("--rows", default="", metavar="REGEX")
     parser.add_argument("--group", choices=GROUPS, action="append", help="default: all")
     parser.add_argument("--smoke", action="store_true", help="tiny and fast; figures mean nothing")
@@ -164,7 +134,7 @@ def main() -> None:
     warnings = machine.warnings(build)
     for warning in warnings:
         print(f"WARNING: {warning}", file=sys.stderr)
-    reference = args.reference_python or reference_python(args.reference_dir)
+    reference = args.reference_python or environments.reference()
     options = ["--rows", args.rows] + (["--smoke"] if args.smoke else [])
     floor = measure_floor(args.python, args.smoke)
     facts = machine.facts() | {"commit": machine.commit(), "build type": build}
@@ -179,10 +149,11 @@ def main() -> None:
             if "error" in result:
                 print(f"{name}: {result['error']}", file=sys.stderr)
 
-    print(describe(facts, warnings), markdown(lines), NOTES, sep="\n\n")
+    description = results_file.description(facts, warnings)
+    text = "\n\n".join([description, results_file.table(HEADINGS, lines), NOTES])
+    print(text)
     if args.write:
-        text = "\n\n".join(["# Results", describe(facts, warnings), markdown(lines), NOTES])
-        (HERE / "RESULTS.md").write_text(text)
+        results_file.write_section("Compared with Ray", text)
 
 
 if __name__ == "__main__":
