@@ -609,7 +609,7 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   std::vector<LocalWait*> local_waits_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_set<base::ObjectId> coming_here_ ABSL_GUARDED_BY(mutex_);  // for waits
   uint64_t waits_ ABSL_GUARDED_BY(mutex_) = 0;                               // so far
-  uint64_t brought_ ABSL_GUARDED_BY(mutex_) = 0;  // grows whenever one of them is through
+  uint64_t brought_ ABSL_GUARDED_BY(mutex_) = 0;      // grows whenever one of them is through
   UnreadItems unread_items_ ABSL_GUARDED_BY(mutex_);  // of an actor with a limit for them
   bool stream_room_changed_ ABSL_GUARDED_BY(mutex_) = false;  // since TakeCancelled
   // What ran here since the raylet was told; bounded by task_events_batch_max.
