@@ -35,7 +35,7 @@ def timeline(filename: str | None = None) -> list[dict[str, Any]] | None:
     """
     core = RUNTIME.require()
     runs, dropped = core.task_events()
-    spans = [
+    spans: list[dict[str, Any]] = [
         {
             "cat": f"task::{name}",
             "name": name.rpartition(".")[2] if actor_id else name,
