@@ -3,7 +3,7 @@
 # make test        setup, then the C++ tests (ctest) and the Python tests (pytest)
 # make soak        tests/chaos for long, with figures
 # make lint        ruff and clang-format, changing nothing;  make format changes
-# make bench       C++ benchmarks (bench/cpp), built in build/bench
+# make bench       C++ benchmarks (bench/cpp), built in build/bench, then all that bench/RESULTS.md shows
 # make soak        1,000,000 tasks and 10,000 actors: no process may grow (tests/soak; SOAK_ARGS="--tasks 100000")
 # make asan|tsan   C++ tests under the sanitizers, in build/asan and build/tsan
 # make soak        long runs: thousands of seeds of the simulation (SOAK_SEEDS)
@@ -67,6 +67,9 @@ bench: setup
 	  echo "== $$binary"; $$binary $(BENCH_ARGS) || exit 1; \
 	done
 	$(VENV_PYTHON) bench/compare.py --write
+	$(VENV_PYTHON) bench/peers.py --write
+	$(VENV_PYTHON) bench/tail_latency.py --write
+	$(VENV_PYTHON) bench/scale.py --write
 
 asan tsan:
 	@$(PYTHON) scripts/system_packages.py

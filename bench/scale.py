@@ -133,7 +133,7 @@ def measure(row: Row, sizes: tuple[int, ...], runs_max: int, python: pathlib.Pat
         for name in runs[0]:
             total = min(run[name] for run in runs)  # what disturbs only adds
             curves.points.setdefault(name, []).append((size, total))
-            print(f"{row.name} {size}: {runs[-1]}", file=sys.stderr, flush=True)
+        print(f"{row.name} {size}: {runs[-1]}", file=sys.stderr, flush=True)
     return curves
 
 

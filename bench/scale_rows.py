@@ -63,7 +63,7 @@ def memory() -> float:
 
 def settled_memory(limit_s: float = 20.0) -> float:
     mark = f"{MARK}={os.environ[MARK]}"
-    return timing.settled_memory_mb(mark, interval_s=0.5, limit_s=limit_s) * 2**20
+    return timing.settled_memory_mb(mark, interval_s=0.2, limit_s=limit_s) * 2**20
 
 
 @ray.remote
