@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import select
 import socket
 import subprocess
 
@@ -161,6 +162,8 @@ def test_only_the_user_may_attach(cluster):
     assert pathlib.Path(one.path).parent.stat().st_mode & 0o077 == 0
     with socket.socket(socket.AF_UNIX) as debugger:
         debugger.connect(one.path)
+        # It leaves without having read: the other end sees a reset, not an end.
+        wait_until(lambda: select.select([debugger], [], [], 0)[0])
     assert ray.get(ref) == 8
 
 

@@ -35,7 +35,7 @@ def footprint():
 
 
 @pytest.mark.ours_only
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_fifty_sessions_leave_no_trace():
     ray.shutdown()
     for _ in range(2):  # what is loaded once stays

@@ -224,9 +224,10 @@ def test_affinity_chooses_the_node(nodes):
 
 def test_affinity_to_a_busy_node(nodes, tmp_path):
     @ray.remote(num_cpus=2)
-    def hold(marker):
+    def hold(marker, end):
         marker.touch()
-        time.sleep(4)
+        while not end.exists():
+            time.sleep(0.01)
 
     @ray.remote(num_cpus=1)
     class Settler:
@@ -237,7 +238,7 @@ def test_affinity_to_a_busy_node(nodes, tmp_path):
         named = nodes[name]
         busy = hold.options(
             scheduling_strategy=NodeAffinitySchedulingStrategy(named, soft=False)
-        ).remote(tmp_path / name)
+        ).remote(tmp_path / name, tmp_path / f"{name} ends")
         wait_until((tmp_path / name).exists)
         spill = NodeAffinitySchedulingStrategy(named, soft=True, _spill_on_unavailable=True)
         assert ray.get(where.options(scheduling_strategy=spill).remote()) == nodes[other]
@@ -252,7 +253,8 @@ def test_affinity_to_a_busy_node(nodes, tmp_path):
         soft = NodeAffinitySchedulingStrategy(named, soft=True)
         patient = Settler.options(scheduling_strategy=soft).remote()
         waits = where.options(scheduling_strategy=soft).remote()
-        assert ray.wait([busy], timeout=0)[0] == [], "the machine is too slow for this test"
+        assert ray.wait([waits, busy], timeout=0.2)[0] == []
+        (tmp_path / f"{name} ends").touch()
         assert ray.get([waits, patient.where.remote()]) == [named, named]
         assert ray.get(where.options(scheduling_strategy=fail).remote()) == named
         time.sleep(0.5)  # Nothing is held any more for the next task of the same kind.

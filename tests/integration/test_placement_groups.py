@@ -129,7 +129,7 @@ def test_why_a_group_is_not_ready(group):
     busy, never = group([{"CPU": 2}]), group([{"CPU": 100}])
     for pg, why in ((busy, "waits for room"), (never, "cannot be created")):
         ready = pg.ready()
-        assert why in placement_group_table(pg)["pending_reason"]
+        assert becomes(lambda pg=pg, why=why: why in placement_group_table(pg)["pending_reason"])
         assert why in RUNTIME.require().why_pending(ready)
 
 

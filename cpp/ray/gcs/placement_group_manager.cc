@@ -149,7 +149,8 @@ PlacementGroupsReply PlacementGroupManager::List(
 // With the reason why it waits, even if it has not waited long.
 PlacementGroupInfo PlacementGroupManager::Explained(const PlacementGroup& group) const {
   PlacementGroupInfo info = group.info;
-  const bool waits = group.queue_number > 0;
+  // Also between two attempts.
+  const bool waits = !group.created() && !group.removed() && group.shares.empty();
   if (waits && info.pending_reason().empty()) info.set_pending_reason(PendingReason(group));
   return info;
 }

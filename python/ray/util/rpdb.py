@@ -112,13 +112,29 @@ class _Terminal:
         """Nothing is kept back."""
 
 
+class _Keyboard:
+    """Where the debugger reads from. Who went away, however it went, says no more."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._lines = connection.makefile("r", encoding="utf-8", errors="replace")
+
+    def readline(self) -> str:
+        try:
+            return self._lines.readline()
+        except OSError:
+            return ""  # It did not read all that it was told before it left.
+
+    def close(self) -> None:
+        self._lines.close()
+
+
 class _RemotePdb(pdb.Pdb):
     """A debugger with its terminal at the other end of a connection, to which it holds on as long
     as it may stop the program again."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        self._input = connection.makefile("r", encoding="utf-8", errors="replace")
+        self._input: Any = _Keyboard(connection)
         output: Any = _Terminal(connection)
         super().__init__(stdin=self._input, stdout=output, nosigint=True, readrc=False)
         self.use_rawinput = False
