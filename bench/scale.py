@@ -32,8 +32,8 @@ MARK = "RAY_BENCH_MARK"
 MEMORY_LEFT_BYTES = 2 << 30  # less available memory than this ends a measurement
 RUNS_MAX = 5
 RUNS_S = 15.0  # a further run of one size is made only while the ones before took less together
-EXPONENT_MAX = 1.15  # of the fit total = a * size^exponent
-GROWTH_MAX = 1.5  # cost per item at the largest size, against the least of all sizes
+EXPONENT_MAX = 1.2  # of the fit total = a * size^exponent
+GROWTH_MAX = 3  # cost per item at the largest size, against the least: caches end on the way
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,8 +231,10 @@ def plot(curves: Curves, folder: pathlib.Path) -> None:
 NOTES = f"""\
 The least of up to {RUNS_MAX} processes for each size. Exponent: of the power of the size that fits
 the totals best. `linear`: it is at most {EXPONENT_MAX}, and an item costs at the largest size
-at most {GROWTH_MAX} times what it costs at the best one. Memory: proportional set size of the
-driver and all processes that it has started, beyond what they had before.
+at most {GROWTH_MAX} times what it costs at the best one: what leaves the processor's caches on the
+way costs that much, while what is quadratic costs ten times as much for each decade. Memory:
+proportional set size of the driver and all processes that it has started, beyond what they had
+before.
 """
 
 
