@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import json
 import os
+import statistics
 import time
 from collections.abc import Callable, Iterable
 
@@ -20,6 +21,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 WORKERS = os.cpu_count() or 2
 WINDOW_S = 1.0
 WINDOWS = 5
+ROW_S = 12.0  # no further window after so long
 BATCH = 1000
 MAP_ITEMS = 10_000
 MAP_CHUNK = 100
@@ -207,19 +209,26 @@ LIBRARIES: dict[str, type[Library]] = {
 
 
 class Row:
-    """Prints what is measured with `rate`, best of some windows after one to warm up."""
+    """Prints the rate of an operation: the median of some windows, after one to warm up."""
 
     def __init__(self, window_s: float, windows: int) -> None:
         self.window_s, self.windows = window_s, windows
 
     def rate(self, name: str, unit: str, operation: Callable[[], object], units: float) -> None:
         try:
-            self.window(operation)
-            rates = sorted(units * self.window(operation) for _ in range(self.windows))
-            value = {"value": rates[len(rates) // 2]}
+            value = {"value": units * statistics.median(self.rates(operation))}
         except Exception as error:  # the other rows still say something
             value = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps({"row": name, "unit": unit, **value}), flush=True)
+
+    def rates(self, operation: Callable[[], object]) -> list[float]:
+        """Operations per second of each window; fewer windows where one takes long."""
+        start = time.perf_counter()
+        warm_up = self.window(operation)
+        found: list[float] = []
+        while len(found) < self.windows and time.perf_counter() - start < ROW_S:
+            found.append(self.window(operation))
+        return found or [warm_up]
 
     def window(self, operation: Callable[[], object]) -> float:
         """Operations per second."""

@@ -51,9 +51,9 @@ def cell(result: dict | None, ours: dict | None) -> str:
 
 
 NOTES = """\
-Median of five windows of a second; in brackets, how many times better ours is. Each library has as
-many processes as there are cores. In the map, items go in chunks of 100 where the library takes a
-size (joblib chooses its own). The array is new to the other processes each time.
+Median of up to five windows of a second; in brackets, how many times better ours is. Each library
+has as many processes as there are cores. In the map, items go in chunks of 100 where the library
+takes a size (joblib chooses its own). The array is new to the other processes each time.
 """
 
 
@@ -79,7 +79,10 @@ def main() -> None:
         "joblib/loky": (others, "joblib/loky"),
         "dask.distributed": (others, "dask.distributed"),
     }
-    results = {name: measure(*where, args.smoke) for name, where in contenders.items()}
+    results = {}
+    for name, where in contenders.items():
+        results[name] = measure(*where, args.smoke)
+        print(f"{name}: {list(results[name].values())}", file=sys.stderr, flush=True)
     ours = results[OURS]
     lines = [
         [name, row["unit"], *(cell(results[side].get(name), row) for side in contenders)]
