@@ -3,9 +3,9 @@ has failed."""
 
 from __future__ import annotations
 
-import inspect
 import itertools
 from collections.abc import Callable, Iterator
+from types import FunctionType
 from typing import Any, NamedTuple
 
 # How deep to look, and at how many parts of one container.
@@ -59,11 +59,11 @@ def _parts(value: Any, path: str) -> Iterator[Part]:
     elif isinstance(value, (set, frozenset)):
         for item in value:
             yield Part("an item", f"an item of {path}", item)
-    elif inspect.isfunction(value):
+    elif isinstance(value, FunctionType):
         yield from _captured(value, path)
-    elif inspect.isclass(value):
+    elif isinstance(value, type):
         for name, item in list(vars(value).items()):
-            if inspect.isfunction(item):
+            if isinstance(item, FunctionType):
                 yield from _captured(item, f"{path}.{name}")
             elif not name.startswith("__"):
                 yield Part(name, f"{path}.{name}", item)
@@ -73,6 +73,8 @@ def _parts(value: Any, path: str) -> Iterator[Part]:
 
 
 def _captured(function: Any, path: str) -> Iterator[Part]:
+    import inspect
+
     captured = inspect.getclosurevars(function)
     for name, item in {**captured.nonlocals, **captured.globals}.items():
         yield Part(name, f"{name} (used by {path})", item)

@@ -7,7 +7,6 @@ core/test_core_generators.py.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
@@ -23,6 +22,8 @@ DYNAMIC = -2
 
 def is_generator(function: Any) -> bool:
     """Whether calling the function makes a generator, synchronous or asynchronous."""
+    import inspect  # Loads `ast` and `dis`; needed from the first definition on.
+
     return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
 
 

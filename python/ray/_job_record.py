@@ -6,13 +6,11 @@ It is one JSON object in the key-value table of the GCS.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import sys
-from typing import TYPE_CHECKING, Any
-
-from ray._logging_config import LoggingConfig
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from ray._raylet import Core
@@ -21,15 +19,14 @@ if TYPE_CHECKING:
 _KEY = b"job"
 
 
-@dataclasses.dataclass(frozen=True)
-class JobRecord:
+class JobRecord(NamedTuple):
     """The configuration of a job, as far as its processes follow it."""
 
-    import_path: list[str] = dataclasses.field(default_factory=list)  # for ``sys.path``
+    import_path: Sequence[str] = ()  # for ``sys.path``
     main_module: str = "__main__"  # what the driver's main module is called in names of functions
     default_actor_lifetime: str = "non_detached"
     logging: dict[str, Any] | None = None  # the fields of a LoggingConfig
-    metadata: dict[str, str] = dataclasses.field(default_factory=dict)
+    metadata: Mapping[str, str] = {}
 
     @classmethod
     def of_driver(cls, config: JobConfig) -> JobRecord:
@@ -47,7 +44,7 @@ class JobRecord:
 
     def publish(self, core: Core) -> None:
         """Makes it known to the job's workers. Blocks for one request to the raylet."""
-        text = json.dumps(dataclasses.asdict(self))
+        text = json.dumps(self._asdict())
         core.kv_put(_KEY, text.encode(), True, _namespace(core))
 
     @classmethod
@@ -59,6 +56,8 @@ class JobRecord:
     def configure_logging(self) -> None:
         """Lets this process log as the record says."""
         if self.logging is not None:
+            from ray._logging_config import LoggingConfig
+
             LoggingConfig.from_dict(self.logging).apply()
 
 

@@ -7,16 +7,20 @@ once.
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, ParamSpec, Protocol, TypeVar, overload
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from ray import _raylet
 from ray._generators import ObjectRefGenerator
 from ray._raylet import ObjectRef
 from ray._runtime import RUNTIME
-from ray.actor import ActorClass, ActorHandle, rebuild_handle
-from ray.remote_function import RemoteFunction
+
+if TYPE_CHECKING:
+    # At run time loaded by what needs them, and with them `inspect`, `ast` and `dis`: `import ray`
+    # and `ray.init` do without.
+    from ray.actor import ActorClass, ActorHandle
+    from ray.remote_function import RemoteFunction
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -86,9 +90,13 @@ def remote(*args: Any, **kwargs: Any) -> Any:
 
 
 def _make_remote(definition: Any, options: dict[str, Any]) -> Any:
-    if inspect.isclass(definition):
+    if isinstance(definition, type):
+        from ray.actor import ActorClass
+
         return ActorClass(definition, options)
-    if inspect.isfunction(definition):
+    if isinstance(definition, FunctionType):
+        from ray.remote_function import RemoteFunction
+
         return RemoteFunction(definition, options)
     raise TypeError(
         "The @ray.remote decorator must be applied to either a function or a class, not to"
@@ -306,6 +314,8 @@ def kill(actor: ActorHandle[Any], *, no_restart: bool = True) -> None:
     Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.kill.html, conformance
         actors/test_actor_failures.py.
     """
+    from ray.actor import ActorHandle
+
     if not isinstance(actor, ActorHandle):
         raise ValueError(
             "ray.kill() is only supported for actors; for tasks there is ray.cancel(). Got:"
@@ -356,6 +366,8 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle[Any]:
             f"Failed to look up actor with name '{name}' in namespace '{namespace}'. Either it was"
             " not created, or has died, or lives in another namespace."
         ) from None
+    from ray.actor import rebuild_handle
+
     return rebuild_handle(actor_id, handle_blob, None)
 
 

@@ -1,9 +1,8 @@
 """Values to bytes and back: the Python half of what the native side cannot pickle alone (see
 ``_hooks.py``).
 
-One pickler serves values, arguments and functions: cloudpickle with protocol 5, plus the
-serializers that users register. References and actor handles pickle themselves (their
-``__reduce__``), so they also survive a pickle that a user makes.
+References and actor handles pickle themselves (their ``__reduce__``), so they also survive a pickle
+that a user makes.
 """
 
 from __future__ import annotations
@@ -15,10 +14,7 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import cloudpickle  # type: ignore[import-untyped]
-
 from ray import _raylet, exceptions
-from ray._culprit import find_culprit
 from ray._generators import DynamicObjectRefGenerator, ObjectRefGenerator
 from ray._runtime import RUNTIME
 
@@ -39,24 +35,11 @@ class UnserializableError(TypeError):
         return "Could not serialize {}: {}".format(*self.args)
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    def reducer_override(self, value: Any) -> Any:
-        custom = RUNTIME.custom_serializers.get(type(value))
-        if custom is not None:
-            serializer, deserializer = custom
-            return _apply, (deserializer, serializer(value))
-        if type(value) is memoryview:
-            return bytes, (bytes(value),)
-        return super().reducer_override(value)
-
-
-def _apply(deserializer: Callable[[Any], Any], plain: Any) -> Any:
-    return deserializer(plain)
-
-
 def _pickle(value: Any, buffer_callback: Callable[[Any], Any] | None) -> bytes:
+    from ray._value_pickler import ValuePickler  # Loads cloudpickle, which few values need.
+
     with io.BytesIO() as file:
-        _Pickler(file, protocol=5, buffer_callback=buffer_callback).dump(value)
+        ValuePickler(file, protocol=5, buffer_callback=buffer_callback).dump(value)
         return file.getvalue()
 
 
@@ -81,6 +64,8 @@ def _is_picklable(value: Any) -> bool:
 
 def _explain(error: BaseException, value: Any, root: str) -> str:
     """Why ``value`` cannot be pickled, and which part of it is at fault."""
+    from ray._culprit import find_culprit
+
     culprit = find_culprit(value, root, _is_picklable)
     return str(error) if culprit is None else f"{error} (at fault: {culprit})"
 

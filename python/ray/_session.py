@@ -10,7 +10,6 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-import platform
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
@@ -18,17 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 from ray import _raylet
 from ray._job_record import JobRecord
-from ray._labels import check_node_labels
-from ray._log_printer import LogPrinter
-from ray._logging_config import LoggingConfig
 from ray._operations import check_namespace
 from ray._runtime import RUNTIME
-from ray._runtime_env.resolution import check, merge, resolve
 from ray._stderr_handler import StderrHandler
 from ray._version import RAY_VERSION
 from ray.job_config import JobConfig
 
 if TYPE_CHECKING:
+    from ray._log_printer import LogPrinter
+    from ray._logging_config import LoggingConfig
     from ray._node import Node, NodeOptions, TlsFiles
     from ray._node_records import NodeRecord
 
@@ -57,7 +54,7 @@ class RayContext(Mapping[str, Any]):
     def __init__(self, address_info: dict[str, Any]) -> None:
         self.address_info = address_info
         self.dashboard_url: str = address_info["webui_url"]
-        self.python_version = platform.python_version()
+        self.python_version = "{}.{}.{}".format(*sys.version_info)
         self.ray_version = RAY_VERSION
 
     def __getitem__(self, key: str) -> Any:
@@ -106,7 +103,11 @@ class Session:
         self.context = RayContext(_address_info(core, gcs_address))
         self._node = node
         self._core = core
-        self._printer = LogPrinter(core, core.node_ip, structured_logs) if log_to_driver else None
+        self._printer: LogPrinter | None = None
+        if log_to_driver:
+            from ray._log_printer import LogPrinter
+
+            self._printer = LogPrinter(core, core.node_ip, structured_logs)
 
     def end(self) -> None:
         """Blocks until no process, socket or thread of the session is left. A cluster that was
@@ -336,10 +337,11 @@ def _enter(
     RUNTIME.job = JobRecord.of_driver(job_config)
     RUNTIME.job.publish(core)
     try:
-        RUNTIME.enter_environment(resolve(environment).text, [])
         if environment:
             from ray._runtime_env.eager import set_up_on_nodes
+            from ray._runtime_env.resolution import resolve
 
+            RUNTIME.enter_environment(resolve(environment).text, [])
             set_up_on_nodes()
     except BaseException:
         shutdown()
@@ -430,7 +432,11 @@ def _check_job_arguments(
             "job_config must be a ray.job_config.JobConfig, not"
             f" {type(job_config).__name__}. JobConfig.from_json makes one of a dict."
         )
-    if logging_config is not None and not isinstance(logging_config, LoggingConfig):
+    if logging_config is None:
+        return
+    from ray._logging_config import LoggingConfig
+
+    if not isinstance(logging_config, LoggingConfig):
         raise TypeError(
             f"logging_config must be a ray.LoggingConfig, not {type(logging_config).__name__}."
             " LoggingConfig.from_dict makes one of a dict."
@@ -441,13 +447,20 @@ def _job_environment(
     job_config: JobConfig, runtime_env: Mapping[str, Any] | None
 ) -> Mapping[str, Any]:
     """What the user asked for, checked before anything is started."""
-    for given in (job_config.runtime_env, runtime_env):
-        if given is not None and not isinstance(given, dict):
+    wishes = [wish for wish in (job_config.runtime_env, runtime_env) if wish is not None]
+    if not wishes:
+        return {}
+    from ray._runtime_env.resolution import check, merge
+
+    environment: dict[str, Any] = {}
+    for wish in wishes:
+        if not isinstance(wish, dict):
             raise TypeError(
-                f"runtime_env must be a dict or a RuntimeEnv, not {type(given).__name__}."
+                f"runtime_env must be a dict or a RuntimeEnv, not {type(wish).__name__}."
             )
-        check(given)
-    return merge(job_config.runtime_env or {}, runtime_env or {})
+        check(wish)
+        environment = merge(environment, wish)
+    return environment
 
 
 def _refuse_isolation(**arguments: Any) -> None:
@@ -491,6 +504,7 @@ def node_options(
         ValueError: a value out of range.
         TypeError: a value of a wrong type.
     """
+    from ray._labels import check_node_labels
     from ray._node import LOOPBACK, NodeOptions
     from ray._session_folder import default_temp_folder
     from ray._spilling import with_spilling

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import time
 
 # What is of no use once the node has ended. The logs stay.
@@ -46,6 +45,8 @@ def token_file(session_folder: str) -> str:
 
 def empty_session_folder(folder: str) -> None:
     """Removes all but the logs of a node that has ended."""
+    import shutil  # Loads three compression libraries.
+
     for name in _PASSING:
         shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
     with contextlib.suppress(FileNotFoundError):

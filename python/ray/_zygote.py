@@ -43,9 +43,11 @@ _THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _PRELOADED = (
     "ray",
     "ray._runtime_env.setup",
+    "ray._value_pickler",
     "ray._worker_main",
-    "ray.api",
     "ray.cloudpickle",
+    "ray.remote_function",
+    "ray.runtime_context",
 )
 
 

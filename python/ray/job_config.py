@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ray._logging_config import LoggingConfig
-
 if TYPE_CHECKING:
+    from ray._logging_config import LoggingConfig
     from ray.runtime_env import RuntimeEnv
 
 __all__ = ["JobConfig", "LoggingConfig"]
@@ -171,3 +170,11 @@ _JSON_FIELDS = (
     "_client_job",
     "_py_driver_sys_path",
 )
+
+
+def __getattr__(name: str) -> Any:
+    if name == "LoggingConfig":  # Few programs need it, and what it loads.
+        from ray._logging_config import LoggingConfig
+
+        return LoggingConfig
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

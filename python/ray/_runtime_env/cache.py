@@ -24,9 +24,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import glob
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -88,14 +86,14 @@ class Cache:
             if _size(lock):
                 return
             _raise_if_failed_since(path, asked_at)
-            shutil.rmtree(path, ignore_errors=True)
+            _remove_folder(path)
             os.mkdir(path, mode=0o700)
             try:
                 build(path)
                 # At least 1: an empty folder is an entry, too.
                 os.pwrite(lock, str(_folder_size(path) + 1).encode(), 0)
             except BaseException as error:
-                shutil.rmtree(path, ignore_errors=True)
+                _remove_folder(path)
                 with open(f"{path}.error", "w") as file:
                     file.write(message_of(error))
                 raise
@@ -118,6 +116,8 @@ class Cache:
 
     def _entries(self) -> Iterator[tuple[float, int, str]]:
         """(time of last use, bytes, path) of each."""
+        import glob
+
         for lock in glob.glob(os.path.join(glob.escape(self._root), "*", "*.lock")):
             with contextlib.suppress(FileNotFoundError):  # They come and go meanwhile.
                 with open(lock) as file:
@@ -174,6 +174,12 @@ def _raise_if_failed_since(path: str, asked_at: float) -> None:
                 raise RuntimeEnvSetupError(file.read())
 
 
+def _remove_folder(path: str) -> None:
+    import shutil  # Loads three compression libraries; every worker would keep them.
+
+    shutil.rmtree(path, ignore_errors=True)
+
+
 def _remove_if_unused(path: str) -> bool:
     lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -181,7 +187,7 @@ def _remove_if_unused(path: str) -> bool:
         if not _has_name(lock, f"{path}.lock"):
             return False
         os.truncate(lock, 0)
-        shutil.rmtree(path, ignore_errors=True)
+        _remove_folder(path)
         os.unlink(f"{path}.lock")
         return True
     except BlockingIOError:

@@ -10,7 +10,6 @@ Every program imports this: what only those with environments need is imported w
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import json
 import logging
@@ -98,14 +97,19 @@ def check(own: Mapping[str, Any] | None) -> None:
             raise RuntimeEnvSetupError(f"runtime_env[{field.lstrip('_')!r}] is refused. {why}")
 
 
-@dataclasses.dataclass(frozen=True)
 class _Request:
     """The arguments of ``resolve``, as a key."""
 
-    epoch: int
-    parent: str
-    key: Hashable
-    own: Mapping[str, Any] = dataclasses.field(compare=False)
+    def __init__(self, epoch: int, parent: str, key: Hashable, own: Mapping[str, Any]) -> None:
+        self.parent = parent
+        self.own = own  # what `key` is made of
+        self._key = (epoch, parent, key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Request) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
 
 
 @functools.lru_cache(maxsize=256)
