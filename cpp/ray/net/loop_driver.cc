@@ -12,9 +12,11 @@
 namespace ray::net {
 namespace {
 
-// Interrupts (Ctrl-C handled on another thread) are looked for this often at least.
+// A wait looks this often at least whether it was interrupted.
 constexpr int64_t kSliceNanos = 100'000'000;
-constexpr int64_t kSpinMinNanos = 2'000;
+// The driver itself after a long wait: a signal ends its sleep, so that the slices are for one that
+// came just before it; many idle processes should cost nothing.
+constexpr int64_t kLongSliceNanos = 1'000'000'000;
 // After this many polls a spinning thread offers its core to others between polls.
 constexpr int kPollsBeforeYield = 4;
 
@@ -28,9 +30,8 @@ void NapNanos(int64_t nanos) {
 LoopDriver::LoopDriver(EventLoop* loop, absl::Mutex* mutex, const Options& options)
     : loop_(loop),
       mutex_(mutex),
-      spin_max_nanos_(absl::ToInt64Nanoseconds(options.spin_max)),
       grace_nanos_(absl::ToInt64Nanoseconds(options.background_grace)),
-      spin_nanos_(spin_max_nanos_) {}
+      spin_(absl::ToInt64Nanoseconds(options.spin_max)) {}
 
 LoopDriver::~LoopDriver() { Stop(); }
 
@@ -96,9 +97,11 @@ LoopDriver::Outcome LoopDriver::Drive(absl::FunctionRef<bool()> done, int64_t de
   // The background thread may have brought about what is waited for after the last look and before
   // it gave the loop up: no event would tell.
   if (Holds(done)) return Outcome::kDone;
-  int64_t spin_start = base::MonotonicNanos();
+  const int64_t start = base::MonotonicNanos();
+  int64_t spin_start = start;
   while (true) {
-    SpinOrSleep(deadline_nanos, &spin_start);
+    int64_t slice = std::clamp(spin_start - start, kSliceNanos, kLongSliceNanos);
+    SpinOrSleep(std::min(deadline_nanos, spin_start + slice), &spin_start);
     if (Holds(done)) return Outcome::kDone;
     if (base::MonotonicNanos() >= deadline_nanos) return Outcome::kTimeout;
     if (interrupted()) return Outcome::kInterrupted;
@@ -109,28 +112,22 @@ LoopDriver::Outcome LoopDriver::Drive(absl::FunctionRef<bool()> done, int64_t de
   }
 }
 
-// Returns when the loop ran something, or after a slice of sleep.
-void LoopDriver::SpinOrSleep(int64_t deadline_nanos, int64_t* spin_start_nanos) {
-  int64_t budget = spin_nanos_.load(std::memory_order_relaxed);
+// Returns when the loop ran something, after a signal, or at the end of the slice.
+void LoopDriver::SpinOrSleep(int64_t slice_end_nanos, int64_t* spin_start_nanos) {
   for (int polls = 0;; ++polls) {
     if (loop_->Poll(absl::ZeroDuration()) > 0) {
       *spin_start_nanos = base::MonotonicNanos();
-      if (polls > 0 && budget < spin_max_nanos_)
-        spin_nanos_.store(std::min(budget * 2, spin_max_nanos_));
+      if (polls > 0) spin_.Found();
       return;
     }
-    if (base::MonotonicNanos() - *spin_start_nanos > budget) break;
+    if (base::MonotonicNanos() - *spin_start_nanos > spin_.nanos()) break;
     if (polls >= kPollsBeforeYield) sched_yield();
   }
   foreground_sleeps_.store(true);
   int64_t before = base::MonotonicNanos();
-  int64_t slice = std::clamp<int64_t>(deadline_nanos - before, 0, kSliceNanos);
-  int ran = loop_->Poll(absl::Nanoseconds(slice));
+  int ran = loop_->Poll(absl::Nanoseconds(std::max<int64_t>(slice_end_nanos - before, 0)));
   int64_t after = base::MonotonicNanos();
-  // A short sleep would have been a successful poll; a long one shows that polling was for nothing.
-  bool polling_would_pay = ran > 0 && after - before < spin_max_nanos_;
-  spin_nanos_.store(polling_would_pay ? std::min(budget * 2, spin_max_nanos_)
-                                      : std::max(budget / 2, kSpinMinNanos));
+  spin_.Slept(after - before, ran > 0);
   *spin_start_nanos = after;
 }
 

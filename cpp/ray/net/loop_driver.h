@@ -30,6 +30,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "ray/net/event_loop.h"
+#include "ray/net/spin_budget.h"
 
 namespace ray::net {
 
@@ -51,7 +52,8 @@ class LoopDriver {
 
   // Blocks until `done()` holds (evaluated under the mutex, as often as need be, also once more
   // after it held), `deadline_nanos` (MonotonicNanos; INT64_MAX = none) is reached, or
-  // `interrupted()` (evaluated without the mutex, at least every 100 ms) says so.
+  // `interrupted()` (evaluated without the mutex, after each signal and at least once a second) says
+  // so.
   Outcome WaitUntil(absl::FunctionRef<bool()> done, int64_t deadline_nanos,
                     absl::FunctionRef<bool()> interrupted);
 
@@ -67,13 +69,12 @@ class LoopDriver {
   Outcome Drive(absl::FunctionRef<bool()> done, int64_t deadline_nanos,
                 absl::FunctionRef<bool()> interrupted);
   bool Holds(absl::FunctionRef<bool()> done);
-  void SpinOrSleep(int64_t deadline_nanos, int64_t* spin_start_nanos);
+  void SpinOrSleep(int64_t slice_end_nanos, int64_t* spin_start_nanos);
   void BackgroundMain();
   void BackgroundPark();
 
   EventLoop* const loop_;
   absl::Mutex* const mutex_;
-  const int64_t spin_max_nanos_;
   const int64_t grace_nanos_;
 
   std::atomic<Driver> driver_{Driver::kNobody};
@@ -83,9 +84,7 @@ class LoopDriver {
   std::atomic<bool> foreground_sleeps_{false};
   std::atomic<bool> stop_{false};
 
-  // How long polling pays: grows when a poll finds something, shrinks when it had to sleep after
-  // all.
-  std::atomic<int64_t> spin_nanos_;
+  SpinBudget spin_;  // the driver's
 
   absl::Mutex hand_off_mutex_;  // never held together with mutex_
   absl::CondVar hand_off_;
