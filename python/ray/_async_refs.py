@@ -89,8 +89,13 @@ class _ThreadWaiters(_Waiters):
         threading.Thread(target=self._run, name="ray_futures", daemon=True).start()
 
     def _run(self) -> None:
-        while tokens := self.queue.wait():
+        while tokens := self._next_tokens():
             self.dispatch(tokens)
+
+    def _next_tokens(self) -> list[int]:
+        core = RUNTIME.core
+        # The session has ended meanwhile: the first completion of the next one comes to the queue.
+        return (core.await_ready(self.queue) if core is not None else []) or self.queue.wait()
 
 
 class _AllWaiters:
@@ -137,6 +142,12 @@ def future(ref: ObjectRef[Any]) -> concurrent.futures.Future[Any]:
 
     _WAITERS.of_thread().watch(ref, on_ready)
     return result
+
+
+def call_on_outcome(ref: ObjectRef[Any], on_ready: OnReady) -> None:
+    """Calls ``on_ready`` once with the object's value or error: here if the object is ready, else
+    in the thread that serves futures, which it must not block."""
+    _WAITERS.of_thread().watch(ref, on_ready)
 
 
 def as_future(ref: ObjectRef[Any]) -> asyncio.Future[Any]:

@@ -216,6 +216,9 @@ class Core:
     ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]: ...
     def notify_when_ready(self, ref: ObjectRef[Any], queue: ReadyQueue, token: int) -> bool:
         """True: it is ready now and no token will come. Else the token comes once it is."""
+    def await_ready(self, queue: ReadyQueue) -> list[int]:
+        """As ``queue.wait()``, but drives the session's loop meanwhile where no other thread does.
+        Empty: the queue was closed, or the session has ended."""
     def ref_counts(self) -> dict[str, tuple[int, int]]:
         """hex id -> (local references, other holds: tasks, borrowers, containing objects). For
         tests and ray memory."""

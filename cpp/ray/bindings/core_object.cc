@@ -169,6 +169,11 @@ class Core {
     return !session_->NotifyWhenReady(IdOf(ref.ptr()), [queue, token] { queue->Push(token); });
   }
 
+  std::vector<uint64_t> AwaitReady(const std::shared_ptr<ReadyQueue>& queue) {
+    GilRelease release;
+    return queue->WaitDriving(session_.get());
+  }
+
   py::dict ReferenceCounts() {
     py::dict out;
     for (const auto& counts : session_->CountReferences()) {
@@ -764,6 +769,7 @@ void RegisterCore(py::module_& module) {
            py::arg("fetch_local"))
       .def("notify_when_ready", &Core::NotifyWhenReady, py::arg("ref"), py::arg("queue"),
            py::arg("token"))
+      .def("await_ready", &Core::AwaitReady, py::arg("queue"))
       .def("ref_counts", &Core::ReferenceCounts)
       .def("submit_task", &Core::SubmitTask, py::arg("template"), py::arg("args"),
            py::arg("kwargs"))

@@ -3,11 +3,19 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "ray/base/check.h"
 
 namespace ray::bindings {
+namespace {
+
+// Between two attempts to drive a loop that other threads need.
+constexpr absl::Duration kPauseMin = absl::Milliseconds(1);
+constexpr absl::Duration kPauseMax = absl::Milliseconds(100);
+
+}  // namespace
 
 ReadyQueue::ReadyQueue() : fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) { MANTA_CHECK(fd_.valid()); }
 
@@ -39,6 +47,26 @@ std::vector<uint64_t> ReadyQueue::Wait() {
       return closed_ || !tokens_.empty();
     };
     mutex_.Await(absl::Condition(&ready));
+  }
+  return Drain();
+}
+
+bool ReadyQueue::IsReady() {
+  absl::MutexLock lock(&mutex_);
+  return closed_ || !tokens_.empty();
+}
+
+std::vector<uint64_t> ReadyQueue::WaitDriving(core::CoreWorker* session) {
+  absl::Duration pause = kPauseMin;
+  while (!session->is_shut_down()) {
+    if (session->DriveUnlessWanted([this] { return IsReady(); })) break;
+    absl::MutexLock lock(&mutex_);
+    auto ready = [this] {
+      mutex_.AssertHeld();
+      return closed_ || !tokens_.empty();
+    };
+    if (mutex_.AwaitWithTimeout(absl::Condition(&ready), pause)) break;
+    pause = std::min(pause * 2, kPauseMax);
   }
   return Drain();
 }

@@ -9,6 +9,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
+#include "ray/core/core_worker.h"
 #include "ray/net/endpoint.h"
 
 namespace ray::bindings {
@@ -20,11 +21,15 @@ class ReadyQueue {
   std::vector<uint64_t> Drain();
   // Blocks until there are tokens; empty: closed.
   std::vector<uint64_t> Wait();
+  // As Wait, but drives the session's loop meanwhile if no other thread does: what completes is
+  // here without a hand-off between threads. Empty: closed, or the session has ended.
+  std::vector<uint64_t> WaitDriving(core::CoreWorker* session);
   void Close();
   int fd() const { return fd_.get(); }
 
  private:
   void Signal();
+  bool IsReady();
 
   const net::UniqueFd fd_;
   absl::Mutex mutex_;

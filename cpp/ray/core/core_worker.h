@@ -214,6 +214,11 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   // error if it is removed before.
   base::ObjectId PlacementGroupReady(const base::PlacementGroupId& id, BufferPtr value);
 
+  // For a thread that serves completions, such as callbacks of futures: drives the loop while no
+  // other thread needs it, until `done()` holds (true; evaluated under the mutex) or the core
+  // worker is shut down. False: wait elsewhere for a moment (net::LoopDriver::DriveUnlessWanted).
+  bool DriveUnlessWanted(absl::FunctionRef<bool()> done);
+
   // -- execution (core_worker_execution.cc)
   // Blocks until a call may start or the process is to exit (null). A creation has caller == null.
   IncomingCallPtr NextCall(Interrupted interrupted);

@@ -430,6 +430,16 @@ bool CoreWorker::NotifyWhenReady(const ObjectId& id, absl::AnyInvocable<void()> 
   return true;
 }
 
+bool CoreWorker::DriveUnlessWanted(absl::FunctionRef<bool()> done) {
+  {
+    absl::MutexLock lock(&mutex_);
+    Drain();
+    store_->Flush();
+    peers_->FlushAll();
+  }
+  return driver_->DriveUnlessWanted(done, [this] { return shut_down_.load(); });
+}
+
 // ----------------------------------------------------------------------------------------------
 // owner and borrower
 

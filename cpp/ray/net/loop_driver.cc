@@ -63,9 +63,9 @@ LoopDriver::Outcome LoopDriver::WaitUntil(absl::FunctionRef<bool()> done, int64_
     if (Holds(done)) return Outcome::kDone;
     if (interrupted()) return Outcome::kInterrupted;
     if (base::MonotonicNanos() >= deadline_nanos) return Outcome::kTimeout;
-    if (ClaimForeground()) {
+    if (Claim(Driver::kForeground)) {
       Outcome outcome = Drive(done, deadline_nanos, interrupted);
-      ReleaseForeground();
+      Release();
       return outcome;
     }
     followers_.fetch_add(1);
@@ -84,7 +84,21 @@ void LoopDriver::PollOnce() {
   Driver expected = Driver::kNobody;
   if (!driver_.compare_exchange_strong(expected, Driver::kForeground)) return;
   loop_->Poll(absl::ZeroDuration());
-  ReleaseForeground();
+  Release();
+}
+
+bool LoopDriver::DriveUnlessWanted(absl::FunctionRef<bool()> done,
+                                   absl::FunctionRef<bool()> interrupted) {
+  if (base::MonotonicNanos() - last_foreground_nanos_.load() < grace_nanos_) return false;
+  if (!Claim(Driver::kYielding)) return false;
+  bool holds = Holds(done);
+  while (!holds && wanted_by_.load() == 0 && !interrupted()) {
+    driver_sleeps_.store(true);
+    loop_->Poll(absl::Nanoseconds(kLongSliceNanos));
+    holds = Holds(done);
+  }
+  Release();
+  return holds;
 }
 
 bool LoopDriver::Holds(absl::FunctionRef<bool()> done) {
@@ -123,7 +137,7 @@ void LoopDriver::SpinOrSleep(int64_t slice_end_nanos, int64_t* spin_start_nanos)
     if (base::MonotonicNanos() - *spin_start_nanos > spin_.nanos()) break;
     if (polls >= kPollsBeforeYield) sched_yield();
   }
-  foreground_sleeps_.store(true);
+  driver_sleeps_.store(true);
   int64_t before = base::MonotonicNanos();
   int ran = loop_->Poll(absl::Nanoseconds(std::max<int64_t>(slice_end_nanos - before, 0)));
   int64_t after = base::MonotonicNanos();
@@ -131,33 +145,40 @@ void LoopDriver::SpinOrSleep(int64_t slice_end_nanos, int64_t* spin_start_nanos)
   *spin_start_nanos = after;
 }
 
-bool LoopDriver::ClaimForeground() {
+bool LoopDriver::Claim(Driver role) {
   Driver expected = Driver::kNobody;
-  if (driver_.compare_exchange_strong(expected, Driver::kForeground)) return true;
-  if (expected == Driver::kForeground) return false;
-  foreground_waiting_.fetch_add(1);
+  if (driver_.compare_exchange_strong(expected, role)) return true;
+  // Foreground threads have the loop until they are done; a yielding one leaves for them alone.
+  auto leaves = [role](Driver driver) {
+    return driver == Driver::kBackground ||
+           (driver == Driver::kYielding && role == Driver::kForeground);
+  };
+  if (!leaves(expected)) return false;
+  wanted_by_.fetch_add(1);
   loop_->Wake();
   bool claimed = false;
   {
-    // One slice at a time: a background that is busy for long must not keep this thread from its
+    // One slice at a time: a driver that is busy for long must not keep this thread from its
     // deadline, nor from Ctrl-C.
     absl::MutexLock lock(&hand_off_mutex_);
     expected = Driver::kNobody;
-    claimed = driver_.compare_exchange_strong(expected, Driver::kForeground);
-    if (!claimed && expected == Driver::kBackground) {
+    claimed = driver_.compare_exchange_strong(expected, role);
+    if (!claimed && leaves(expected)) {
       hand_off_.WaitWithTimeout(&hand_off_mutex_, absl::Nanoseconds(kSliceNanos));
       expected = Driver::kNobody;
-      claimed = driver_.compare_exchange_strong(expected, Driver::kForeground);
+      claimed = driver_.compare_exchange_strong(expected, role);
     }
   }
-  foreground_waiting_.fetch_sub(1);
+  wanted_by_.fetch_sub(1);
   return claimed;
 }
 
-void LoopDriver::ReleaseForeground() {
-  last_release_nanos_.store(base::MonotonicNanos());
+void LoopDriver::Release() {
+  const int64_t now = base::MonotonicNanos();
+  last_release_nanos_.store(now);
+  if (driver_.load() == Driver::kForeground) last_foreground_nanos_.store(now);
   driver_.store(Driver::kNobody);
-  if (foreground_sleeps_.exchange(false)) {
+  if (driver_sleeps_.exchange(false) || wanted_by_.load() > 0) {
     absl::MutexLock lock(&hand_off_mutex_);
     hand_off_.SignalAll();
   }
@@ -172,7 +193,7 @@ void LoopDriver::BackgroundMain() {
     BackgroundPark();
     Driver expected = Driver::kNobody;
     if (stop_.load() || !driver_.compare_exchange_strong(expected, Driver::kBackground)) continue;
-    while (!stop_.load() && foreground_waiting_.load() == 0) {
+    while (!stop_.load() && wanted_by_.load() == 0) {
       int ran = loop_->Poll(absl::InfiniteDuration());
       if (ran > 0 && followers_.load() > 0) {
         absl::MutexLock lock(mutex_);
@@ -187,13 +208,14 @@ void LoopDriver::BackgroundMain() {
   }
 }
 
-// Returns when the foreground has stayed away from the loop for the grace time.
+// Returns when other threads have stayed away from the loop for the grace time.
 void LoopDriver::BackgroundPark() {
   while (!stop_.load()) {
-    if (driver_.load() == Driver::kForeground) {
-      if (foreground_sleeps_.load()) {
+    Driver driver = driver_.load();
+    if (driver == Driver::kForeground || driver == Driver::kYielding) {
+      if (driver_sleeps_.load()) {
         absl::MutexLock lock(&hand_off_mutex_);
-        if (foreground_sleeps_.load() && !stop_.load()) {
+        if (driver_sleeps_.load() && !stop_.load()) {
           hand_off_.WaitWithTimeout(&hand_off_mutex_, absl::Seconds(10));
         }
       } else {

@@ -163,12 +163,82 @@ TEST_F(LoopDriverTest, WhatComesBeforeTheHandOffIsNotSleptOver) {
   EXPECT_LT(fastest, absl::ToInt64Nanoseconds(absl::Milliseconds(100)));
 }
 
+// A yielding thread that serves completions for as long as the test needs it.
+class Server {
+ public:
+  Server(LoopDriver* driver, absl::FunctionRef<bool()> done)
+      : thread_([this, driver, done] {
+          while (!driver->DriveUnlessWanted(done, [this] { return stop_.load(); }) &&
+                 !stop_.load()) {
+            std::this_thread::sleep_for(std::chrono::microseconds(200));
+          }
+        }) {}
+  ~Server() {
+    stop_.store(true);
+    thread_.join();
+  }
+
+  // Only if what it waits for comes.
+  void Join() {
+    thread_.join();
+    thread_ = std::thread([] {});
+  }
+
+ private:
+  std::atomic<bool> stop_{false};
+  std::thread thread_;
+};
+
+TEST_F(LoopDriverTest, YieldingThreadDrivesUntilWhatItWaitsFor) {  // DRIVE-6
+  driver_.StartBackground();
+  auto done = [&] { return count_ >= 100; };
+  Server server(&driver_, done);
+  for (int i = 0; i < 100; ++i) {
+    PostIncrement();
+    std::this_thread::sleep_for(std::chrono::microseconds(50));
+  }
+  server.Join();
+  absl::MutexLock lock(&mutex_);
+  EXPECT_EQ(count_, 100);
+}
+
+TEST_F(LoopDriverTest, ForegroundTakesTheLoopFromAYieldingThread) {
+  Server server(&driver_, Never);
+  for (int i = 1; i <= 20; ++i) {
+    PostIncrement();
+    ASSERT_EQ(WaitForCount(i), Outcome::kDone);
+    // Beyond the grace: the server has the loop again.
+    std::this_thread::sleep_for(std::chrono::milliseconds(3));
+  }
+  loop_.Post([] {});
+}
+
+TEST(LoopDriverGraceTest, YieldingThreadLeavesTheLoopAloneBetweenWaits) {
+  absl::Mutex mutex;
+  EventLoop loop{&mutex};
+  LoopDriver driver{&loop, &mutex, {.background_grace = absl::Seconds(60)}};
+  auto always = [] { return true; };
+  driver.PollOnce();  // a wait that just ended
+  EXPECT_FALSE(driver.DriveUnlessWanted(always, Never));
+}
+
+TEST_F(LoopDriverTest, BackgroundServesWhenTheYieldingThreadIsGone) {
+  driver_.StartBackground();
+  PostIncrement();
+  auto done = [&] { return count_ >= 1; };
+  Server(&driver_, done).Join();
+  absl::Notification ran;
+  loop_.Post([&] { ran.Notify(); });
+  EXPECT_TRUE(ran.WaitForNotificationWithTimeout(absl::Seconds(30)));
+}
+
 TEST_F(LoopDriverTest, OnlyOneThreadPollsAtATime) {  // DRIVE-1, and every waiter sees its own end
   driver_.StartBackground();
   constexpr int kThreads = 4;
   constexpr int kRounds = 300;
   std::atomic<int> inside{0};
   std::atomic<bool> overlapped{false};
+  Server server(&driver_, Never);
   std::vector<std::thread> threads;
   for (int t = 0; t < kThreads; ++t) {
     threads.emplace_back([&, t] {

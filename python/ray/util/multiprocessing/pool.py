@@ -11,7 +11,6 @@ actors/test_actor_utils.py.
 from __future__ import annotations
 
 import collections
-import concurrent.futures
 import functools
 import itertools
 import logging
@@ -30,6 +29,7 @@ from typing import Any
 import cloudpickle  # type: ignore[import-untyped]
 
 import ray
+from ray._async_refs import call_on_outcome
 from ray.exceptions import ActorDiedError, RayActorError
 
 RAY_ADDRESS_ENV = "RAY_ADDRESS"
@@ -38,9 +38,6 @@ RAY_ADDRESS_ENV = "RAY_ADDRESS"
 _CHUNKS_PER_PROCESS = 4
 
 _logger = logging.getLogger(__name__)
-
-# The outcomes of a chunk: of each item the result, or a PoolTaskError.
-_ChunkFuture = concurrent.futures.Future[list[Any]]
 
 
 class PoolTaskError(Exception):
@@ -69,16 +66,20 @@ class PoolActor:
         if initializer is not None:
             initializer(*initargs)
 
-    def run_batch(self, func: Callable[..., Any], batch: list[Any], unpack: bool) -> list[Any]:
-        """The outcomes of ``func(item)``, or with ``unpack`` ``func(*item)``, for each item."""
-        return [_outcome(func, item, unpack) for item in batch]
-
-
-def _outcome(func: Callable[..., Any], item: Any, unpack: bool) -> Any:
-    try:
-        return func(*item) if unpack else func(item)
-    except Exception as error:
-        return PoolTaskError(_portable(error))
+    def run_batch(
+        self, func: Callable[..., Any], batch: list[Any], unpack: bool
+    ) -> tuple[list[Any], bool]:
+        """The outcomes of ``func(item)``, or with ``unpack`` ``func(*item)``: for each item the
+        result or a PoolTaskError; and whether there is an error among them."""
+        outcomes: list[Any] = []
+        failed = False
+        for item in batch:
+            try:
+                outcomes.append(func(*item) if unpack else func(item))
+            except Exception as error:
+                outcomes.append(PoolTaskError(_portable(error)))
+                failed = True
+        return outcomes, failed
 
 
 def _portable(error: Exception) -> Any:
@@ -94,11 +95,73 @@ def _portable(error: Exception) -> Any:
 # Results
 
 
+class _Chunk:
+    """Calls that one process makes together, and their outcomes. Threads: any."""
+
+    _lock = threading.Lock()  # of all chunks: held for moments, no callback runs under it
+
+    def __init__(self, func: Any, batch: list[Any], unpack: bool) -> None:
+        self.arguments: tuple[Any, ...] = (func, batch, unpack)
+        self.is_done = False
+        self.lost: BaseException | None = None  # why there are no outcomes
+        self.outcomes: list[Any] = []
+        self.error: PoolTaskError | None = None  # the first among the outcomes
+        self._on_done: list[Callable[[_Chunk], None]] = []
+
+    def call_when_done(self, on_done: Callable[[_Chunk], None]) -> None:
+        """Calls it once, here if the chunk is done, else in the thread that finishes it."""
+        with self._lock:
+            if not self.is_done:
+                self._on_done.append(on_done)
+                return
+        on_done(self)
+
+    def finish(self, outcomes: list[Any], failed: bool) -> None:
+        self.outcomes = outcomes
+        if failed:
+            self.error = next(each for each in outcomes if isinstance(each, PoolTaskError))
+        self._end()
+
+    def lose(self, error: BaseException) -> None:
+        self.lost = error
+        self._end()
+
+    def _end(self) -> None:
+        self.arguments = ()
+        with self._lock:
+            self.is_done = True
+        for on_done in self._on_done:
+            on_done(self)
+
+
+class _Countdown:
+    """Waits until so many chunks are done."""
+
+    def __init__(self, chunks: Iterable[_Chunk]) -> None:
+        chunks = list(chunks)
+        self._lock = threading.Lock()
+        self._left = len(chunks) + 1
+        self._finished = threading.Event()
+        for chunk in chunks:
+            chunk.call_when_done(self._count)
+        self._count(None)
+
+    def _count(self, _: _Chunk | None) -> None:
+        with self._lock:
+            self._left -= 1
+            left = self._left
+        if left == 0:
+            self._finished.set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return self._finished.wait(timeout)
+
+
 class AsyncResult:
     """The result of a call that may not have ended. The pool's methods make it.
 
     Args:
-        chunk_object_refs: futures of the outcomes, in order.
+        chunk_object_refs: the chunks, in order.
         callback: is called with the result, in a thread of its own.
         error_callback: is called with a PoolTaskError, or with the error that lost the process, in
             a thread of its own.
@@ -109,12 +172,13 @@ class AsyncResult:
 
     def __init__(
         self,
-        chunk_object_refs: Iterable[_ChunkFuture],
+        chunk_object_refs: Iterable[_Chunk],
         callback: Callable[[Any], Any] | None = None,
         error_callback: Callable[[Exception], Any] | None = None,
         single_result: bool = False,
     ) -> None:
         self._chunks = list(chunk_object_refs)
+        self._countdown = _Countdown(self._chunks)
         self._single_result = single_result
         if callback is not None or error_callback is not None:
             threading.Thread(
@@ -126,7 +190,7 @@ class AsyncResult:
 
     def wait(self, timeout: float | None = None) -> None:
         """Blocks until the result is there, or for ``timeout`` seconds."""
-        concurrent.futures.wait(self._chunks, timeout)
+        self._countdown.wait(timeout)
 
     def get(self, timeout: float | None = None) -> Any:
         """The result. Blocks until it is there.
@@ -148,7 +212,7 @@ class AsyncResult:
 
     def ready(self) -> bool:
         """Whether the result is there, or an error."""
-        return all(chunk.done() for chunk in self._chunks)
+        return self._countdown.wait(0)
 
     def successful(self) -> bool:
         """Whether no call raised.
@@ -161,19 +225,13 @@ class AsyncResult:
         return self._first_error() is None
 
     def _first_error(self) -> BaseException | None:
-        for chunk in self._chunks:
-            error = chunk.exception()
-            if error is not None:
-                return error
-            for outcome in chunk.result():
-                if isinstance(outcome, PoolTaskError):
-                    return outcome
-        return None
+        errors = (chunk.lost or chunk.error for chunk in self._chunks)
+        return next((error for error in errors if error is not None), None)
 
     def _value(self) -> Any:
         if self._single_result:
-            return self._chunks[0].result()[0]
-        return [outcome for chunk in self._chunks for outcome in chunk.result()]
+            return self._chunks[0].outcomes[0]
+        return list(itertools.chain.from_iterable(chunk.outcomes for chunk in self._chunks))
 
     def _call_back(
         self,
@@ -239,7 +297,9 @@ class IMapIterator:
         chunk = self._take_done(timeout)
         self._unfinished -= 1
         self._submit_next_chunk()
-        return chunk.result()
+        if chunk.lost is not None:
+            raise chunk.lost
+        return chunk.outcomes
 
     def _submit_next_chunk(self) -> None:
         batch = next(self._batches, None)
@@ -247,10 +307,10 @@ class IMapIterator:
             self._unfinished += 1
             self._add(self._pool._submit(self._func, batch, unpack=False))
 
-    def _add(self, chunk: _ChunkFuture) -> None:
+    def _add(self, chunk: _Chunk) -> None:
         raise NotImplementedError
 
-    def _take_done(self, timeout: float | None) -> _ChunkFuture:
+    def _take_done(self, timeout: float | None) -> _Chunk:
         """A chunk that has ended; raises multiprocessing.TimeoutError."""
         raise NotImplementedError
 
@@ -265,15 +325,14 @@ class OrderedIMapIterator(IMapIterator):
         iterable: Iterable[Any],
         chunksize: int | None = None,
     ) -> None:
-        self._chunks: collections.deque[_ChunkFuture] = collections.deque()
+        self._chunks: collections.deque[_Chunk] = collections.deque()
         super().__init__(pool, func, iterable, chunksize)
 
-    def _add(self, chunk: _ChunkFuture) -> None:
+    def _add(self, chunk: _Chunk) -> None:
         self._chunks.append(chunk)
 
-    def _take_done(self, timeout: float | None) -> _ChunkFuture:
-        done, _ = concurrent.futures.wait([self._chunks[0]], timeout)
-        if not done:
+    def _take_done(self, timeout: float | None) -> _Chunk:
+        if not _Countdown([self._chunks[0]]).wait(timeout):
             raise TimeoutError("The next result is not ready yet.")
         return self._chunks.popleft()
 
@@ -288,13 +347,13 @@ class UnorderedIMapIterator(IMapIterator):
         iterable: Iterable[Any],
         chunksize: int | None = None,
     ) -> None:
-        self._done: queue.SimpleQueue[_ChunkFuture] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[_Chunk] = queue.SimpleQueue()
         super().__init__(pool, func, iterable, chunksize)
 
-    def _add(self, chunk: _ChunkFuture) -> None:
-        chunk.add_done_callback(self._done.put)
+    def _add(self, chunk: _Chunk) -> None:
+        chunk.call_when_done(self._done.put)
 
-    def _take_done(self, timeout: float | None) -> _ChunkFuture:
+    def _take_done(self, timeout: float | None) -> _Chunk:
         try:
             return self._done.get(timeout=timeout)
         except queue.Empty:
@@ -311,14 +370,6 @@ class _Process:
     def __init__(self, actor: Any) -> None:
         self.actor = actor
         self.chunks_taken = 0
-
-
-class _Chunk:
-    """Calls that wait for a process."""
-
-    def __init__(self, func: Any, batch: list[Any], unpack: bool) -> None:
-        self.arguments = (func, batch, unpack)
-        self.future: _ChunkFuture = concurrent.futures.Future()
 
 
 class Pool:
@@ -510,7 +561,7 @@ class Pool:
             for process in self._busy:
                 ray.kill(process.actor)
         for chunk in dropped:
-            chunk.future.set_exception(ActorDiedError("The pool was terminated before the call."))
+            chunk.lose(ActorDiedError("The pool was terminated before the call."))
 
     def join(self) -> None:
         """Blocks until the processes have ended; call ``close`` or ``terminate`` first.
@@ -521,8 +572,8 @@ class Pool:
         with self._lock:
             if not self._closed:
                 raise ValueError("Pool is still running; call close() or terminate() first.")
-            unfinished = [chunk.future for chunk in (*self._busy.values(), *self._waiting)]
-        concurrent.futures.wait(unfinished)
+            unfinished = _Countdown([*self._busy.values(), *self._waiting])
+        unfinished.wait()
         with self._lock:
             ends = list(self._ends)
         if ends:
@@ -551,7 +602,7 @@ class Pool:
         iterable: Iterable[Any],
         chunksize: int | None,
         unpack: bool,
-    ) -> list[_ChunkFuture]:
+    ) -> list[_Chunk]:
         self._check_running()
         items = iterable if isinstance(iterable, (list, tuple)) else list(iterable)
         if chunksize is None:
@@ -560,14 +611,14 @@ class Pool:
         stored = ray.put(func)  # Pickled once, not with each chunk.
         return [self._submit(stored, batch, unpack) for batch in batches]
 
-    def _submit(self, func: Any, batch: list[Any], unpack: bool) -> _ChunkFuture:
+    def _submit(self, func: Any, batch: list[Any], unpack: bool) -> _Chunk:
         """Queues a chunk. ``func`` is the function or a reference to it."""
         chunk = _Chunk(func, batch, unpack)
         with self._lock:
             self._check_running()
             self._waiting.append(chunk)
             self._start_waiting()
-        return chunk.future
+        return chunk
 
     def _start_waiting(self) -> None:
         while self._waiting and self._idle:
@@ -580,12 +631,14 @@ class Pool:
                 raise
             self._busy[process] = chunk
             process.chunks_taken += 1
-            ref.future().add_done_callback(functools.partial(self._on_done, process))
+            call_on_outcome(ref, functools.partial(self._on_done, process))
 
-    def _on_done(self, process: _Process, result: _ChunkFuture) -> None:
+    def _on_done(
+        self, process: _Process, result: tuple[list[Any], bool] | None, error: BaseException | None
+    ) -> None:
         with self._lock:
             chunk = self._busy.pop(process)
-            is_dead = isinstance(result.exception(), RayActorError)
+            is_dead = isinstance(error, RayActorError)
             is_worn = process.chunks_taken == self._chunks_per_process
             if is_worn and not is_dead:
                 self._end(process)
@@ -597,10 +650,11 @@ class Pool:
             self._start_waiting()
             if self._closed:
                 self._end_idle()
-        if result.exception() is not None:
-            chunk.future.set_exception(result.exception())
+        if result is None:
+            assert error is not None
+            chunk.lose(error)
         else:
-            chunk.future.set_result(result.result())
+            chunk.finish(*result)
 
     def _end_idle(self) -> None:
         if not self._waiting:
