@@ -392,6 +392,9 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   void SendTask(const PeerPtr& peer, const TaskPtr& task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   uint32_t TemplateNumber(const PeerPtr& peer, const Task& task)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Has small arguments that this process owns sent along, from this node's store.
+  void PushArguments(const Task& task, const base::NodeId& to)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void PackRefs(const Task& task, PushTaskFrame* frame) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnTaskReply(const PeerPtr& peer, const TaskPtr& task, const net::Frame& frame)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

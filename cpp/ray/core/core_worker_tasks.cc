@@ -265,6 +265,7 @@ void CoreWorker::PushTask(const AddressPtr& worker, const TaskPtr& task) {
 void CoreWorker::PushCall(const AddressPtr& worker, const TaskPtr& task) { PushTask(worker, task); }
 
 void CoreWorker::SendTask(const PeerPtr& peer, const TaskPtr& task) {
+  if (peer->address->node_id != self_->node_id) PushArguments(*task, peer->address->node_id);
   PushTaskFrame frame;
   frame.task_id = task->id;
   frame.template_id = TemplateNumber(peer, *task);
@@ -284,6 +285,32 @@ void CoreWorker::SendTask(const PeerPtr& peer, const TaskPtr& task) {
   peer->connection->SendRaw(wire::v1::PUSH_TASK, 0, correlation_id, metadata, payload,
                             net::Connection::Flush::kCoalesce);
   peers_->MarkDirty(peer);
+}
+
+// An owner that has had a copy sent counts it as one that is there: so it is freed with the others,
+// and sent once. Of a borrowed object that would be for its owner to know: it is pulled.
+void CoreWorker::PushArguments(const Task& task, const base::NodeId& to) {
+  wire::v1::StorePush message;
+  const auto add = [&](const ObjectId& id) {
+    mutex_.AssertHeld();
+    const ObjectTable::Entry* entry = objects_.Find(id);
+    const bool in_store = entry != nullptr && entry->owned && entry->state == ObjectState::kInStore;
+    if (!in_store || static_cast<int64_t>(entry->size_bytes) > config_.object_push_max_bytes) {
+      return;
+    }
+    const std::vector<base::NodeId> known = entry->Locations();
+    const auto has = [&](const base::NodeId& node) {
+      return std::count(known.begin(), known.end(), node) > 0;
+    };
+    if (!has(self_->node_id) || has(to)) return;
+    message.add_object_ids(id.BinaryString());
+    objects_.AddCopy(id, to);
+  };
+  for (const Task::TopLevelRef& ref : task.refs) add(ref.id);
+  if (!task.args_object.IsNil()) add(task.args_object);
+  if (message.object_ids().empty()) return;
+  message.set_node_id(to.BinaryString());
+  raylet_->Send(wire::v1::STORE_PUSH, message);
 }
 
 void CoreWorker::PackRefs(const Task& task, PushTaskFrame* frame) {

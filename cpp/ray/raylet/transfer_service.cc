@@ -16,6 +16,7 @@
 #include "ray/base/status_macros.h"
 #include "ray/net/frame.h"
 #include "ray/net/parse_frame.h"
+#include "ray/store/parallel_copy.h"
 
 namespace ray::raylet {
 
@@ -35,13 +36,16 @@ using wire::v1::PullBeginReply;
 using wire::v1::PullEnd;
 using wire::v1::PullMore;
 using wire::v1::PullMoreReply;
+using wire::v1::PushObject;
+using wire::v1::StorePush;
 
 namespace {
 
-// Of the store: who writes what is fetched, and who pins what others fetch. Clients have small
-// numbers.
+// Of the store: who writes what is fetched, who pins what others fetch, and who writes what comes
+// unasked. Clients have small numbers.
 constexpr store::ClientId kPuller{UINT64_MAX};
 constexpr store::ClientId kSource{UINT64_MAX - 1};
+constexpr store::ClientId kPushed{UINT64_MAX - 2};
 
 // A large object goes from here to one node at a time: the time that the first chunks take through
 // a chain of nodes is small against that of all.
@@ -60,6 +64,13 @@ transfer::PullManager::Options PullOptions(const base::Config& config, const Nod
           .chunk_bytes = ChunkBytes(config),
           .chunks_per_node = 4 * streams,
           .retry_pause = absl::Milliseconds(config.object_pull_retry_ms)};
+}
+
+transfer::PushAheadTable::Options AheadOptions(const base::Config& config) {
+  // To a node that is slow to take them; they share the way with requests.
+  constexpr uint64_t kObjectsOnTheirWay = 8;
+  const auto bytes = static_cast<uint64_t>(std::max<int64_t>(config.object_push_max_bytes, 0));
+  return {.object_bytes_max = bytes, .node_bytes_max = kObjectsOnTheirWay * bytes};
 }
 
 PullAnswer Broken(absl::string_view reason) {
@@ -156,7 +167,9 @@ TransferService::TransferService(net::EventLoop* loop, const base::Clock* clock,
       connection_options_(std::move(connection_options)),
       restore_timeout_(absl::Milliseconds(config.object_store_full_timeout_ms)),
       large_bytes_(kChunksOfLargeObject * ChunkBytes(config)),
+      unasked_fraction_(config.object_spilling_threshold),
       pushes_(static_cast<size_t>(std::max<int64_t>(config.object_push_fanout_max, 1))),
+      ahead_(AheadOptions(config)),
       server_(&objects->memory(), &grants_),
       fetcher_(
           &objects->memory(),
@@ -168,6 +181,7 @@ TransferService::TransferService(net::EventLoop* loop, const base::Clock* clock,
       timer_(loop, clock, [this] { Enter([this] { pulls_.Tick(); }); }) {
   store_->NameClient(kPuller, "copies being fetched from other nodes");
   store_->NameClient(kSource, "objects being fetched by other nodes");
+  store_->NameClient(kPushed, "arguments that came ahead of their calls");
   store_->OnEviction([this](const ObjectId& id) { Enter([this, id] { pulls_.OnEvicted(id); }); });
   router->On<PullBegin>(wire::v1::PULL_BEGIN, [this](Client& client, const PullBegin& message,
                                                      const Responder& responder) {
@@ -181,6 +195,13 @@ TransferService::TransferService(net::EventLoop* loop, const base::Clock* clock,
                       [this](Client& client, const PullEnd& message, const Responder&) {
                         return OnPullEnd(client, message);
                       });
+  router->On<StorePush>(wire::v1::STORE_PUSH,
+                        [this](Client& client, const StorePush& message, const Responder&) {
+                          return OnStorePush(client, message);
+                        });
+  router->Register(wire::v1::PUSH_OBJECT, [this](Client& client, const net::Frame& frame) {
+    return OnPushObject(client, frame);
+  });
 }
 
 TransferService::~TransferService() { store_->OnEviction(nullptr); }
@@ -557,6 +578,95 @@ void TransferService::ClientGone(const Client& client) {
   if (!client.IsRaylet()) return;
   const NodeId node = NodeId::FromTrusted(client.address.node_id().data());
   for (const ObjectId& id : pushes_.Disconnected(node)) EndGrant(node, id);
+}
+
+// --- Ahead of being asked
+
+absl::Status TransferService::OnStorePush(Client& client, const StorePush& message) {
+  if (client.IsRaylet()) return absl::PermissionDeniedError("raylets push objects themselves");
+  MANTA_ASSIGN_OR_RETURN(const NodeId node, NodeId::FromBinary(message.node_id()));
+  MANTA_ASSIGN_OR_RETURN(const std::vector<ObjectId> ids,
+                         net::ParseIds<ObjectId>(message.object_ids()));
+  for (const ObjectId& id : ids) PushAhead(node, id);
+  return absl::OkStatus();
+}
+
+void TransferService::PushAhead(const NodeId& node, const ObjectId& id) {
+  const std::optional<store::ObjectInfo> info = store_->Find(id);
+  const bool at_hand = info.has_value() && info->in_memory;
+  if (!at_hand || peers_->Get(node) == nullptr) return;
+  if (!ahead_.Begin(node, id, info->size_bytes)) return;
+  // What is in memory is given at once.
+  store_->Get(kSource, {id}, absl::ZeroDuration(),
+              [this, node, id](const GetReply& got) { SendPushed(node, id, got.entries.front()); });
+}
+
+void TransferService::SendPushed(const NodeId& node, const ObjectId& id,
+                                 const GetReply::Entry& entry) {
+  MANTA_CHECK(entry.outcome == GetReply::Outcome::kPresent && entry.path.empty());
+  const store::ObjectInfo info = *store_->Find(id);
+  PushObject message;
+  message.set_object_id(id.BinaryString());
+  message.set_note(info.note);
+  message.mutable_owner()->set_worker_id(info.owner.BinaryString());
+  message.mutable_owner()->set_node_id(owners_->NodeOf(info.owner, identity_->id).BinaryString());
+  const char* bytes = reinterpret_cast<const char*>(objects_->memory().At(entry.extent.offset));
+  peers_->Get(node)->Call(wire::v1::PUSH_OBJECT, message,
+                          [this, alive = std::weak_ptr<bool>(alive_), node,
+                           size = entry.extent.size](const absl::StatusOr<net::Frame>&) {
+                            if (!alive.expired()) ahead_.End(node, size);
+                          },
+                          {bytes, entry.extent.size});
+  // The bytes are copied or with the kernel.
+  MANTA_CHECK(store_->Release(kSource, id).ok());
+}
+
+absl::Status TransferService::OnPushObject(Client& client, const net::Frame& frame) {
+  if (!client.IsRaylet()) return absl::PermissionDeniedError("only raylets push objects");
+  PushObject message;
+  if (!net::ParseMetadata(frame, &message)) {
+    return absl::InvalidArgumentError("a PUSH_OBJECT that does not parse");
+  }
+  MANTA_ASSIGN_OR_RETURN(const ObjectId id, ObjectId::FromBinary(message.object_id()));
+  ObjectFacts facts{.size_bytes = frame.payload.size(), .note = message.note()};
+  MANTA_ASSIGN_OR_RETURN(facts.owner, WorkerId::FromBinary(message.owner().worker_id()));
+  MANTA_ASSIGN_OR_RETURN(facts.owner_node, NodeId::FromBinary(message.owner().node_id()));
+  if (TakePushed(id, facts, frame.payload)) {
+    if (facts.owner_node != identity_->id) owners_->Watch(facts.owner, facts.owner_node);
+    objects_->Changed();
+  }
+  Responder(client.connection, frame).Send(wire::v1::PushObjectReply());
+  return absl::OkStatus();
+}
+
+bool TransferService::HasRoomUnasked(uint64_t size_bytes) const {
+  const auto most = unasked_fraction_ * static_cast<double>(store_->capacity_bytes());
+  return size_bytes > 0 && !store_->FirstWaitingCreator().has_value() &&
+         static_cast<double>(store_->used_bytes() + size_bytes) <= most;
+}
+
+bool TransferService::TakePushed(const ObjectId& id, const ObjectFacts& facts,
+                                 std::string_view bytes) {
+  if (store_->Find(id).has_value() || !HasRoomUnasked(bytes.size())) return false;
+  const auto offset = std::make_shared<std::optional<uint64_t>>();
+  const absl::Status status = store_->Create(kPushed,
+                                             {.id = id,
+                                              .size_bytes = bytes.size(),
+                                              .owner = facts.owner,
+                                              .note = facts.note,
+                                              .secondary = true},
+                                             [offset](const CreateReply& reply) {
+                                               if (reply.outcome == CreateReply::Outcome::kCreated)
+                                                 *offset = reply.offset;
+                                             });
+  if (!status.ok() || !offset->has_value()) {
+    store_->Abort(kPushed, id);  // it does not wait
+    return false;
+  }
+  store::CopyInto(objects_->memory(), **offset, bytes.data(), bytes.size(), {.threads = 1});
+  // Now nobody pins it: it may be dropped, and is pulled then.
+  MANTA_CHECK(store_->Seal(kPushed, id).ok() && store_->Release(kPushed, id).ok());
+  return true;
 }
 
 }  // namespace ray::raylet

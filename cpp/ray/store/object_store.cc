@@ -85,7 +85,8 @@ std::optional<ObjectInfo> ObjectStore::Impl::Find(const base::ObjectId& id) cons
                     .owner = object->owner,
                     .note = object->note,
                     .sealed = IsSealed(object->state),
-                    .secondary = object->secondary};
+                    .secondary = object->secondary,
+                    .in_memory = object->Readable() && HasMemory(object->state)};
 }
 
 std::vector<base::ObjectId> ObjectStore::Impl::PrimaryCopies() const {

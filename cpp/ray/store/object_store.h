@@ -110,6 +110,7 @@ struct ObjectInfo {
   std::string note;
   bool sealed = false;
   bool secondary = false;
+  bool in_memory = false;  // sealed, and its bytes can be read there now
 };
 
 struct StoreStats {

@@ -151,6 +151,12 @@ class RayletTransferTest : public RayletFixture {
     ids.add_object_ids(id.BinaryString());
     program.client->Send(STORE_RELEASE, ids);
   }
+  static void Push(Program& program, const std::vector<ObjectId>& ids, const std::string& node) {
+    StorePush message;
+    for (const ObjectId& id : ids) message.add_object_ids(id.BinaryString());
+    message.set_node_id(node);
+    program.client->Send(STORE_PUSH, message);
+  }
   StoreStatsReply Stats(Program& program) {
     return program.client->Call<StoreStatsReply>(STORE_STATS, StoreStats());
   }
@@ -373,6 +379,9 @@ TEST_F(RayletTransferTest, WhatOnlyRayletsAskClosesTheConnectionOfOthers) {
   PullEnd end;
   end.set_object_id(ObjectId::Random().BinaryString());
   expect_closed(PULL_END, end);
+  PushObject push;
+  push.set_object_id(ObjectId::Random().BinaryString());
+  expect_closed(PUSH_OBJECT, push);
   WatchWorker watch;
   watch.set_worker_id(base::WorkerId::Random().BinaryString());
   expect_closed(WATCH_WORKER, watch);
@@ -381,6 +390,75 @@ TEST_F(RayletTransferTest, WhatOnlyRayletsAskClosesTheConnectionOfOthers) {
   expect_closed(STORE_GET, get);
   StoreGet short_id = GetOf({ObjectId::Random()}, {"short"});
   expect_closed(STORE_GET, short_id);
+}
+
+// --- Ahead of being asked
+
+TEST_F(RayletTransferTest, PushedObjectIsThereBeforeAnybodyAsks) {
+  Program on_a = StartProgram(a_);
+  Program on_b = StartProgram(b_);
+  const ObjectId id = Put(on_a, 300'000);
+  Push(on_a, {id, ObjectId::Random()}, b_.id());
+  ASSERT_TRUE(Poll([&] { return Stats(on_b).objects() == 1; }));
+  const auto entry = GetOne(on_b, id, {}, 0);
+  ASSERT_TRUE(entry.present()) << entry.reason();
+  EXPECT_TRUE(HasItsBytes(on_b, id, entry));
+  // Again, and to who has it: nothing happens.
+  Push(on_a, {id}, b_.id());
+  Push(on_a, {id}, a_.id());
+  EXPECT_EQ(Stats(on_a).objects(), 1u);
+  StoreIds ids;
+  ids.add_object_ids(id.BinaryString());
+  ids.set_node_id(b_.id());
+  Release(on_b, id);
+  on_a.client->Send(STORE_FREE, ids);
+  EXPECT_TRUE(Poll([&] { return Stats(on_b).objects() == 0; })) << "a copy like any other";
+}
+
+TEST_F(RayletTransferTest, PushAndPullOfOneObjectMeet) {
+  Program on_a = StartProgram(a_);
+  Program on_b = StartProgram(b_);
+  for (int i = 0; i < 20; ++i) {
+    const ObjectId id = Put(on_a, 200'000);
+    on_b.client->Send(STORE_GET, GetOf({id}, {a_.id()}));
+    Push(on_a, {id}, b_.id());
+    const auto entry = GetOne(on_b, id, {a_.id()});
+    ASSERT_TRUE(entry.present()) << entry.reason();
+    EXPECT_TRUE(HasItsBytes(on_b, id, entry));
+  }
+  EXPECT_EQ(Stats(on_b).objects(), 20u);
+  EXPECT_TRUE(
+      Poll([&] { return !absl::StrContains(Stats(on_a).breakdown(), "fetched by other nodes"); }));
+}
+
+TEST_F(RayletTransferTest, LargeObjectIsNotPushed) {
+  Program on_a = StartProgram(a_);
+  Program on_b = StartProgram(b_);
+  const ObjectId large = Put(on_a, (1 << 20) + 8);
+  const ObjectId small = Put(on_a, 1000);
+  Push(on_a, {large, small}, b_.id());
+  ASSERT_TRUE(Poll([&] { return Stats(on_b).objects() == 1; }));
+  EXPECT_TRUE(GetOne(on_b, small, {}, 0).present());
+  EXPECT_FALSE(GetOne(on_b, large, {}, 0).present());
+  EXPECT_TRUE(GetOne(on_b, large, {a_.id()}).present());
+}
+
+TEST_F(RayletTransferTest, WhatComesUnaskedMakesNobodyMakeRoom) {
+  Program on_a = StartProgram(a_);
+  Program on_b = StartProgram(b_);
+  const ObjectId held = Put(on_b, 52 << 20);  // over 0.8 of the store
+  ASSERT_TRUE(GetOne(on_b, held, {}).present());
+  const ObjectId id = Put(on_a, 500'000);
+  Push(on_a, {id}, b_.id());
+  const auto entry = GetOne(on_b, id, {a_.id()});
+  ASSERT_TRUE(entry.present()) << "who asks for it gets it";
+  EXPECT_TRUE(HasItsBytes(on_b, id, entry));
+  Release(on_b, id);
+  const ObjectId other = Put(on_a, 500'000);
+  Push(on_a, {other}, b_.id());
+  Push(on_a, {other}, b_.id());
+  ASSERT_TRUE(GetOne(on_b, held, {}).present());
+  EXPECT_FALSE(GetOne(on_b, other, {}, 100).present());
 }
 
 TEST_F(RayletTransferTest, BroadcastReachesEveryNode) {
