@@ -179,7 +179,7 @@ void NodeService::Drain(const wire::v1::DrainNode& order) {
   if (order.deadline_ms() != 0) {
     deadline = clock_->Now() + (absl::FromUnixMillis(order.deadline_ms()) - absl::Now());
   }
-  drain_.Begin(order.reason(), deadline);
+  drain_.Begin(order.reason(), deadline, clock_->Now());
   LookAtDrain();
 }
 

@@ -495,6 +495,7 @@ NodeDrain::Environment Raylet::DrainEnvironment() {
             MANTA_LOG(kInfo, "this node leaves: ", reason);
             if (events_.on_drained) events_.on_drained();
           },
+      .handover_time = absl::Milliseconds(config_.drain_handover_ms),
   };
 }
 
