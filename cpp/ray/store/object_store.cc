@@ -356,6 +356,7 @@ void ObjectStore::Tick() { impl_->Tick(); }
 absl::Time ObjectStore::NextDeadline() const { return impl_->NextDeadline(); }
 uint64_t ObjectStore::capacity_bytes() const { return impl_->table().arena().capacity_bytes(); }
 uint64_t ObjectStore::used_bytes() const { return impl_->table().used_bytes(); }
+uint64_t ObjectStore::disk_bytes() const { return impl_->disk_bytes(); }
 StoreStats ObjectStore::Stats() const { return impl_->Stats(); }
 std::vector<base::ObjectId> ObjectStore::PrimaryCopies() const { return impl_->PrimaryCopies(); }
 bool ObjectStore::MakePrimary(const base::ObjectId& id) { return impl_->MakePrimary(id); }

@@ -215,6 +215,8 @@ class ObjectStore {
   uint64_t capacity_bytes() const;
   // What resource reports call used: memory that cannot be dropped at once. O(1).
   uint64_t used_bytes() const;
+  // What its files take on disk (or elsewhere). O(1).
+  uint64_t disk_bytes() const;
   StoreStats Stats() const;       // O(objects)
   std::string Breakdown() const;  // readable: who holds what. O(objects)
 

@@ -52,6 +52,7 @@ class ObjectStore::Impl final : private ObjectTable::Listener, private Spiller::
   void Tick();
   absl::Time NextDeadline() const;
   const ObjectTable& table() const { return table_; }
+  uint64_t disk_bytes() const { return spiller_.disk_bytes(); }
   StoreStats Stats() const;
   std::vector<base::ObjectId> PrimaryCopies() const;
   bool MakePrimary(const base::ObjectId& id);
