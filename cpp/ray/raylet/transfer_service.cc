@@ -61,6 +61,7 @@ transfer::PullManager::Options PullOptions(const base::Config& config, const Nod
   const auto streams = static_cast<size_t>(std::max<int64_t>(config.object_transfer_streams, 1));
   return {.self = self,
           .memory_limit = static_cast<uint64_t>(limit),
+          .capacity_bytes = capacity_bytes,
           .chunk_bytes = ChunkBytes(config),
           .chunks_per_node = 4 * streams,
           .retry_pause = absl::Milliseconds(config.object_pull_retry_ms)};
@@ -121,6 +122,12 @@ absl::StatusOr<StreamSocket> SocketOf(Connection& connection, const NodeId& node
   return StreamSocket{.fd = std::move(detached.fd),
                       .tls = std::move(detached.tls),
                       .already_read = std::move(detached.already_read)};
+}
+
+absl::StatusOr<net::UniqueFd> OpenFile(const std::string& path, int flags) {
+  net::UniqueFd file(open(path.c_str(), flags | O_CLOEXEC));
+  if (file.valid()) return file;
+  return absl::UnavailableError(absl::StrCat("opening its file: ", std::strerror(errno)));
 }
 
 wire::v1::Hello TransferHello(const NodeId& self) {
@@ -338,9 +345,8 @@ void TransferService::OnReserved(const ObjectId& id, const ObjectFacts& facts,
                                  const CreateReply& reply) {
   switch (reply.outcome) {
     case CreateReply::Outcome::kCreated:
-      offsets_[id] = reply.offset;
-      if (facts.owner_node != identity_->id) owners_->Watch(facts.owner, facts.owner_node);
-      return Enter([this, id] { pulls_.OnReserved(id); });
+      if (!reply.path.empty()) return OnReservedFile(id, facts, reply);
+      return StartCopy(id, facts, {.offset = reply.offset});
     case CreateReply::Outcome::kExists:
       return Enter([this, id] { pulls_.OnExists(id); });
     case CreateReply::Outcome::kFull:
@@ -352,9 +358,51 @@ void TransferService::OnReserved(const ObjectId& id, const ObjectFacts& facts,
   }
 }
 
+// Its file is on disk: opening it may take its time. Nobody else ends the copy before OnReserved.
+void TransferService::OnReservedFile(const ObjectId& id, const ObjectFacts& facts,
+                                     const CreateReply& reply) {
+  const store::Extent extent{reply.offset, facts.size_bytes};
+  OffLoop<Target>(
+      [path = reply.path, extent]() -> absl::StatusOr<Target> {
+        Target target{.offset = extent.offset};
+        MANTA_ASSIGN_OR_RETURN(target.fd, OpenFile(path, O_RDWR));
+        MANTA_ASSIGN_OR_RETURN(target.file, store::SharedMemory::MapFile(
+                                                path, extent, store::SharedMemory::Access::kWrite));
+        return target;
+      },
+      [this, id, facts](absl::StatusOr<Target> target) {
+        if (target.ok()) return StartCopy(id, facts, *std::move(target));
+        store_->Abort(kPuller, id);
+        Enter([this, id, why = std::string(target.status().message())] {
+          pulls_.OnNoMemory(id, absl::StrCat("the file for it cannot be used: ", why));
+        });
+      });
+}
+
+void TransferService::StartCopy(const ObjectId& id, const ObjectFacts& facts, Target target) {
+  targets_[id] = std::move(target);
+  if (facts.owner_node != identity_->id) owners_->Watch(facts.owner, facts.owner_node);
+  Enter([this, id] { pulls_.OnReserved(id); });
+}
+
+template <typename Result>
+void TransferService::OffLoop(absl::AnyInvocable<absl::StatusOr<Result>()> operation,
+                              absl::AnyInvocable<void(absl::StatusOr<Result>)> done) {
+  if (files_ == nullptr) {
+    auto thread = std::make_unique<store::IoThread>(PostToLoop());
+    if (const absl::Status status = thread->Start(); !status.ok()) {
+      return PostToLoop()([done = std::move(done), status]() mutable { done(status); });
+    }
+    files_ = std::move(thread);
+  }
+  files_->Run<absl::StatusOr<Result>>(std::move(operation), std::move(done));
+}
+
 void TransferService::Fetch(const NodeId& node, const ObjectId& id, store::Extent part,
                             uint64_t number) {
-  fetcher_.Fetch(node, id, part, offsets_.at(id) + part.offset,
+  const Target& target = targets_.at(id);
+  const uint64_t begin = target.file == nullptr ? target.offset : 0;
+  fetcher_.Fetch(node, id, part, {.offset = begin + part.offset, .file = target.file},
                  [this, id, number](const absl::Status& status) {
                    const std::string error = status.ok() ? "" : std::string(status.message());
                    Enter([this, id, number, error] {
@@ -367,7 +415,7 @@ void TransferService::Fetch(const NodeId& node, const ObjectId& id, store::Exten
 }
 
 void TransferService::Seal(const ObjectId& id, bool hold) {
-  offsets_.erase(id);
+  targets_.erase(id);
   MANTA_CHECK(store_->Seal(kPuller, id).ok());
   offers_.Grow(id, UINT64_MAX);
   if (!hold) Unhold(id);
@@ -378,7 +426,7 @@ void TransferService::Unhold(const ObjectId& id) {
 }
 
 void TransferService::Abort(const ObjectId& id) {
-  offsets_.erase(id);
+  targets_.erase(id);
   offers_.GiveUp(id);
   offers_.AfterReaders(id, [this, id] { store_->Abort(kPuller, id); });
 }
@@ -480,15 +528,31 @@ void TransferService::Grant(const NodeId& node, const ObjectId& id, const GetRep
                                                                     : PullBeginReply::ABSENT);
     return responder.Send(reply);
   }
-  net::UniqueFd file;
-  if (!entry.path.empty()) file.Reset(open(entry.path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!entry.path.empty() && !file.valid()) {
-    MANTA_LOG(kError, "the file of object ", id.Hex(), " cannot be opened: ", std::strerror(errno));
-    pushes_.End(node, id, false);
-    MANTA_CHECK(store_->Release(kSource, id).ok());
-    reply.set_outcome(PullBeginReply::ABSENT);
-    return responder.Send(reply);
-  }
+  if (entry.path.empty()) return GrantPinned(node, id, entry.extent, {}, responder);
+  OffLoop<net::UniqueFd>(
+      [path = entry.path] { return OpenFile(path, O_RDONLY); },
+      [this, node, id, extent = entry.extent, responder](absl::StatusOr<net::UniqueFd> file) {
+        if (file.ok()) {
+          GrantPinned(node, id, extent, *std::move(file), responder);
+        } else {
+          MANTA_LOG(kError, "object ", id.Hex(), " cannot be sent: ", file.status().message());
+          RefusePinned(node, id, responder);
+        }
+        objects_->Changed();
+      });
+}
+
+void TransferService::RefusePinned(const NodeId& node, const ObjectId& id,
+                                   const Responder& responder) {
+  pushes_.End(node, id, false);
+  MANTA_CHECK(store_->Release(kSource, id).ok());
+  PullBeginReply reply;
+  reply.set_outcome(PullBeginReply::ABSENT);
+  responder.Send(reply);
+}
+
+void TransferService::GrantPinned(const NodeId& node, const ObjectId& id, store::Extent extent,
+                                  net::UniqueFd file, const Responder& responder) {
   if (!pushes_.IsGranted(node, id)) {  // given up meanwhile
     MANTA_CHECK(store_->Release(kSource, id).ok());
     return;
@@ -501,9 +565,10 @@ void TransferService::Grant(const NodeId& node, const ObjectId& id, const GetRep
   };
   grants_.Add(node, id,
               std::shared_ptr<const GrantTable::Grant>(new GrantTable::Grant{
-                  .extent = entry.extent, .file = std::move(file), .unused = std::move(unused)}));
+                  .extent = extent, .file = std::move(file), .unused = std::move(unused)}));
   const store::ObjectInfo info =
-      store_->Find(id).value_or(store::ObjectInfo{.size_bytes = entry.extent.size});
+      store_->Find(id).value_or(store::ObjectInfo{.size_bytes = extent.size});
+  PullBeginReply reply;
   reply.set_outcome(PullBeginReply::READY);
   reply.set_size_bytes(info.size_bytes);
   reply.set_available_bytes(info.size_bytes);
@@ -516,6 +581,16 @@ void TransferService::Grant(const NodeId& node, const ObjectId& id, const GetRep
 void TransferService::GrantPartial(const NodeId& node, const ObjectId& id,
                                    const PullManager::Partial& partial,
                                    const Responder& responder) {
+  const Target& target = targets_.at(id);
+  PullBeginReply reply;
+  net::UniqueFd file;
+  if (target.file != nullptr) file.Reset(fcntl(target.fd.get(), F_DUPFD_CLOEXEC, 0));
+  if (target.file != nullptr && !file.valid()) {
+    MANTA_LOG(kWarning, "object ", id.Hex(), " cannot be sent: ", std::strerror(errno));
+    pushes_.End(node, id, false);
+    reply.set_outcome(PullBeginReply::BUSY);
+    return responder.Send(reply);
+  }
   auto unused = [this, post = PostToLoop(), id] {
     post([this, id] {
       offers_.End(id);
@@ -524,10 +599,10 @@ void TransferService::GrantPartial(const NodeId& node, const ObjectId& id,
   };
   grants_.Add(node, id,
               std::shared_ptr<const GrantTable::Grant>(new GrantTable::Grant{
-                  .extent = {offsets_.at(id), partial.facts.size_bytes},
+                  .extent = {target.offset, partial.facts.size_bytes},
+                  .file = std::move(file),
                   .available_bytes = offers_.Begin(id, partial.available_bytes),
                   .unused = std::move(unused)}));
-  PullBeginReply reply;
   reply.set_outcome(PullBeginReply::READY);
   reply.set_size_bytes(partial.facts.size_bytes);
   reply.set_available_bytes(partial.available_bytes);

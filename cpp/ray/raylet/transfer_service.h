@@ -1,7 +1,8 @@
 // Objects between this node and the others: PullManager, PushTable, OfferTable and PushAheadTable
 // with their sockets, streams, memory and time.
 //
-// Owner: Raylet.   Threads: loop-bound (the threads of streams post to the loop).
+// Owner: Raylet.   Threads: loop-bound (the threads of streams, and one that opens files, post to
+// the loop).
 // Errors: a node that cannot be reached is a source that failed; see PullManager.
 // Frames: PULL_BEGIN, PULL_MORE, PULL_END and PUSH_OBJECT, from other raylets; STORE_PUSH, from
 // clients of this node.
@@ -26,6 +27,7 @@
 #include "ray/raylet/node_peers.h"
 #include "ray/raylet/object_service.h"
 #include "ray/raylet/owner_watch.h"
+#include "ray/store/io_thread.h"
 #include "ray/transfer/data_stream.h"
 #include "ray/transfer/offer_table.h"
 #include "ray/transfer/pull_manager.h"
@@ -58,6 +60,13 @@ class TransferService final : private transfer::PullManager::Actions {
  private:
   using PullManager = transfer::PullManager;
 
+  // Where a copy in the making is written: the store's memory, or a file of its own.
+  struct Target {
+    uint64_t offset = 0;                                        // in either
+    std::shared_ptr<const store::SharedMemory> file = nullptr;  // mapped from `offset` on
+    net::UniqueFd fd = {};                                      // of the file
+  };
+
   // Actions of PullManager.
   void Ask(const base::NodeId& node, const base::ObjectId& id, uint64_t number,
            uint32_t tier_below) override;
@@ -77,6 +86,14 @@ class TransferService final : private transfer::PullManager::Actions {
   void Enter(absl::AnyInvocable<void()> event);
   void OnReserved(const base::ObjectId& id, const transfer::ObjectFacts& facts,
                   const store::CreateReply& reply);
+  // The store has made a file for the copy.
+  void OnReservedFile(const base::ObjectId& id, const transfer::ObjectFacts& facts,
+                      const store::CreateReply& reply);
+  void StartCopy(const base::ObjectId& id, const transfer::ObjectFacts& facts, Target target);
+  // Runs what may wait for a disk on a thread of its own.
+  template <typename Result>
+  void OffLoop(absl::AnyInvocable<absl::StatusOr<Result>()> operation,
+               absl::AnyInvocable<void(absl::StatusOr<Result>)> done);
   void Dial(const base::NodeId& node, transfer::DataFetcher::DialCallback done);
   // Null: the node's socket is not in this file system.
   transfer::DataFetcher::OpenHere OpenHere(const base::NodeId& node) const;
@@ -89,6 +106,10 @@ class TransferService final : private transfer::PullManager::Actions {
   absl::Status OnPullEnd(Client& client, const wire::v1::PullEnd& message);
   void Grant(const base::NodeId& node, const base::ObjectId& id,
              const store::GetReply::Entry& entry, const Responder& responder);
+  // `file`: where the extent lies, if not in the store's memory.
+  void GrantPinned(const base::NodeId& node, const base::ObjectId& id, store::Extent extent,
+                   net::UniqueFd file, const Responder& responder);
+  void RefusePinned(const base::NodeId& node, const base::ObjectId& id, const Responder& responder);
   // A copy in the making.
   void GrantPartial(const base::NodeId& node, const base::ObjectId& id,
                     const PullManager::Partial& partial, const Responder& responder);
@@ -133,9 +154,10 @@ class TransferService final : private transfer::PullManager::Actions {
   transfer::DataFetcher fetcher_;
   PullManager pulls_;
   DeadlineTimer timer_;
-  absl::flat_hash_map<base::ObjectId, uint64_t> offsets_;  // of the memory that is reserved
+  absl::flat_hash_map<base::ObjectId, Target> targets_;  // of what is reserved
   std::deque<absl::AnyInvocable<void()>> events_;
   bool in_event_ = false;
+  std::unique_ptr<store::IoThread> files_;  // null: there was no file yet
 };
 
 }  // namespace ray::raylet

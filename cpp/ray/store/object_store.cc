@@ -252,6 +252,7 @@ void ObjectStore::Impl::Settle() {
     AdvanceCreates();
     bool get_blocked = restoring_ && restoring_->blocked_since < absl::InfiniteFuture();
     spiller_.Run(/*memory_wanted=*/get_blocked || CreatesBlocked());
+    if (!spiller_.trouble().empty() && DropFileCopies()) settle_again_ = true;
     NoteProgress();
     RunReplies();
   }

@@ -67,7 +67,7 @@ struct CreateRequest {
   base::WorkerId owner;    // whose death frees the object
   std::string note;        // what it is, for breakdowns; cut to 100 bytes
   bool secondary = false;  // a copy of another node's object: may be dropped while unpinned, and
-                           // gets no file of its own
+                           // gets a file of its own only if it is larger than the store
 };
 
 struct CreateReply {

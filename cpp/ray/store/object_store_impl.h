@@ -92,6 +92,7 @@ class ObjectStore::Impl final : private ObjectTable::Listener, private Spiller::
   void StartFile(WaitingCreate create);
   void OnFileMade(uint64_t number, absl::StatusOr<Spiller::OwnFile> file);
   bool MayStartFile() const;
+  bool DropFileCopies();
   void RefuseCreate(WaitingCreate create);
   void ReplyCreate(WaitingCreate create, CreateReply reply);
   void ExpireCreates(absl::Time now);
