@@ -10,6 +10,7 @@
 #include "ray/base/logging.h"
 #include "ray/base/status_macros.h"
 #include "ray/net/parse_frame.h"
+#include "ray/raylet/spill_record.h"
 #include "ray/raylet/worker_death.h"
 #include "ray/scheduling/node_labels.h"
 
@@ -72,6 +73,7 @@ absl::StatusOr<std::unique_ptr<Raylet>> Raylet::Create(net::EventLoop* loop,
   if (raylet->tls_.enabled()) {
     MANTA_ASSIGN_OR_RETURN(raylet->tls_context_, net::TlsContext::Create(raylet->tls_));
   }
+  raylet->spill_record_ = WriteSpillRecord(options.spilling, raylet->config_);
   MANTA_RETURN_IF_ERROR(raylet->OpenStore(options.object_store_bytes, options.spilling));
   raylet->MakeServices(std::move(options));
   MANTA_RETURN_IF_ERROR(raylet->Listen());
@@ -99,9 +101,7 @@ Raylet::~Raylet() { Stop(); }
 // --- Parts
 
 absl::Status Raylet::OpenStore(uint64_t capacity_bytes, SpillSetup spilling) {
-  if (spilling.directories.empty()) {
-    spilling.directories.push_back(absl::StrCat(identity_.session_dir, "/spill"));
-  }
+  spilling.default_directory = absl::StrCat(identity_.session_dir, "/spill");
   spilling.log_file = absl::StrCat(identity_.session_dir, "/logs/spill_worker.log");
   MANTA_ASSIGN_OR_RETURN(
       objects_,
@@ -384,6 +384,12 @@ gcs::v1::RegisterNode Raylet::Registration() const {
 
 void Raylet::OnRegistered() {
   MANTA_LOG(kInfo, "registered with the GCS at ", identity_.gcs_address);
+  if (!identity_.is_head) return Ready();
+  // Nodes that join once this one is ready find it. They can do without.
+  gcs_->Kv(spill_record_, [this](const absl::StatusOr<wire::v1::KvReply>&) { Ready(); });
+}
+
+void Raylet::Ready() {
   if (ready_) return;
   ready_ = true;
   if (supervisor_ != nullptr) supervisor_->Start();

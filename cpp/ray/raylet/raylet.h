@@ -108,6 +108,7 @@ class Raylet {
   gcs::GcsClient::Events GcsEvents();
   gcs::v1::RegisterNode Registration() const;
   void OnRegistered();
+  void Ready();
   void OnDisconnected(const absl::Status& why);
   void OnNodeDead(const base::NodeId& node, const std::string& reason);
   void OnPeerLost(const base::NodeId& node, const absl::Status& why);
@@ -128,6 +129,7 @@ class Raylet {
   const net::TlsCredentials tls_;
   std::shared_ptr<const net::TlsContext> tls_context_;  // null: no TLS
   const Events events_;
+  wire::v1::KvRequest spill_record_;  // of a head
   bool ready_ = false;
   bool stopped_ = false;
   std::string leave_reason_ = "it was stopped";
