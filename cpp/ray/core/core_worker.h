@@ -414,8 +414,13 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Whatever was expected of that worker will not come.
   void LoseWorker(const AddressPtr& worker) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Tasks that have lost their worker, until it is decided what becomes of them.
+  using LostTasks = std::shared_ptr<std::vector<TaskPtr>>;
   void OnDeathKnown(const std::vector<TaskPtr>& tasks, const SystemError& death, bool was_alone)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Nobody can say yet how the worker ended: those that may run again in any case do.
+  void RunAgainUnexplained(const LostTasks& lost) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void FailCancelled(const TaskPtr& task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void RunAgainLater(const TaskPtr& task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool RemoveDelayed(const base::TaskId& task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void CancelChildren(const base::TaskId& parent, bool force) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
