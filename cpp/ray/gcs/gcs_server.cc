@@ -93,6 +93,11 @@ class GcsServer::Impl final : public v1::GcsService::CallbackService,
             absl::StrCat("listening on ", endpoint, " needs a token: other machines can reach it"));
       }
     }
+    storage_->OnLost([this, alive = std::weak_ptr<bool>(alive_)](const absl::Status& why) {
+      loop_->Post([this, alive, why] {
+        if (!alive.expired() && options_.on_storage_lost) options_.on_storage_lost(why);
+      });
+    });
     MANTA_RETURN_IF_ERROR(control_.Load());
     StartGrpc();
     for (const std::string& endpoint : options_.listen) MANTA_RETURN_IF_ERROR(Listen(endpoint));
@@ -421,6 +426,7 @@ class GcsServer::Impl final : public v1::GcsService::CallbackService,
   net::EventLoop* const loop_;
   const Options options_;
   const std::string authorization_;  // what a caller must send; "" = anything
+  const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
   const std::unique_ptr<Storage> storage_;
   TcpNodeProbe probe_;
   ControlPlane control_;
