@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <iterator>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/numbers.h"
@@ -37,14 +38,13 @@ return redis.call('INCR', KEYS[1])
 
 // KEYS: epoch, holder. ARGV: own epoch, own name, for how many ms; then the changes: "P", hash, set
 // of keys, key, value, or "D", hash, set of keys, key. Answers with "", or with the name of who has
-// taken it since. An epoch that is not there was lost with all else: nobody has taken it.
+// taken it since. A server that has lost its data knows of no epoch, and perhaps of another holder.
 constexpr char kWrite[] = R"(
 local epoch = redis.call('GET', KEYS[1])
-if not epoch then
-  redis.call('SET', KEYS[1], ARGV[1])
-elseif epoch ~= ARGV[1] then
-  return redis.call('GET', KEYS[2]) or 'another process, which has left'
-end
+local holder = redis.call('GET', KEYS[2])
+if epoch and epoch ~= ARGV[1] then return holder or 'another process, which has left' end
+if holder and holder ~= ARGV[2] then return holder end
+if not epoch then redis.call('SET', KEYS[1], ARGV[1]) end
 redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
 local i = 4
 while i <= #ARGV do
@@ -80,7 +80,9 @@ RedisLink::Options LinkOptions(const RedisStorage::Options& options) {
           .timeout = options.timeout};
 }
 
-RedisStorage::Options WithHolder(RedisStorage::Options options) {
+RedisStorage::Options Complete(RedisStorage::Options options) {
+  constexpr absl::Duration kLeaseMin = absl::Milliseconds(100);
+  options.lease = std::max(options.lease, kLeaseMin);
   if (options.holder.empty()) options.holder = NewHolderName();
   return options;
 }
@@ -115,12 +117,16 @@ absl::StatusOr<RedisStorage::Options> RedisStorage::ParseUrl(std::string_view re
 // --- Holding it
 
 RedisStorage::RedisStorage(Options options)
-    : options_(WithHolder(std::move(options))), link_(LinkOptions(options_)) {}
+    : options_(Complete(std::move(options))), link_(LinkOptions(options_)) {}
 
 absl::StatusOr<std::unique_ptr<RedisStorage>> RedisStorage::Open(Options options) {
   std::unique_ptr<RedisStorage> storage(new RedisStorage(std::move(options)));
   MANTA_RETURN_IF_ERROR(storage->Take());
-  storage->renewer_ = std::thread([storage = storage.get()] { storage->KeepRenewing(); });
+  try {
+    storage->renewer_ = std::thread([storage = storage.get()] { storage->KeepRenewing(); });
+  } catch (const std::system_error& error) {
+    return absl::UnavailableError(absl::StrCat("no thread for the GCS storage: ", error.what()));
+  }
   return storage;
 }
 
@@ -171,9 +177,7 @@ absl::Status RedisStorage::Run(RedisLink* link, Command changes) {
   std::move(changes.begin(), changes.end(), std::back_inserter(command));
   MANTA_ASSIGN_OR_RETURN(Reply reply, link->Run(command));
   if (Text(*reply).empty()) return absl::OkStatus();
-  const absl::Status lost = absl::UnavailableError(
-      absl::StrCat("this gcs_server was taken for dead: the GCS storage ", options_.prefix,
-                   " is held by ", DescribeHolder(Text(*reply)), " now"));
+  const absl::Status lost = LostTo(DescribeHolder(Text(*reply)));
   SayLost(lost);
   return lost;
 }
@@ -193,8 +197,17 @@ void RedisStorage::KeepRenewing() {
 }
 
 void RedisStorage::OnLost(LostCallback callback) {
-  absl::MutexLock lock(&mutex_);
-  on_lost_ = std::move(callback);
+  {
+    absl::MutexLock lock(&mutex_);
+    on_lost_ = std::move(callback);
+    if (!lost_) return;
+  }
+  SayLost(LostTo("another process"));
+}
+
+absl::Status RedisStorage::LostTo(const std::string& holder) const {
+  return absl::UnavailableError(absl::StrCat("this gcs_server was taken for dead: the GCS storage ",
+                                             options_.prefix, " is held by ", holder, " now"));
 }
 
 void RedisStorage::SayLost(const absl::Status& why) {

@@ -12,15 +12,15 @@
 //
 // How much a crash of the Redis server itself loses is its own setting (appendonly, appendfsync).
 //
-// Threads: thread-compatible; a thread of its own renews.   Blocks: as RedisLink, a scan for each
-// few hundred keys; Open waits for another holder for `lease` and a little more.
+// Threads: thread-compatible; a thread of its own renews.
+// Blocks: as RedisLink; a scan for each few hundred keys. Open waits for another holder for `lease`
+// and a little more, the destructor for a renewal that is under way.
 // Errors: as RedisLink; Open: kUnavailable if another process keeps the prefix. Write: kUnavailable
 // once another process has taken it; OnLost tells of that, too.
 //   REDIS-1  of two processes that take a prefix one after the other, nothing that the first one
 //            writes after the second one has taken it is written.
 #pragma once
 
-#include <atomic>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -64,6 +64,7 @@ class RedisStorage final : public Storage {
   absl::Status Run(RedisLink* link, RedisLink::Command changes);
   void KeepRenewing();
   void SayLost(const absl::Status& why);
+  absl::Status LostTo(const std::string& holder) const;
   std::string HashOf(std::string_view table) const;
   std::string KeysOf(std::string_view table) const;
   std::string EpochKey() const;
