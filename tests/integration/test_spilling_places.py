@@ -119,6 +119,26 @@ def test_a_node_that_joins_spills_where_the_head_does(tmp_path):
         cluster.shutdown()
 
 
+def test_an_object_may_be_larger_than_the_store_of_the_node_that_wants_it():
+    ray.shutdown()
+    cluster = Cluster()
+    try:
+        cluster.add_node(num_cpus=0, object_store_memory=200 * MB)
+        cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
+        ray.init(address=cluster.address, log_to_driver=False)
+
+        @ray.remote
+        def total(data):
+            return int(data.sum())
+
+        fits, larger = (ray.put(np.full(150 * MB, value, np.uint8)) for value in (1, 2))
+        for value, ref in ((1, fits), (2, larger)):  # the second from the head's disk
+            assert ray.get(total.remote(ref), timeout=60) == value * 150 * MB
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
 def test_an_object_of_its_own_file_lives_as_long_as_its_references(start_cluster):
     start_cluster(object_store_memory=STORE_BYTES)
     ref = ray.put(np.full(100 * MB, 7, np.uint8))

@@ -72,6 +72,9 @@ absl::StatusOr<std::unique_ptr<Raylet>> Raylet::Create(net::EventLoop* loop,
                  std::move(options.tls), std::move(events)));
   if (raylet->tls_.enabled()) {
     MANTA_ASSIGN_OR_RETURN(raylet->tls_context_, net::TlsContext::Create(raylet->tls_));
+    raylet->tls_files_ = std::make_unique<net::TlsFileWatch>(
+        loop, raylet->tls_, absl::Milliseconds(raylet->config_.tls_files_interval_ms),
+        [raylet = raylet.get()](const net::TlsCredentials& tls) { return raylet->UseTls(tls); });
   }
   raylet->spill_record_ = WriteSpillRecord(options.spilling, raylet->config_);
   MANTA_RETURN_IF_ERROR(raylet->OpenStore(options.object_store_bytes, options.spilling));
@@ -235,8 +238,16 @@ gcs::GcsClient::Options Raylet::GcsOptions() const {
   return {.address = identity_.gcs_address,
           .token = token_,
           .tls = tls_,
+          .tls_files_interval = absl::Milliseconds(config_.tls_files_interval_ms),
           .rpc_timeout = absl::Milliseconds(config_.gcs_rpc_timeout_ms),
           .reconnect_interval = absl::Milliseconds(config_.gcs_reconnect_interval_ms)};
+}
+
+// For connections from now on; those to the GCS look after themselves.
+absl::Status Raylet::UseTls(const net::TlsCredentials& tls) {
+  MANTA_RETURN_IF_ERROR(tls_context_->Replace(tls));
+  clients_->UseTls(tls);
+  return absl::OkStatus();
 }
 
 // --- Which event is whose business
@@ -522,6 +533,7 @@ void Raylet::Start() {
 
 void Raylet::Stop() {
   if (std::exchange(stopped_, true)) return;
+  tls_files_.reset();
   if (supervisor_ != nullptr) supervisor_->Stop();
   // First, so that nothing is restarted because its worker died here.
   if (gcs_ != nullptr) gcs_->Leave(leave_reason_);
