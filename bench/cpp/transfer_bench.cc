@@ -73,7 +73,7 @@ class Streams {
     size_t missing = 0;
     for (uint64_t at = 0; at < size_; at += kChunkBytes) {
       ++missing;
-      fetcher_->Fetch(source_, id_, {at, std::min(kChunkBytes, size_ - at)}, at,
+      fetcher_->Fetch(source_, id_, {at, std::min(kChunkBytes, size_ - at)}, {.offset = at},
                       [&missing](const absl::Status& status) {
                         MANTA_CHECK(status.ok());
                         --missing;

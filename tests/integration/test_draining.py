@@ -112,6 +112,27 @@ def test_a_drained_node_lets_its_tasks_end_and_moves_what_they_made(cluster, mar
     assert count() == 1
 
 
+def test_a_node_that_is_never_idle_hands_its_objects_over_before_it_goes(cluster, marks):
+    path, count = marks
+    leaving = cluster.add_node(num_cpus=2, resources={"leave": 1})
+    cluster.add_node(num_cpus=1)
+
+    @ray.remote(num_cpus=1, resources={"leave": 0.1}, max_retries=0)
+    def run_on():
+        time.sleep(600)
+
+    refs = [make.options(resources={"leave": 0.1}).remote(path, 2, i) for i in range(5)]
+    ray.wait(refs, num_returns=5, fetch_local=False)
+    endless = run_on.remote()
+    ray.wait([endless], timeout=0.5)
+    drain(cluster, leaving, seconds=4)
+    wait_until_gone(leaving)
+    assert [int(value[0]) for value in ray.get(refs, timeout=60)] == list(range(5))
+    assert count() == 5, "none was computed again"
+    with pytest.raises(ray.exceptions.RayError):
+        ray.get(endless, timeout=60)
+
+
 def test_the_last_copy_of_a_lost_object_is_kept(cluster, marks):
     path, count = marks
     lost = cluster.add_node(num_cpus=1, resources={"lost": 1})

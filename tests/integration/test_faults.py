@@ -6,10 +6,12 @@ import signal
 import stat
 import time
 
+import psutil
 import pytest
 
 import ray
 from integration.programs import is_running, state, wait_until
+from ray.cluster_utils import Cluster
 from ray.exceptions import RayTaskError, WorkerCrashedError
 
 
@@ -44,6 +46,40 @@ def test_killed_worker_is_replaced_for_the_retry(cluster, tmp_path):
     gate.touch()
     assert ray.get(ref, timeout=20) == "done"
     assert first not in recorded_pids(path)[1:]
+
+
+def test_retry_does_not_wait_for_a_node_that_hangs(tmp_path):
+    ray.shutdown()
+    cluster = Cluster()
+    lingers = {"lease_linger_ms": 60_000}
+    cluster.add_node(num_cpus=0, _system_config=lingers)
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    ray.init(address=cluster.address, log_to_driver=False)
+    hangs = psutil.Process(dict(nodes[0].live_processes())["raylet"].pid)
+    path, gate = tmp_path / "pids", tmp_path / "gate"
+
+    @ray.remote(num_cpus=1, max_retries=1)
+    def run_on(lost):
+        # Both run at once, so one on each node.
+        with open(path, "a") as file:
+            file.write(f"{os.getpid()}\n")
+        wait_until(lambda: len(recorded_pids(path)) > 1, timeout_s=30)
+        if ray.get_runtime_context().get_node_id() == lost:
+            wait_until(gate.exists, timeout_s=30)
+        return os.getpid()
+
+    try:
+        refs = [run_on.remote(nodes[0].node_id) for _ in range(2)]
+        (done,), (waits,) = ray.wait(refs, timeout=30)
+        steady = ray.get(done)
+        (pid,) = {*recorded_pids(path)} - {steady}
+        hangs.suspend()
+        os.kill(pid, signal.SIGKILL)
+        assert ray.get(waits, timeout=10) == steady
+    finally:
+        hangs.resume()
+        ray.shutdown()
+        cluster.shutdown()
 
 
 def test_death_of_one_worker_leaves_the_others_alone(cluster, tmp_path):

@@ -11,6 +11,8 @@ import pytest
 
 import ray
 from integration.programs import wait_until
+from ray.cluster_utils import Cluster
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 pytestmark = pytest.mark.ours_only
 MB = 1 << 20
@@ -21,6 +23,11 @@ def raylet():
     """The process that keeps the objects."""
     (found,) = [p for p in psutil.Process().children() if p.name() == "raylet"]
     return found
+
+
+def daemon_of(node):
+    """The same of a node of a Cluster."""
+    return psutil.Process(dict(node.live_processes())["raylet"].pid)
 
 
 def files_of(process, folder):
@@ -78,6 +85,58 @@ def test_a_folder_can_be_named_and_gets_nothing_that_stays(start_cluster, tmp_pa
     assert ray.get(large)[-1] == 7
     assert not list(folder.iterdir())  # also if it is killed at any moment
     assert folder.stat().st_mode & 0o777 == 0o755  # it is the user's
+
+
+def test_a_node_that_joins_spills_where_the_head_does(tmp_path):
+    ray.shutdown()
+    cluster = Cluster()
+    try:
+        spilling = {"object_spilling_config": json.dumps(filesystem(tmp_path / "a"))}
+        cluster.add_node(num_cpus=0, object_store_memory=STORE_BYTES, _system_config=spilling)
+        node = cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
+        own = {"object_spilling_config": json.dumps(filesystem(tmp_path / "b"))}
+        other = cluster.add_node(
+            num_cpus=1, object_store_memory=STORE_BYTES, resources={"o": 1}, _system_config=own
+        )
+        ray.init(address=cluster.address, log_to_driver=False)
+
+        @ray.remote
+        class Keeper:
+            def keep(self):
+                self.refs = put_many(16)
+
+        here = NodeAffinitySchedulingStrategy(node.node_id, soft=False)
+        keepers = [
+            Keeper.options(scheduling_strategy=here).remote(),
+            Keeper.options(resources={"o": 1}).remote(),
+        ]
+        ray.get([keeper.keep.remote() for keeper in keepers])
+        assert files_of(daemon_of(node), tmp_path / "a")
+        assert files_of(daemon_of(other), tmp_path / "b")
+        assert not files_of(daemon_of(other), tmp_path / "a")
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+def test_an_object_may_be_larger_than_the_store_of_the_node_that_wants_it():
+    ray.shutdown()
+    cluster = Cluster()
+    try:
+        cluster.add_node(num_cpus=0, object_store_memory=200 * MB)
+        cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
+        ray.init(address=cluster.address, log_to_driver=False)
+
+        @ray.remote
+        def total(data):
+            return int(data.sum())
+
+        fits, larger = (ray.put(np.full(150 * MB, value, np.uint8)) for value in (1, 2))
+        for value, ref in ((1, fits), (2, larger)):  # the second from the head's disk
+            assert ray.get(total.remote(ref), timeout=60) == value * 150 * MB
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
 
 
 def test_an_object_of_its_own_file_lives_as_long_as_its_references(start_cluster):

@@ -15,6 +15,7 @@ def node(number, **fields):
         "total": {"CPU": 4.0, "memory": 8 * 2**30, f"node:10.0.0.{number}": 1.0},
         "available": {"CPU": 4.0, "memory": 8 * 2**30, f"node:10.0.0.{number}": 1.0},
         "demands": [],
+        "spilled_bytes": 0,
         **fields,
     }
 
@@ -44,6 +45,13 @@ def test_usage_is_summed_over_living_nodes():
     assert section(text, "Dead nodes") == ["030303030303 10.0.0.3: its raylet is gone"]
     assert section(text, "Demands") == ["nothing waits for resources"]
     assert "Pending" not in text
+
+
+def test_spilled_objects_are_shown_where_there_are_some():
+    text = report(node(1, spilled_bytes=2**30), node(2, spilled_bytes=2**29), verbose=True)
+    assert section(text, "Usage")[-1] == "1.50 GiB of objects spilled to disk"
+    assert section(text, f"Usage of node {'02' * 28}")[-1] == "0.50 GiB of objects spilled to disk"
+    assert "spilled" not in report(node(1))
 
 
 def test_demands_of_one_shape_are_counted_over_nodes():

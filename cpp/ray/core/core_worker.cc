@@ -10,6 +10,7 @@
 #include "ray/base/logging.h"
 #include "ray/base/status_macros.h"
 #include "ray/net/parse_frame.h"
+#include "ray/net/tls_wire.h"
 
 namespace ray::core {
 
@@ -167,10 +168,8 @@ absl::Status CoreWorker::UseHelloReply(const net::HandshakeResult& result) {
                   : task_ids_.Next(base::NilActorOf(identity_.job_id));
 
   if (!reply.listen_host().empty()) {
-    const wire::v1::TlsCredentials& tls = reply.tls();
-    MANTA_RETURN_IF_ERROR(peers_->ListenTcp(
-        reply.listen_host(), reply.cluster_token(),
-        {.certificate = tls.certificate(), .key = tls.key(), .authority = tls.authority()}));
+    MANTA_RETURN_IF_ERROR(
+        peers_->ListenTcp(reply.listen_host(), reply.cluster_token(), net::FromWire(reply.tls())));
   }
   wire::v1::Address address;
   address.set_node_id(identity_.node_id.BinaryString());
@@ -254,6 +253,12 @@ void CoreWorker::OnRayletFrame(const net::Frame& frame) {
       return OnNodeGone(frame);
     case wire::v1::OBJECT_COPIED:
       return OnPrimaryMoved(frame);
+    case wire::v1::NEW_TLS_CREDENTIALS: {
+      const auto tls = net::ParseMetadata<wire::v1::TlsCredentials>(frame);
+      const absl::Status used = tls.ok() ? peers_->UseTls(net::FromWire(*tls)) : tls.status();
+      if (!used.ok()) MANTA_LOG(kWarning, "the certificates stay as they were: ", used.message());
+      return;
+    }
     case wire::v1::EXIT_WORKER: {
       auto exit = net::ParseMetadata<wire::v1::ExitWorker>(frame);
       if (exit.ok() && exit->force()) _exit(1);

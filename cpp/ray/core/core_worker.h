@@ -397,6 +397,9 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   void SendTask(const PeerPtr& peer, const TaskPtr& task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   uint32_t TemplateNumber(const PeerPtr& peer, const Task& task)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Has small arguments that this process owns sent along, from this node's store.
+  void PushArguments(const Task& task, const base::NodeId& to)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void PackRefs(const Task& task, PushTaskFrame* frame) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnTaskReply(const PeerPtr& peer, const TaskPtr& task, const net::Frame& frame)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -416,8 +419,13 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Whatever was expected of that worker will not come.
   void LoseWorker(const AddressPtr& worker) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Tasks that have lost their worker, until it is decided what becomes of them.
+  using LostTasks = std::shared_ptr<std::vector<TaskPtr>>;
   void OnDeathKnown(const std::vector<TaskPtr>& tasks, const SystemError& death, bool was_alone)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Nobody can say yet how the worker ended: those that may run again in any case do.
+  void RunAgainUnexplained(const LostTasks& lost) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void FailCancelled(const TaskPtr& task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void RunAgainLater(const TaskPtr& task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool RemoveDelayed(const base::TaskId& task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void CancelChildren(const base::TaskId& parent, bool force) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -17,6 +17,8 @@ using base::TaskId;
 namespace {
 
 constexpr char kOutOfMemory[] = "OUT_OF_MEMORY";
+// For how a worker ended, before a task that may run again does.
+constexpr absl::Duration kVerdictPatience = absl::Milliseconds(100);
 constexpr absl::Duration kMemoryRetryDelayMax = absl::Minutes(1);
 
 const char* RefusalCode(wire::v1::RequestLeaseReply::Outcome outcome) {
@@ -265,6 +267,7 @@ void CoreWorker::PushTask(const AddressPtr& worker, const TaskPtr& task) {
 void CoreWorker::PushCall(const AddressPtr& worker, const TaskPtr& task) { PushTask(worker, task); }
 
 void CoreWorker::SendTask(const PeerPtr& peer, const TaskPtr& task) {
+  if (peer->address->node_id != self_->node_id) PushArguments(*task, peer->address->node_id);
   PushTaskFrame frame;
   frame.task_id = task->id;
   frame.template_id = TemplateNumber(peer, *task);
@@ -284,6 +287,32 @@ void CoreWorker::SendTask(const PeerPtr& peer, const TaskPtr& task) {
   peer->connection->SendRaw(wire::v1::PUSH_TASK, 0, correlation_id, metadata, payload,
                             net::Connection::Flush::kCoalesce);
   peers_->MarkDirty(peer);
+}
+
+// An owner that has had a copy sent counts it as one that is there: so it is freed with the others,
+// and sent once. Of a borrowed object that would be for its owner to know: it is pulled.
+void CoreWorker::PushArguments(const Task& task, const base::NodeId& to) {
+  wire::v1::StorePush message;
+  const auto add = [&](const ObjectId& id) {
+    mutex_.AssertHeld();
+    const ObjectTable::Entry* entry = objects_.Find(id);
+    const bool in_store = entry != nullptr && entry->owned && entry->state == ObjectState::kInStore;
+    if (!in_store || static_cast<int64_t>(entry->size_bytes) > config_.object_push_max_bytes) {
+      return;
+    }
+    const std::vector<base::NodeId> known = entry->Locations();
+    const auto has = [&](const base::NodeId& node) {
+      return std::count(known.begin(), known.end(), node) > 0;
+    };
+    if (!has(self_->node_id) || has(to)) return;
+    message.add_object_ids(id.BinaryString());
+    objects_.AddCopy(id, to);
+  };
+  for (const Task::TopLevelRef& ref : task.refs) add(ref.id);
+  if (!task.args_object.IsNil()) add(task.args_object);
+  if (message.object_ids().empty()) return;
+  message.set_node_id(to.BinaryString());
+  raylet_->Send(wire::v1::STORE_PUSH, message);
 }
 
 void CoreWorker::PackRefs(const Task& task, PushTaskFrame* frame) {
@@ -452,20 +481,44 @@ void CoreWorker::Fail(const TaskPtr& task, const SystemError& error) {
   FailWith(task, SerializeSystemError(of_task));
 }
 
-// What becomes of them depends on how the worker ended, which the raylet knows once it has reaped
-// it.
+// The raylet knows how the worker ended once it has reaped it, within milliseconds. That says
+// whether memory was short, when a task better waits before it runs again, and it says what error
+// the others end with. A raylet that does not answer holds up none that may run again.
 void CoreWorker::OnTasksLost(const AddressPtr& worker, const std::vector<TaskPtr>& tasks) {
-  if (tasks.empty()) return;
-  for (const TaskPtr& task : tasks) task->lost_on.push_back(worker->node_id);
+  const auto lost = std::make_shared<std::vector<TaskPtr>>();
+  for (const TaskPtr& task : tasks) {
+    task->lost_on.push_back(worker->node_id);
+    task->cancelled ? FailCancelled(task) : lost->push_back(task);
+  }
+  if (lost->empty()) return;
   const bool was_alone = !tasks_->RunsSomethingOn(worker->node_id);
   wire::v1::WorkerDeathRequest request;
   request.set_worker_id(worker->worker_id.BinaryString());
   if (worker->node_id != self_->node_id) request.set_node_id(worker->node_id.BinaryString());
   raylet_->Call(wire::v1::WORKER_DEATH, request,
-                [this, tasks, was_alone](const absl::StatusOr<net::Frame>& frame) {
+                [this, lost, was_alone](const absl::StatusOr<net::Frame>& frame) {
                   mutex_.AssertHeld();
-                  if (!shut_down_.load()) OnDeathKnown(tasks, DescribeDeath(frame), was_alone);
+                  const std::vector<TaskPtr> undecided = std::exchange(*lost, {});
+                  if (!shut_down_.load()) OnDeathKnown(undecided, DescribeDeath(frame), was_alone);
                 });
+  loop_.RunAfter(kVerdictPatience, [this, lost] {
+    mutex_.AssertHeld();
+    if (!shut_down_.load()) RunAgainUnexplained(lost);
+  });
+}
+
+void CoreWorker::RunAgainUnexplained(const LostTasks& lost) {
+  std::vector<TaskPtr> undecided;
+  for (const TaskPtr& task : std::exchange(*lost, {})) {
+    if (!task->TakeRetry()) {
+      undecided.push_back(task);
+      continue;
+    }
+    MANTA_LOG(kInfo, "task ", task->task_template->name,
+              " lost its worker, and nobody says how that ended: attempt ", task->attempt);
+    Resolve(task);
+  }
+  *lost = std::move(undecided);
 }
 
 void CoreWorker::OnDeathKnown(const std::vector<TaskPtr>& tasks, const SystemError& death,
@@ -473,10 +526,7 @@ void CoreWorker::OnDeathKnown(const std::vector<TaskPtr>& tasks, const SystemErr
   const bool out_of_memory = death.code == kOutOfMemory;
   for (const TaskPtr& task : tasks) {
     if (task->cancelled) {
-      SystemError cancelled;
-      cancelled.code = "TASK_CANCELLED";
-      cancelled.message = "the task was cancelled, and its worker ended";
-      Fail(task, cancelled);
+      FailCancelled(task);
     } else if (out_of_memory ? task->TakeMemoryRetry(was_alone) : task->TakeRetry()) {
       MANTA_LOG(kInfo, "task ", task->task_template->name, " lost its worker: attempt ",
                 task->attempt, out_of_memory ? ", once memory has had time to be freed" : "");
@@ -489,6 +539,13 @@ void CoreWorker::OnDeathKnown(const std::vector<TaskPtr>& tasks, const SystemErr
       Fail(task, death);
     }
   }
+}
+
+void CoreWorker::FailCancelled(const TaskPtr& task) {
+  SystemError cancelled;
+  cancelled.code = "TASK_CANCELLED";
+  cancelled.message = "the task was cancelled, and its worker ended";
+  Fail(task, cancelled);
 }
 
 // What took the memory may take it again: each time it gets longer to be gone.

@@ -51,12 +51,17 @@ absl::Status Peers::ListenTcp(std::string_view host, std::string_view token,
   if (!bound_.fd.valid()) MANTA_RETURN_IF_ERROR(BindTcp(host));
   options_.token = std::string(token);
   if (tls.enabled()) {
-    MANTA_ASSIGN_OR_RETURN(options_.tls, net::TlsContext::Create(tls));
+    MANTA_ASSIGN_OR_RETURN(tls_, net::TlsContext::Create(tls));
+    options_.tls = tls_;
   }
   tcp_listener_ =
       net::Listener::CreateOn(loop_, std::move(bound_), options_,
                               [this](auto connection) { OnAccept(std::move(connection)); });
   return absl::OkStatus();
+}
+
+absl::Status Peers::UseTls(const net::TlsCredentials& tls) {
+  return tls_ == nullptr ? absl::OkStatus() : tls_->Replace(tls);
 }
 
 PeerPtr Peers::FindConnected(const base::WorkerId& worker) const {

@@ -37,6 +37,8 @@ class Peers {
   // there are credentials for it; on the port that was taken before, if one was.
   absl::Status ListenTcp(std::string_view host, std::string_view token,
                          const net::TlsCredentials& tls);
+  // The node has other credentials from now on.
+  absl::Status UseTls(const net::TlsCredentials& tls);
   // What Hello says of this process.
   void SetSelf(AddressPtr self) { self_ = std::move(self); }
   const std::string& endpoint() const { return endpoint_; }
@@ -61,6 +63,7 @@ class Peers {
 
   net::EventLoop* const loop_;
   net::Connection::Options options_;
+  std::shared_ptr<net::TlsContext> tls_;  // of the options; null: no TLS
   const Events events_;
   AddressPtr self_;
   std::string endpoint_;

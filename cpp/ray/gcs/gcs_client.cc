@@ -17,6 +17,7 @@
 #include "ray/base/logging.h"
 #include "ray/gcs/gcs_client_target.h"
 #include "ray/gcs/message_batch.h"
+#include "ray/gcs/tls_files.h"
 #include "ray/gcs/v1/gcs.grpc.pb.h"
 
 namespace ray::gcs {
@@ -50,6 +51,13 @@ std::string NewRequestId() {
 std::shared_ptr<grpc::ChannelCredentials> Credentials(const GcsClient::Options& options) {
   if (!options.tls.enabled() || !options.address.starts_with("tcp:")) {
     return grpc::InsecureChannelCredentials();
+  }
+  if (auto files = WatchTlsFiles(options.tls, options.tls_files_interval); files != nullptr) {
+    grpc::experimental::TlsChannelCredentialsOptions tls;
+    tls.set_certificate_provider(std::move(files));
+    tls.watch_root_certs();
+    tls.watch_identity_key_cert_pairs();
+    return grpc::experimental::TlsCredentials(tls);
   }
   return grpc::SslCredentials({.pem_root_certs = options.tls.authority,
                                .pem_private_key = options.tls.key,

@@ -40,6 +40,8 @@ class GcsClient {
     std::string address;      // "unix:PATH" or "tcp:HOST:PORT"
     std::string token;        // "" = the GCS has none
     net::TlsCredentials tls;  // for an address of TCP
+    // How often their files are looked at, for connections that are made later; zero: never.
+    absl::Duration tls_files_interval = absl::Seconds(10);
     absl::Duration rpc_timeout = absl::Seconds(30);
     absl::Duration reconnect_interval = absl::Milliseconds(200);
   };

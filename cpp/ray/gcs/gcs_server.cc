@@ -21,6 +21,7 @@
 #include "ray/gcs/id_field.h"
 #include "ray/gcs/node_stream.h"
 #include "ray/gcs/tcp_node_probe.h"
+#include "ray/gcs/tls_files.h"
 #include "ray/gcs/v1/gcs.grpc.pb.h"
 #include "ray/net/endpoint.h"
 
@@ -93,6 +94,11 @@ class GcsServer::Impl final : public v1::GcsService::CallbackService,
             absl::StrCat("listening on ", endpoint, " needs a token: other machines can reach it"));
       }
     }
+    storage_->OnLost([this, alive = std::weak_ptr<bool>(alive_)](const absl::Status& why) {
+      loop_->Post([this, alive, why] {
+        if (!alive.expired() && options_.on_storage_lost) options_.on_storage_lost(why);
+      });
+    });
     MANTA_RETURN_IF_ERROR(control_.Load());
     StartGrpc();
     for (const std::string& endpoint : options_.listen) MANTA_RETURN_IF_ERROR(Listen(endpoint));
@@ -267,6 +273,14 @@ class GcsServer::Impl final : public v1::GcsService::CallbackService,
 
   // Mutual: a caller without a certificate of the authority does not get as far as the token.
   std::shared_ptr<grpc::ServerCredentials> TlsServerCredentials() const {
+    const auto interval = absl::Milliseconds(options_.config.tls_files_interval_ms);
+    if (auto files = WatchTlsFiles(options_.tls, interval); files != nullptr) {
+      grpc::experimental::TlsServerCredentialsOptions tls(std::move(files));
+      tls.watch_root_certs();
+      tls.watch_identity_key_cert_pairs();
+      tls.set_cert_request_type(GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
+      return grpc::experimental::TlsServerCredentials(tls);
+    }
     grpc::SslServerCredentialsOptions options(
         GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
     options.pem_root_certs = options_.tls.authority;
@@ -421,6 +435,7 @@ class GcsServer::Impl final : public v1::GcsService::CallbackService,
   net::EventLoop* const loop_;
   const Options options_;
   const std::string authorization_;  // what a caller must send; "" = anything
+  const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
   const std::unique_ptr<Storage> storage_;
   TcpNodeProbe probe_;
   ControlPlane control_;

@@ -13,6 +13,7 @@
 //   SERVER-2  no request of a peer ends the process.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -27,11 +28,14 @@ namespace ray::gcs {
 
 class GcsServer {
  public:
+  using OnLost = std::function<void(const absl::Status& why)>;
   struct Options {
     std::vector<std::string> listen;  // "unix:PATH", "tcp:HOST:PORT" (port 0: any)
     std::string token;                // "" = none
     net::TlsCredentials tls;          // for the endpoints of TCP
     base::Config config;
+    // Another process has the storage now: this one must end. On the loop.
+    OnLost on_storage_lost = nullptr;
   };
 
   // `loop` outlives the server.

@@ -61,8 +61,10 @@ void StartLogging(const base::Config& config) {
                      .rotate_bytes = static_cast<size_t>(config.log_rotate_bytes)});
 }
 
-absl::StatusOr<std::unique_ptr<GcsServer>> StartServer(net::EventLoop* loop) {
+absl::StatusOr<std::unique_ptr<GcsServer>> StartServer(net::EventLoop* loop,
+                                                       GcsServer::OnLost on_lost) {
   GcsServer::Options options;
+  options.on_storage_lost = std::move(on_lost);
   MANTA_ASSIGN_OR_RETURN(options.config, net::ReadConfig(absl::GetFlag(FLAGS_config)));
   StartLogging(options.config);
   options.listen = absl::StrSplit(absl::GetFlag(FLAGS_listen), ',', absl::SkipWhitespace());
@@ -72,7 +74,8 @@ absl::StatusOr<std::unique_ptr<GcsServer>> StartServer(net::EventLoop* loop) {
                                                   .key = absl::GetFlag(FLAGS_tls_key_file),
                                                   .authority = absl::GetFlag(FLAGS_tls_ca_file)}));
   MANTA_ASSIGN_OR_RETURN(std::unique_ptr<Storage> storage,
-                         OpenStorage(absl::GetFlag(FLAGS_storage)));
+                         OpenStorage(absl::GetFlag(FLAGS_storage),
+                                     absl::Milliseconds(options.config.gcs_storage_lease_ms)));
   return GcsServer::Start(loop, std::move(options), std::move(storage));
 }
 
@@ -81,7 +84,12 @@ int Main() {
   net::EndOnSignals(&loop, [&loop] { loop.Stop(); });
   net::EndWithLifeline(&loop, absl::GetFlag(FLAGS_lifeline_fd), [&loop] { loop.Stop(); });
 
-  absl::StatusOr<std::unique_ptr<GcsServer>> server = StartServer(&loop);
+  absl::Status end;
+  absl::StatusOr<std::unique_ptr<GcsServer>> server =
+      StartServer(&loop, [&](const absl::Status& why) {
+        end = why;
+        loop.Stop();
+      });
   if (!server.ok()) {
     std::cerr << "gcs_server: " << server.status().message() << std::endl;
     SayReady({{"error", std::string(server.status().message())}});
@@ -90,7 +98,10 @@ int Main() {
   SayReady({{"endpoints", (*server)->endpoints()}});
   MANTA_LOG(kInfo, "serving");
   loop.Run();
-  return 0;
+  if (end.ok()) return 0;
+  MANTA_LOG(kError, end.message());
+  std::cerr << "gcs_server: " << end.message() << std::endl;
+  return 1;
 }
 
 }  // namespace

@@ -8,7 +8,7 @@
 
 namespace ray::gcs {
 
-absl::StatusOr<std::unique_ptr<Storage>> OpenStorage(std::string_view name) {
+absl::StatusOr<std::unique_ptr<Storage>> OpenStorage(std::string_view name, absl::Duration lease) {
   constexpr std::string_view kSqlite = "sqlite:";
   constexpr std::string_view kRedis = "redis://";
   if (name == "memory") return std::make_unique<MemoryStorage>();
@@ -18,6 +18,7 @@ absl::StatusOr<std::unique_ptr<Storage>> OpenStorage(std::string_view name) {
   if (name.starts_with(kRedis)) {
     MANTA_ASSIGN_OR_RETURN(RedisStorage::Options options,
                            RedisStorage::ParseUrl(name.substr(kRedis.size())));
+    options.lease = lease;
     return RedisStorage::Open(std::move(options));
   }
   return absl::InvalidArgumentError(

@@ -7,6 +7,8 @@
 //   STORAGE-1  a batch is written as a whole or not at all.
 //   STORAGE-2  what Write() has accepted is read by every later call, and survives a SIGKILL of the
 //              process if the backend survives the process at all.
+//   STORAGE-3  one process at a time writes to a storage: Open waits for the other one and then
+//            gives up with kUnavailable.
 #pragma once
 
 #include <memory>
@@ -15,8 +17,10 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/functional/any_invocable.h"
 #include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 
 namespace ray::gcs {
 
@@ -54,6 +58,11 @@ class Storage {
   virtual absl::Status Scan(std::string_view table, std::string_view prefix, Visitor visit) = 0;
   virtual absl::Status Write(const WriteBatch& batch) = 0;
 
+  // Another process has taken a storage over that several can reach: nothing can be written any
+  // more. Runs once, on any thread.
+  using LostCallback = absl::AnyInvocable<void(const absl::Status& why)>;
+  virtual void OnLost(LostCallback) {}
+
   absl::Status Put(std::string_view table, std::string_view key, std::string value) {
     WriteBatch batch;
     batch.Put(table, key, std::move(value));
@@ -66,7 +75,9 @@ class Storage {
   }
 };
 
-// "memory", "sqlite:PATH" or "redis://HOST:PORT/PREFIX".
-absl::StatusOr<std::unique_ptr<Storage>> OpenStorage(std::string_view name);
+// "memory", "sqlite:PATH" or "redis://HOST:PORT/PREFIX". `lease`: how long a holder that says
+// nothing keeps what others can reach, too.
+absl::StatusOr<std::unique_ptr<Storage>> OpenStorage(std::string_view name,
+                                                     absl::Duration lease = absl::Seconds(5));
 
 }  // namespace ray::gcs

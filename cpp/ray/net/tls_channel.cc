@@ -154,17 +154,27 @@ Certificate NextCertificate(const Bio& text) {
 
 // --- TlsContext
 
-TlsContext::TlsContext(ssl_ctx_st* context, uint64_t records_per_key)
-    : context_(context), records_per_key_(records_per_key) {}
+TlsContext::TlsContext(Context context, uint64_t records_per_key)
+    : records_per_key_(records_per_key), context_(std::move(context)) {}
 
-TlsContext::~TlsContext() { SSL_CTX_free(context_); }
+absl::StatusOr<std::shared_ptr<TlsContext>> TlsContext::Create(const TlsCredentials& credentials,
+                                                               uint64_t records_per_key) {
+  MANTA_ASSIGN_OR_RETURN(Context context, Make(credentials));
+  return std::shared_ptr<TlsContext>(new TlsContext(std::move(context), records_per_key));
+}
 
-absl::StatusOr<std::shared_ptr<const TlsContext>> TlsContext::Create(
-    const TlsCredentials& credentials, uint64_t records_per_key) {
+absl::Status TlsContext::Replace(const TlsCredentials& credentials) {
+  MANTA_ASSIGN_OR_RETURN(Context context, Make(credentials));
+  absl::MutexLock lock(&mutex_);
+  context_.swap(context);  // what was there ends after the lock
+  return absl::OkStatus();
+}
+
+absl::StatusOr<TlsContext::Context> TlsContext::Make(const TlsCredentials& credentials) {
   ERR_clear_error();
-  SSL_CTX* made = SSL_CTX_new(TLS_method());
+  const Context context(SSL_CTX_new(TLS_method()), SSL_CTX_free);
+  SSL_CTX* const made = context.get();
   MANTA_CHECK(made != nullptr);
-  std::shared_ptr<TlsContext> context(new TlsContext(made, records_per_key));
   SSL_CTX_set_min_proto_version(made, TLS1_3_VERSION);
   SSL_CTX_set_max_proto_version(made, TLS1_3_VERSION);
   // The cheapest first; all are good.
@@ -178,28 +188,28 @@ absl::StatusOr<std::shared_ptr<const TlsContext>> TlsContext::Create(
   SSL_CTX_set_mode(made, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                              SSL_MODE_RELEASE_BUFFERS);
   SSL_CTX_set_read_ahead(made, 1);  // a record with one recv
-  MANTA_RETURN_IF_ERROR(context->Use(credentials));
+  MANTA_RETURN_IF_ERROR(Use(credentials, made));
   return context;
 }
 
-absl::Status TlsContext::Use(const TlsCredentials& credentials) {
+absl::Status TlsContext::Use(const TlsCredentials& credentials, ssl_ctx_st* context) {
   const Bio chain = BytesOf(credentials.certificate);
   const Certificate own = NextCertificate(chain);
-  if (own == nullptr || SSL_CTX_use_certificate(context_, own.get()) != 1) {
+  if (own == nullptr || SSL_CTX_use_certificate(context, own.get()) != 1) {
     return Invalid("the certificate cannot be used");
   }
   while (Certificate further = NextCertificate(chain)) {
-    if (SSL_CTX_add1_chain_cert(context_, further.get()) != 1) {
+    if (SSL_CTX_add1_chain_cert(context, further.get()) != 1) {
       return Invalid("a certificate above the own one cannot be used");
     }
   }
   const Key key(
       PEM_read_bio_PrivateKey(BytesOf(credentials.key).get(), nullptr, NoPassword, nullptr));
-  if (key == nullptr || SSL_CTX_use_PrivateKey(context_, key.get()) != 1) {
+  if (key == nullptr || SSL_CTX_use_PrivateKey(context, key.get()) != 1) {
     return Invalid("the key cannot be used with the certificate (it must have no password)");
   }
   const Bio authorities = BytesOf(credentials.authority);
-  X509_STORE* const trusted = SSL_CTX_get_cert_store(context_);
+  X509_STORE* const trusted = SSL_CTX_get_cert_store(context);
   int count = 0;
   while (Certificate authority = NextCertificate(authorities)) {
     if (X509_STORE_add_cert(trusted, authority.get()) != 1) {
@@ -216,7 +226,11 @@ std::unique_ptr<TlsChannel> TlsContext::MakeChannel(int fd, Side side) const {
   ERR_clear_error();
   auto socket = std::make_unique<TlsSocket>();
   socket->fd = fd;
-  SSL* ssl = SSL_new(context_);
+  SSL* ssl = nullptr;
+  {
+    absl::MutexLock lock(&mutex_);
+    ssl = SSL_new(context_.get());  // which keeps it
+  }
   BIO* bio = BIO_new(SocketMethod());
   MANTA_CHECK(ssl != nullptr && bio != nullptr);
   BIO_set_data(bio, socket.get());

@@ -19,8 +19,10 @@
 #include <memory>
 #include <string>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
 #include "ray/net/tls_credentials.h"
 
 struct ssl_ctx_st;
@@ -82,7 +84,7 @@ class TlsChannel {
 };
 
 // What the channels of a process share: who it is, and whom it takes.
-// Owner: shared_ptr.   Threads: immutable, thread-safe.
+// Owner: shared_ptr.   Threads: thread-safe.
 class TlsContext {
  public:
   enum class Side { kConnector, kAcceptor };
@@ -92,22 +94,29 @@ class TlsContext {
 
   // kInvalidArgument for what is no certificate or key, or a key that belongs to another one.
   // `records_per_key` is an argument for tests.
-  static absl::StatusOr<std::shared_ptr<const TlsContext>> Create(
+  static absl::StatusOr<std::shared_ptr<TlsContext>> Create(
       const TlsCredentials& credentials, uint64_t records_per_key = kRecordsPerKey);
-  ~TlsContext();
   TlsContext(const TlsContext&) = delete;
   TlsContext& operator=(const TlsContext&) = delete;
+
+  // For the channels that are made from now on; those that are there stay as they are. Errors: as
+  // Create, and nothing has changed.
+  absl::Status Replace(const TlsCredentials& credentials);
 
   // `fd` stays the caller's, and open for as long as the channel is used. It may be made blocking
   // later.
   std::unique_ptr<TlsChannel> MakeChannel(int fd, Side side) const;
 
  private:
-  TlsContext(ssl_ctx_st* context, uint64_t records_per_key);
-  absl::Status Use(const TlsCredentials& credentials);
+  using Context = std::shared_ptr<ssl_ctx_st>;
 
-  ssl_ctx_st* const context_;
+  TlsContext(Context context, uint64_t records_per_key);
+  static absl::StatusOr<Context> Make(const TlsCredentials& credentials);
+  static absl::Status Use(const TlsCredentials& credentials, ssl_ctx_st* context);
+
   const uint64_t records_per_key_;
+  mutable absl::Mutex mutex_;
+  Context context_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace ray::net

@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <sstream>
+#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -52,6 +53,7 @@ absl::StatusOr<TlsCredentials> ReadTlsCredentials(TlsFiles files) {
   MANTA_ASSIGN_OR_RETURN(credentials.certificate, ReadPem(files.certificate, "certificate"));
   MANTA_ASSIGN_OR_RETURN(credentials.key, ReadPem(files.key, "key"));
   MANTA_ASSIGN_OR_RETURN(credentials.authority, ReadPem(files.authority, "authority"));
+  credentials.files = std::move(files);
   return credentials;
 }
 

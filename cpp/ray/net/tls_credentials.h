@@ -1,6 +1,7 @@
 // The certificates with which a process of the cluster speaks TLS: all nodes have one that the same
 // authority has signed, and each side asks for the other's.
-// Threads: immutable values; ReadTlsCredentials from main, before other threads start.
+// Threads: immutable values; ReadTlsCredentials without names from main, before other threads
+// start.
 #pragma once
 
 #include <string>
@@ -9,18 +10,19 @@
 
 namespace ray::net {
 
+struct TlsFiles {
+  std::string certificate;
+  std::string key;
+  std::string authority;
+};
+
 // As PEM text. All empty: no TLS.
 struct TlsCredentials {
   std::string certificate;  // this process's, then those up to the authority's, if there are any
   std::string key;
   std::string authority;
+  TlsFiles files = {};  // that this was read from; empty: none
   bool enabled() const { return !certificate.empty(); }
-};
-
-struct TlsFiles {
-  std::string certificate;
-  std::string key;
-  std::string authority;
 };
 
 // Reads the files. If none is named, those of the environment's RAY_TLS_SERVER_CERT,

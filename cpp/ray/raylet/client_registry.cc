@@ -9,6 +9,7 @@
 #include "ray/base/status_macros.h"
 #include "ray/net/frame.h"
 #include "ray/net/parse_frame.h"
+#include "ray/net/tls_wire.h"
 
 namespace ray::raylet {
 
@@ -44,7 +45,11 @@ struct ClientRegistry::Peer {
 
 ClientRegistry::ClientRegistry(net::EventLoop* loop, const FrameRouter* router, Options options,
                                Events events)
-    : loop_(loop), router_(router), options_(options), events_(std::move(events)) {}
+    : loop_(loop),
+      router_(router),
+      options_(options),
+      tls_(options.tls),
+      events_(std::move(events)) {}
 
 ClientRegistry::~ClientRegistry() {
   for (auto& [connection, peer] : joining_) loop_->Cancel(peer->timer);
@@ -215,14 +220,18 @@ void ClientRegistry::Join(const std::shared_ptr<Connection>& connection, uint64_
   reply.set_store_capacity_bytes(options_.store_capacity_bytes);
   reply.set_listen_host(node.listen_host);
   reply.set_cluster_token(options_.cluster_token);
-  if (options_.tls.enabled()) {
-    reply.mutable_tls()->set_certificate(options_.tls.certificate);
-    reply.mutable_tls()->set_key(options_.tls.key);
-    reply.mutable_tls()->set_authority(options_.tls.authority);
-  }
+  if (tls_.enabled()) *reply.mutable_tls() = net::ToWire(tls_);
   reply.mutable_config()->insert(node.config.begin(), node.config.end());
   connection->ReplyWithFd(wire::v1::HELLO, correlation_id, reply, options_.store_fd);
   events_.on_joined(*client, hello);
+}
+
+void ClientRegistry::UseTls(const net::TlsCredentials& tls) {
+  tls_ = tls;
+  ForEach([this](Client& client) {
+    const bool speaks_to_others = !client.IsRaylet() && !client.worker_id.IsNil();
+    if (speaks_to_others) client.connection->Send(wire::v1::NEW_TLS_CREDENTIALS, net::ToWire(tls_));
+  });
 }
 
 void ClientRegistry::HandOver(const std::shared_ptr<Connection>& connection,

@@ -66,6 +66,8 @@ class ClientRegistry {
   ClientRegistry(net::EventLoop* loop, const FrameRouter* router, Options options, Events events);
   ~ClientRegistry();
 
+  // Clients of this node speak TLS with these from now on.
+  void UseTls(const net::TlsCredentials& tls);
   // Takes over a connection that has not started.
   void Accept(std::shared_ptr<net::Connection> connection, From from = From::kThisNode);
 
@@ -93,6 +95,7 @@ class ClientRegistry {
   net::EventLoop* const loop_;
   const FrameRouter* const router_;
   const Options options_;
+  net::TlsCredentials tls_;
   const Events events_;
   // Callbacks that come back after the registry's end see that it expired.
   const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);

@@ -116,6 +116,7 @@ NodeState NodeService::State() const {
   state.set_raylet_pid(getpid());
   state.set_store_used_bytes(options_.store->used_bytes());
   state.set_store_capacity_bytes(options_.store->capacity_bytes());
+  state.set_spilled_bytes(options_.store->disk_bytes());
   state.set_draining(draining());
   *state.mutable_demands() = MakeReport().demands();
   return state;
@@ -165,6 +166,7 @@ gcs::v1::NodeReport NodeService::MakeReport() const {
   *report.mutable_total() = options_.resources->total().ToWire();
   *report.mutable_available() = Available().ToWire();
   report.set_store_used_bytes(options_.store->used_bytes());
+  report.set_spilled_bytes(options_.store->disk_bytes());
   if (options_.demands) {
     for (wire::v1::Demand& demand : options_.demands()) *report.add_demands() = std::move(demand);
   }
@@ -179,7 +181,7 @@ void NodeService::Drain(const wire::v1::DrainNode& order) {
   if (order.deadline_ms() != 0) {
     deadline = clock_->Now() + (absl::FromUnixMillis(order.deadline_ms()) - absl::Now());
   }
-  drain_.Begin(order.reason(), deadline);
+  drain_.Begin(order.reason(), deadline, clock_->Now());
   LookAtDrain();
 }
 

@@ -10,6 +10,7 @@
 #include "ray/base/logging.h"
 #include "ray/base/status_macros.h"
 #include "ray/net/parse_frame.h"
+#include "ray/raylet/spill_record.h"
 #include "ray/raylet/worker_death.h"
 #include "ray/scheduling/node_labels.h"
 
@@ -71,7 +72,11 @@ absl::StatusOr<std::unique_ptr<Raylet>> Raylet::Create(net::EventLoop* loop,
                  std::move(options.tls), std::move(events)));
   if (raylet->tls_.enabled()) {
     MANTA_ASSIGN_OR_RETURN(raylet->tls_context_, net::TlsContext::Create(raylet->tls_));
+    raylet->tls_files_ = std::make_unique<net::TlsFileWatch>(
+        loop, raylet->tls_, absl::Milliseconds(raylet->config_.tls_files_interval_ms),
+        [raylet = raylet.get()](const net::TlsCredentials& tls) { return raylet->UseTls(tls); });
   }
+  raylet->spill_record_ = WriteSpillRecord(options.spilling, raylet->config_);
   MANTA_RETURN_IF_ERROR(raylet->OpenStore(options.object_store_bytes, options.spilling));
   raylet->MakeServices(std::move(options));
   MANTA_RETURN_IF_ERROR(raylet->Listen());
@@ -99,9 +104,7 @@ Raylet::~Raylet() { Stop(); }
 // --- Parts
 
 absl::Status Raylet::OpenStore(uint64_t capacity_bytes, SpillSetup spilling) {
-  if (spilling.directories.empty()) {
-    spilling.directories.push_back(absl::StrCat(identity_.session_dir, "/spill"));
-  }
+  spilling.default_directory = absl::StrCat(identity_.session_dir, "/spill");
   spilling.log_file = absl::StrCat(identity_.session_dir, "/logs/spill_worker.log");
   MANTA_ASSIGN_OR_RETURN(
       objects_,
@@ -235,8 +238,16 @@ gcs::GcsClient::Options Raylet::GcsOptions() const {
   return {.address = identity_.gcs_address,
           .token = token_,
           .tls = tls_,
+          .tls_files_interval = absl::Milliseconds(config_.tls_files_interval_ms),
           .rpc_timeout = absl::Milliseconds(config_.gcs_rpc_timeout_ms),
           .reconnect_interval = absl::Milliseconds(config_.gcs_reconnect_interval_ms)};
+}
+
+// For connections from now on; those to the GCS look after themselves.
+absl::Status Raylet::UseTls(const net::TlsCredentials& tls) {
+  MANTA_RETURN_IF_ERROR(tls_context_->Replace(tls));
+  clients_->UseTls(tls);
+  return absl::OkStatus();
 }
 
 // --- Which event is whose business
@@ -384,6 +395,12 @@ gcs::v1::RegisterNode Raylet::Registration() const {
 
 void Raylet::OnRegistered() {
   MANTA_LOG(kInfo, "registered with the GCS at ", identity_.gcs_address);
+  if (!identity_.is_head) return Ready();
+  // Nodes that join once this one is ready find it. They can do without.
+  gcs_->Kv(spill_record_, [this](const absl::StatusOr<wire::v1::KvReply>&) { Ready(); });
+}
+
+void Raylet::Ready() {
   if (ready_) return;
   ready_ = true;
   if (supervisor_ != nullptr) supervisor_->Start();
@@ -495,6 +512,7 @@ NodeDrain::Environment Raylet::DrainEnvironment() {
             MANTA_LOG(kInfo, "this node leaves: ", reason);
             if (events_.on_drained) events_.on_drained();
           },
+      .handover_time = absl::Milliseconds(config_.drain_handover_ms),
   };
 }
 
@@ -515,6 +533,7 @@ void Raylet::Start() {
 
 void Raylet::Stop() {
   if (std::exchange(stopped_, true)) return;
+  tls_files_.reset();
   if (supervisor_ != nullptr) supervisor_->Stop();
   // First, so that nothing is restarted because its worker died here.
   if (gcs_ != nullptr) gcs_->Leave(leave_reason_);

@@ -20,6 +20,7 @@
 #include "ray/gcs/gcs_client.h"
 #include "ray/net/event_loop.h"
 #include "ray/net/listener.h"
+#include "ray/net/tls_file_watch.h"
 #include "ray/raylet/actor_host.h"
 #include "ray/raylet/actor_relay.h"
 #include "ray/raylet/bundle_host.h"
@@ -91,6 +92,7 @@ class Raylet {
   void MakeServices(Options options);
   absl::Status Listen();
   absl::Status ListenTcp();
+  absl::Status UseTls(const net::TlsCredentials& tls);
   ClientRegistry::Options RegistryOptions() const;
   WorkerService::Options WorkerOptions(std::vector<std::string> zygote_command,
                                        size_t num_cpus) const;
@@ -108,6 +110,7 @@ class Raylet {
   gcs::GcsClient::Events GcsEvents();
   gcs::v1::RegisterNode Registration() const;
   void OnRegistered();
+  void Ready();
   void OnDisconnected(const absl::Status& why);
   void OnNodeDead(const base::NodeId& node, const std::string& reason);
   void OnPeerLost(const base::NodeId& node, const absl::Status& why);
@@ -125,9 +128,11 @@ class Raylet {
   NodeIdentity identity_;
   const accelerators::NodeAccelerators accelerators_;
   const std::string token_;
-  const net::TlsCredentials tls_;
-  std::shared_ptr<const net::TlsContext> tls_context_;  // null: no TLS
+  const net::TlsCredentials tls_;                 // at the start
+  std::shared_ptr<net::TlsContext> tls_context_;  // null: no TLS
+  std::unique_ptr<net::TlsFileWatch> tls_files_;  // null: no TLS
   const Events events_;
+  wire::v1::KvRequest spill_record_;  // of a head
   bool ready_ = false;
   bool stopped_ = false;
   std::string leave_reason_ = "it was stopped";

@@ -22,11 +22,13 @@
 #include "ray/base/lock_order.h"
 #include "ray/base/logging.h"
 #include "ray/base/status_macros.h"
+#include "ray/gcs/gcs_client.h"
 #include "ray/net/daemon_process.h"
 #include "ray/net/tls_credentials.h"
 #include "ray/raylet/machine.h"
 #include "ray/raylet/node_setup.h"
 #include "ray/raylet/raylet.h"
+#include "ray/raylet/spill_record.h"
 
 ABSL_FLAG(std::string, gcs_address, "",
           "Where the GCS listens: unix:PATH or tcp:HOST:PORT. Required.");
@@ -77,7 +79,7 @@ ABSL_FLAG(
     std::string, object_spilling_config, "",
     "Where to spill objects: {\"type\": \"filesystem\", \"params\": {\"directory_path\": ...}} or "
     "{\"type\": \"smart_open\", \"params\": {\"uri\": ...}}. Empty: what the environment's "
-    "RAY_object_spilling_config says, else spill/ in --session_dir.");
+    "RAY_object_spilling_config says, else what the head's does, else spill/ in --session_dir.");
 ABSL_FLAG(std::string, spill_worker_command, "python3 -m ray._spill_worker",
           "Command that runs the process which reaches a URI to spill to.");
 ABSL_FLAG(std::string, log_file, "", "File to log to; it is rotated. Empty: standard error.");
@@ -197,14 +199,17 @@ class Node {
     }
     const absl::Duration start_timeout = absl::Milliseconds(options.config.gcs_rpc_timeout_ms);
     const std::string gcs_address = options.identity.gcs_address;
+    if (!options.identity.is_head) {
+      MANTA_RETURN_IF_ERROR(TakeOverSpilling(&options));
+      if (ended_) return result_;
+    }
     MANTA_ASSIGN_OR_RETURN(
         raylet_, Raylet::Create(&loop_, base::RealClock::Get(), std::move(options),
                                 {.on_ready = [this] { OnReady(); },
                                  .on_fatal = [this](const absl::Status& why) { End(why); },
                                  .on_drained = [this] { End(absl::OkStatus()); }}));
-    start_timer_ = loop_.RunAfter(start_timeout, [this, gcs_address] {
-      End(absl::DeadlineExceededError(absl::StrCat("the GCS at ", gcs_address, " did not answer")));
-    });
+    start_timer_ =
+        loop_.RunAfter(start_timeout, [this, gcs_address] { End(DidNotAnswer(gcs_address)); });
     raylet_->Start();
     loop_.Run();
     raylet_->Stop();
@@ -214,6 +219,34 @@ class Node {
   bool said_ready() const { return said_ready_; }
 
  private:
+  // Blocks until the GCS has said how the head spills, for gcs_rpc_timeout_ms at most. What else is
+  // wrong with the GCS is for the registration to find.
+  absl::Status TakeOverSpilling(Raylet::Options* options) {
+    gcs::GcsClient client(
+        &loop_,
+        {.address = options->identity.gcs_address,
+         .token = options->gcs_token,
+         .tls = options->tls,
+         .rpc_timeout = absl::Milliseconds(options->config.gcs_rpc_timeout_ms),
+         .reconnect_interval = absl::Milliseconds(options->config.gcs_reconnect_interval_ms)},
+        {});
+    std::optional<absl::StatusOr<wire::v1::KvReply>> answer;
+    client.Kv(ReadSpillRecord(),
+              [&answer](absl::StatusOr<wire::v1::KvReply> reply) { answer = std::move(reply); });
+    while (!answer.has_value() && !ended_) loop_.Poll(absl::Seconds(1));
+    if (ended_) return absl::OkStatus();
+    const absl::Status& status = answer->status();
+    if (absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status)) {
+      return DidNotAnswer(options->identity.gcs_address);
+    }
+    if (!status.ok() || !(*answer)->found()) return absl::OkStatus();
+    return TakeOver((*answer)->value(), &options->spilling, &options->config);
+  }
+
+  static absl::Status DidNotAnswer(const std::string& gcs_address) {
+    return absl::DeadlineExceededError(absl::StrCat("the GCS at ", gcs_address, " did not answer"));
+  }
+
   void OnReady() {
     loop_.Cancel(start_timer_);
     SayReady({{"endpoint", raylet_->identity().endpoint},
@@ -224,6 +257,7 @@ class Node {
 
   void End(const absl::Status& why) {
     result_ = why;
+    ended_ = true;
     loop_.Stop();
   }
 
@@ -231,6 +265,7 @@ class Node {
   std::unique_ptr<Raylet> raylet_;
   net::EventLoop::TimerId start_timer_ = 0;
   bool said_ready_ = false;
+  bool ended_ = false;
   absl::Status result_;
 };
 

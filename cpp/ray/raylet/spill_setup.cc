@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "ray/base/logging.h"
 #include "ray/base/status_macros.h"
 #include "ray/raylet/external_spill_target.h"
 #include "ray/store/file_spill_target.h"
@@ -50,6 +51,7 @@ std::unique_ptr<SpillTarget> Joined(Targets targets) {
 absl::StatusOr<SpillSetup> ParseSpillSetup(const std::string& text) {
   SpillSetup setup;
   if (text.empty()) return setup;
+  setup.text = text;
   const Json config = Json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!config.is_object()) return Malformed("it is no JSON object");
   const Json params = config.value("params", Json::object());
@@ -75,8 +77,18 @@ absl::StatusOr<std::unique_ptr<SpillTarget>> MakeSpillTarget(const SpillSetup& s
   auto in_folders = [&]() -> absl::StatusOr<std::unique_ptr<SpillTarget>> {
     Targets folders;
     for (const std::string& directory : setup.directories) {
+      auto folder = store::FileSpillTarget::Create(directory, memory, post);
+      if (!folder.ok() && !setup.taken_over) return folder.status();
+      if (folder.ok()) {
+        folders.push_back(*std::move(folder));
+      } else {
+        MANTA_LOG(kWarning,
+                  "this node does not spill where the head does: ", folder.status().message());
+      }
+    }
+    if (folders.empty()) {
       MANTA_ASSIGN_OR_RETURN(folders.emplace_back(),
-                             store::FileSpillTarget::Create(directory, memory, post));
+                             store::FileSpillTarget::Create(setup.default_directory, memory, post));
     }
     return Joined(std::move(folders));
   };

@@ -18,7 +18,10 @@
 namespace ray::raylet {
 
 struct SpillSetup {
-  std::vector<std::string> directories;     // on several disks: used in turn; empty: of the session
+  std::string text;                      // that says all this; empty: nobody did
+  std::vector<std::string> directories;  // on several disks: used in turn; empty: the one below
+  std::string default_directory;
+  bool taken_over = false;                  // from the head: directories that fail are left out
   std::vector<std::string> uris;            // if any, objects go there instead
   std::string uri_options_json = "{}";      // for fsspec
   std::vector<std::string> worker_command;  // of the process that reaches URIs

@@ -16,6 +16,7 @@
 #include "ray/base/status_macros.h"
 #include "ray/net/frame.h"
 #include "ray/net/parse_frame.h"
+#include "ray/store/parallel_copy.h"
 
 namespace ray::raylet {
 
@@ -35,13 +36,16 @@ using wire::v1::PullBeginReply;
 using wire::v1::PullEnd;
 using wire::v1::PullMore;
 using wire::v1::PullMoreReply;
+using wire::v1::PushObject;
+using wire::v1::StorePush;
 
 namespace {
 
-// Of the store: who writes what is fetched, and who pins what others fetch. Clients have small
-// numbers.
+// Of the store: who writes what is fetched, who pins what others fetch, and who writes what comes
+// unasked. Clients have small numbers.
 constexpr store::ClientId kPuller{UINT64_MAX};
 constexpr store::ClientId kSource{UINT64_MAX - 1};
+constexpr store::ClientId kPushed{UINT64_MAX - 2};
 
 // A large object goes from here to one node at a time: the time that the first chunks take through
 // a chain of nodes is small against that of all.
@@ -57,9 +61,17 @@ transfer::PullManager::Options PullOptions(const base::Config& config, const Nod
   const auto streams = static_cast<size_t>(std::max<int64_t>(config.object_transfer_streams, 1));
   return {.self = self,
           .memory_limit = static_cast<uint64_t>(limit),
+          .capacity_bytes = capacity_bytes,
           .chunk_bytes = ChunkBytes(config),
           .chunks_per_node = 4 * streams,
           .retry_pause = absl::Milliseconds(config.object_pull_retry_ms)};
+}
+
+transfer::PushAheadTable::Options AheadOptions(const base::Config& config) {
+  // To a node that is slow to take them; they share the way with requests.
+  constexpr uint64_t kObjectsOnTheirWay = 8;
+  const auto bytes = static_cast<uint64_t>(std::max<int64_t>(config.object_push_max_bytes, 0));
+  return {.object_bytes_max = bytes, .node_bytes_max = kObjectsOnTheirWay * bytes};
 }
 
 PullAnswer Broken(absl::string_view reason) {
@@ -112,6 +124,12 @@ absl::StatusOr<StreamSocket> SocketOf(Connection& connection, const NodeId& node
                       .already_read = std::move(detached.already_read)};
 }
 
+absl::StatusOr<net::UniqueFd> OpenFile(const std::string& path, int flags) {
+  net::UniqueFd file(open(path.c_str(), flags | O_CLOEXEC));
+  if (file.valid()) return file;
+  return absl::UnavailableError(absl::StrCat("opening its file: ", std::strerror(errno)));
+}
+
 wire::v1::Hello TransferHello(const NodeId& self) {
   wire::v1::Hello hello;
   hello.set_protocol_version(net::kProtocolVersion);
@@ -156,7 +174,9 @@ TransferService::TransferService(net::EventLoop* loop, const base::Clock* clock,
       connection_options_(std::move(connection_options)),
       restore_timeout_(absl::Milliseconds(config.object_store_full_timeout_ms)),
       large_bytes_(kChunksOfLargeObject * ChunkBytes(config)),
+      unasked_fraction_(config.object_spilling_threshold),
       pushes_(static_cast<size_t>(std::max<int64_t>(config.object_push_fanout_max, 1))),
+      ahead_(AheadOptions(config)),
       server_(&objects->memory(), &grants_),
       fetcher_(
           &objects->memory(),
@@ -168,6 +188,7 @@ TransferService::TransferService(net::EventLoop* loop, const base::Clock* clock,
       timer_(loop, clock, [this] { Enter([this] { pulls_.Tick(); }); }) {
   store_->NameClient(kPuller, "copies being fetched from other nodes");
   store_->NameClient(kSource, "objects being fetched by other nodes");
+  store_->NameClient(kPushed, "arguments that came ahead of their calls");
   store_->OnEviction([this](const ObjectId& id) { Enter([this, id] { pulls_.OnEvicted(id); }); });
   router->On<PullBegin>(wire::v1::PULL_BEGIN, [this](Client& client, const PullBegin& message,
                                                      const Responder& responder) {
@@ -181,6 +202,13 @@ TransferService::TransferService(net::EventLoop* loop, const base::Clock* clock,
                       [this](Client& client, const PullEnd& message, const Responder&) {
                         return OnPullEnd(client, message);
                       });
+  router->On<StorePush>(wire::v1::STORE_PUSH,
+                        [this](Client& client, const StorePush& message, const Responder&) {
+                          return OnStorePush(client, message);
+                        });
+  router->Register(wire::v1::PUSH_OBJECT, [this](Client& client, const net::Frame& frame) {
+    return OnPushObject(client, frame);
+  });
 }
 
 TransferService::~TransferService() { store_->OnEviction(nullptr); }
@@ -317,9 +345,8 @@ void TransferService::OnReserved(const ObjectId& id, const ObjectFacts& facts,
                                  const CreateReply& reply) {
   switch (reply.outcome) {
     case CreateReply::Outcome::kCreated:
-      offsets_[id] = reply.offset;
-      if (facts.owner_node != identity_->id) owners_->Watch(facts.owner, facts.owner_node);
-      return Enter([this, id] { pulls_.OnReserved(id); });
+      if (!reply.path.empty()) return OnReservedFile(id, facts, reply);
+      return StartCopy(id, facts, {.offset = reply.offset});
     case CreateReply::Outcome::kExists:
       return Enter([this, id] { pulls_.OnExists(id); });
     case CreateReply::Outcome::kFull:
@@ -331,9 +358,51 @@ void TransferService::OnReserved(const ObjectId& id, const ObjectFacts& facts,
   }
 }
 
+// Its file is on disk: opening it may take its time. Nobody else ends the copy before OnReserved.
+void TransferService::OnReservedFile(const ObjectId& id, const ObjectFacts& facts,
+                                     const CreateReply& reply) {
+  const store::Extent extent{reply.offset, facts.size_bytes};
+  OffLoop<Target>(
+      [path = reply.path, extent]() -> absl::StatusOr<Target> {
+        Target target{.offset = extent.offset};
+        MANTA_ASSIGN_OR_RETURN(target.fd, OpenFile(path, O_RDWR));
+        MANTA_ASSIGN_OR_RETURN(target.file, store::SharedMemory::MapFile(
+                                                path, extent, store::SharedMemory::Access::kWrite));
+        return target;
+      },
+      [this, id, facts](absl::StatusOr<Target> target) {
+        if (target.ok()) return StartCopy(id, facts, *std::move(target));
+        store_->Abort(kPuller, id);
+        Enter([this, id, why = std::string(target.status().message())] {
+          pulls_.OnNoMemory(id, absl::StrCat("the file for it cannot be used: ", why));
+        });
+      });
+}
+
+void TransferService::StartCopy(const ObjectId& id, const ObjectFacts& facts, Target target) {
+  targets_[id] = std::move(target);
+  if (facts.owner_node != identity_->id) owners_->Watch(facts.owner, facts.owner_node);
+  Enter([this, id] { pulls_.OnReserved(id); });
+}
+
+template <typename Result>
+void TransferService::OffLoop(absl::AnyInvocable<absl::StatusOr<Result>()> operation,
+                              absl::AnyInvocable<void(absl::StatusOr<Result>)> done) {
+  if (files_ == nullptr) {
+    auto thread = std::make_unique<store::IoThread>(PostToLoop());
+    if (const absl::Status status = thread->Start(); !status.ok()) {
+      return PostToLoop()([done = std::move(done), status]() mutable { done(status); });
+    }
+    files_ = std::move(thread);
+  }
+  files_->Run<absl::StatusOr<Result>>(std::move(operation), std::move(done));
+}
+
 void TransferService::Fetch(const NodeId& node, const ObjectId& id, store::Extent part,
                             uint64_t number) {
-  fetcher_.Fetch(node, id, part, offsets_.at(id) + part.offset,
+  const Target& target = targets_.at(id);
+  const uint64_t begin = target.file == nullptr ? target.offset : 0;
+  fetcher_.Fetch(node, id, part, {.offset = begin + part.offset, .file = target.file},
                  [this, id, number](const absl::Status& status) {
                    const std::string error = status.ok() ? "" : std::string(status.message());
                    Enter([this, id, number, error] {
@@ -346,7 +415,7 @@ void TransferService::Fetch(const NodeId& node, const ObjectId& id, store::Exten
 }
 
 void TransferService::Seal(const ObjectId& id, bool hold) {
-  offsets_.erase(id);
+  targets_.erase(id);
   MANTA_CHECK(store_->Seal(kPuller, id).ok());
   offers_.Grow(id, UINT64_MAX);
   if (!hold) Unhold(id);
@@ -357,7 +426,7 @@ void TransferService::Unhold(const ObjectId& id) {
 }
 
 void TransferService::Abort(const ObjectId& id) {
-  offsets_.erase(id);
+  targets_.erase(id);
   offers_.GiveUp(id);
   offers_.AfterReaders(id, [this, id] { store_->Abort(kPuller, id); });
 }
@@ -459,15 +528,31 @@ void TransferService::Grant(const NodeId& node, const ObjectId& id, const GetRep
                                                                     : PullBeginReply::ABSENT);
     return responder.Send(reply);
   }
-  net::UniqueFd file;
-  if (!entry.path.empty()) file.Reset(open(entry.path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!entry.path.empty() && !file.valid()) {
-    MANTA_LOG(kError, "the file of object ", id.Hex(), " cannot be opened: ", std::strerror(errno));
-    pushes_.End(node, id, false);
-    MANTA_CHECK(store_->Release(kSource, id).ok());
-    reply.set_outcome(PullBeginReply::ABSENT);
-    return responder.Send(reply);
-  }
+  if (entry.path.empty()) return GrantPinned(node, id, entry.extent, {}, responder);
+  OffLoop<net::UniqueFd>(
+      [path = entry.path] { return OpenFile(path, O_RDONLY); },
+      [this, node, id, extent = entry.extent, responder](absl::StatusOr<net::UniqueFd> file) {
+        if (file.ok()) {
+          GrantPinned(node, id, extent, *std::move(file), responder);
+        } else {
+          MANTA_LOG(kError, "object ", id.Hex(), " cannot be sent: ", file.status().message());
+          RefusePinned(node, id, responder);
+        }
+        objects_->Changed();
+      });
+}
+
+void TransferService::RefusePinned(const NodeId& node, const ObjectId& id,
+                                   const Responder& responder) {
+  pushes_.End(node, id, false);
+  MANTA_CHECK(store_->Release(kSource, id).ok());
+  PullBeginReply reply;
+  reply.set_outcome(PullBeginReply::ABSENT);
+  responder.Send(reply);
+}
+
+void TransferService::GrantPinned(const NodeId& node, const ObjectId& id, store::Extent extent,
+                                  net::UniqueFd file, const Responder& responder) {
   if (!pushes_.IsGranted(node, id)) {  // given up meanwhile
     MANTA_CHECK(store_->Release(kSource, id).ok());
     return;
@@ -480,9 +565,10 @@ void TransferService::Grant(const NodeId& node, const ObjectId& id, const GetRep
   };
   grants_.Add(node, id,
               std::shared_ptr<const GrantTable::Grant>(new GrantTable::Grant{
-                  .extent = entry.extent, .file = std::move(file), .unused = std::move(unused)}));
+                  .extent = extent, .file = std::move(file), .unused = std::move(unused)}));
   const store::ObjectInfo info =
-      store_->Find(id).value_or(store::ObjectInfo{.size_bytes = entry.extent.size});
+      store_->Find(id).value_or(store::ObjectInfo{.size_bytes = extent.size});
+  PullBeginReply reply;
   reply.set_outcome(PullBeginReply::READY);
   reply.set_size_bytes(info.size_bytes);
   reply.set_available_bytes(info.size_bytes);
@@ -495,6 +581,16 @@ void TransferService::Grant(const NodeId& node, const ObjectId& id, const GetRep
 void TransferService::GrantPartial(const NodeId& node, const ObjectId& id,
                                    const PullManager::Partial& partial,
                                    const Responder& responder) {
+  const Target& target = targets_.at(id);
+  PullBeginReply reply;
+  net::UniqueFd file;
+  if (target.file != nullptr) file.Reset(fcntl(target.fd.get(), F_DUPFD_CLOEXEC, 0));
+  if (target.file != nullptr && !file.valid()) {
+    MANTA_LOG(kWarning, "object ", id.Hex(), " cannot be sent: ", std::strerror(errno));
+    pushes_.End(node, id, false);
+    reply.set_outcome(PullBeginReply::BUSY);
+    return responder.Send(reply);
+  }
   auto unused = [this, post = PostToLoop(), id] {
     post([this, id] {
       offers_.End(id);
@@ -503,10 +599,10 @@ void TransferService::GrantPartial(const NodeId& node, const ObjectId& id,
   };
   grants_.Add(node, id,
               std::shared_ptr<const GrantTable::Grant>(new GrantTable::Grant{
-                  .extent = {offsets_.at(id), partial.facts.size_bytes},
+                  .extent = {target.offset, partial.facts.size_bytes},
+                  .file = std::move(file),
                   .available_bytes = offers_.Begin(id, partial.available_bytes),
                   .unused = std::move(unused)}));
-  PullBeginReply reply;
   reply.set_outcome(PullBeginReply::READY);
   reply.set_size_bytes(partial.facts.size_bytes);
   reply.set_available_bytes(partial.available_bytes);
@@ -557,6 +653,95 @@ void TransferService::ClientGone(const Client& client) {
   if (!client.IsRaylet()) return;
   const NodeId node = NodeId::FromTrusted(client.address.node_id().data());
   for (const ObjectId& id : pushes_.Disconnected(node)) EndGrant(node, id);
+}
+
+// --- Ahead of being asked
+
+absl::Status TransferService::OnStorePush(Client& client, const StorePush& message) {
+  if (client.IsRaylet()) return absl::PermissionDeniedError("raylets push objects themselves");
+  MANTA_ASSIGN_OR_RETURN(const NodeId node, NodeId::FromBinary(message.node_id()));
+  MANTA_ASSIGN_OR_RETURN(const std::vector<ObjectId> ids,
+                         net::ParseIds<ObjectId>(message.object_ids()));
+  for (const ObjectId& id : ids) PushAhead(node, id);
+  return absl::OkStatus();
+}
+
+void TransferService::PushAhead(const NodeId& node, const ObjectId& id) {
+  const std::optional<store::ObjectInfo> info = store_->Find(id);
+  const bool at_hand = info.has_value() && info->in_memory;
+  if (!at_hand || peers_->Get(node) == nullptr) return;
+  if (!ahead_.Begin(node, id, info->size_bytes)) return;
+  // What is in memory is given at once.
+  store_->Get(kSource, {id}, absl::ZeroDuration(),
+              [this, node, id](const GetReply& got) { SendPushed(node, id, got.entries.front()); });
+}
+
+void TransferService::SendPushed(const NodeId& node, const ObjectId& id,
+                                 const GetReply::Entry& entry) {
+  MANTA_CHECK(entry.outcome == GetReply::Outcome::kPresent && entry.path.empty());
+  const store::ObjectInfo info = *store_->Find(id);
+  PushObject message;
+  message.set_object_id(id.BinaryString());
+  message.set_note(info.note);
+  message.mutable_owner()->set_worker_id(info.owner.BinaryString());
+  message.mutable_owner()->set_node_id(owners_->NodeOf(info.owner, identity_->id).BinaryString());
+  const char* bytes = reinterpret_cast<const char*>(objects_->memory().At(entry.extent.offset));
+  peers_->Get(node)->Call(wire::v1::PUSH_OBJECT, message,
+                          [this, alive = std::weak_ptr<bool>(alive_), node,
+                           size = entry.extent.size](const absl::StatusOr<net::Frame>&) {
+                            if (!alive.expired()) ahead_.End(node, size);
+                          },
+                          {bytes, entry.extent.size});
+  // The bytes are copied or with the kernel.
+  MANTA_CHECK(store_->Release(kSource, id).ok());
+}
+
+absl::Status TransferService::OnPushObject(Client& client, const net::Frame& frame) {
+  if (!client.IsRaylet()) return absl::PermissionDeniedError("only raylets push objects");
+  PushObject message;
+  if (!net::ParseMetadata(frame, &message)) {
+    return absl::InvalidArgumentError("a PUSH_OBJECT that does not parse");
+  }
+  MANTA_ASSIGN_OR_RETURN(const ObjectId id, ObjectId::FromBinary(message.object_id()));
+  ObjectFacts facts{.size_bytes = frame.payload.size(), .note = message.note()};
+  MANTA_ASSIGN_OR_RETURN(facts.owner, WorkerId::FromBinary(message.owner().worker_id()));
+  MANTA_ASSIGN_OR_RETURN(facts.owner_node, NodeId::FromBinary(message.owner().node_id()));
+  if (TakePushed(id, facts, frame.payload)) {
+    if (facts.owner_node != identity_->id) owners_->Watch(facts.owner, facts.owner_node);
+    objects_->Changed();
+  }
+  Responder(client.connection, frame).Send(wire::v1::PushObjectReply());
+  return absl::OkStatus();
+}
+
+bool TransferService::HasRoomUnasked(uint64_t size_bytes) const {
+  const auto most = unasked_fraction_ * static_cast<double>(store_->capacity_bytes());
+  return size_bytes > 0 && !store_->FirstWaitingCreator().has_value() &&
+         static_cast<double>(store_->used_bytes() + size_bytes) <= most;
+}
+
+bool TransferService::TakePushed(const ObjectId& id, const ObjectFacts& facts,
+                                 std::string_view bytes) {
+  if (store_->Find(id).has_value() || !HasRoomUnasked(bytes.size())) return false;
+  const auto offset = std::make_shared<std::optional<uint64_t>>();
+  const absl::Status status = store_->Create(kPushed,
+                                             {.id = id,
+                                              .size_bytes = bytes.size(),
+                                              .owner = facts.owner,
+                                              .note = facts.note,
+                                              .secondary = true},
+                                             [offset](const CreateReply& reply) {
+                                               if (reply.outcome == CreateReply::Outcome::kCreated)
+                                                 *offset = reply.offset;
+                                             });
+  if (!status.ok() || !offset->has_value()) {
+    store_->Abort(kPushed, id);  // it does not wait
+    return false;
+  }
+  store::CopyInto(objects_->memory(), **offset, bytes.data(), bytes.size(), {.threads = 1});
+  // Now nobody pins it: it may be dropped, and is pulled then.
+  MANTA_CHECK(store_->Seal(kPushed, id).ok() && store_->Release(kPushed, id).ok());
+  return true;
 }
 
 }  // namespace ray::raylet

@@ -1,14 +1,17 @@
-// Objects between this node and the others: PullManager, PushTable and OfferTable with their
-// sockets, streams, memory and time.
+// Objects between this node and the others: PullManager, PushTable, OfferTable and PushAheadTable
+// with their sockets, streams, memory and time.
 //
-// Owner: Raylet.   Threads: loop-bound (the threads of streams post to the loop).
+// Owner: Raylet.   Threads: loop-bound (the threads of streams, and one that opens files, post to
+// the loop).
 // Errors: a node that cannot be reached is a source that failed; see PullManager.
-// Frames: PULL_BEGIN, PULL_MORE and PULL_END, from other raylets.
+// Frames: PULL_BEGIN, PULL_MORE, PULL_END and PUSH_OBJECT, from other raylets; STORE_PUSH, from
+// clients of this node.
 #pragma once
 
 #include <deque>
 #include <functional>
 #include <memory>
+#include <string_view>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -24,9 +27,11 @@
 #include "ray/raylet/node_peers.h"
 #include "ray/raylet/object_service.h"
 #include "ray/raylet/owner_watch.h"
+#include "ray/store/io_thread.h"
 #include "ray/transfer/data_stream.h"
 #include "ray/transfer/offer_table.h"
 #include "ray/transfer/pull_manager.h"
+#include "ray/transfer/push_ahead_table.h"
 #include "ray/transfer/push_table.h"
 
 namespace ray::raylet {
@@ -55,6 +60,13 @@ class TransferService final : private transfer::PullManager::Actions {
  private:
   using PullManager = transfer::PullManager;
 
+  // Where a copy in the making is written: the store's memory, or a file of its own.
+  struct Target {
+    uint64_t offset = 0;                                        // in either
+    std::shared_ptr<const store::SharedMemory> file = nullptr;  // mapped from `offset` on
+    net::UniqueFd fd = {};                                      // of the file
+  };
+
   // Actions of PullManager.
   void Ask(const base::NodeId& node, const base::ObjectId& id, uint64_t number,
            uint32_t tier_below) override;
@@ -74,6 +86,14 @@ class TransferService final : private transfer::PullManager::Actions {
   void Enter(absl::AnyInvocable<void()> event);
   void OnReserved(const base::ObjectId& id, const transfer::ObjectFacts& facts,
                   const store::CreateReply& reply);
+  // The store has made a file for the copy.
+  void OnReservedFile(const base::ObjectId& id, const transfer::ObjectFacts& facts,
+                      const store::CreateReply& reply);
+  void StartCopy(const base::ObjectId& id, const transfer::ObjectFacts& facts, Target target);
+  // Runs what may wait for a disk on a thread of its own.
+  template <typename Result>
+  void OffLoop(absl::AnyInvocable<absl::StatusOr<Result>()> operation,
+               absl::AnyInvocable<void(absl::StatusOr<Result>)> done);
   void Dial(const base::NodeId& node, transfer::DataFetcher::DialCallback done);
   // Null: the node's socket is not in this file system.
   transfer::DataFetcher::OpenHere OpenHere(const base::NodeId& node) const;
@@ -86,11 +106,27 @@ class TransferService final : private transfer::PullManager::Actions {
   absl::Status OnPullEnd(Client& client, const wire::v1::PullEnd& message);
   void Grant(const base::NodeId& node, const base::ObjectId& id,
              const store::GetReply::Entry& entry, const Responder& responder);
+  // `file`: where the extent lies, if not in the store's memory.
+  void GrantPinned(const base::NodeId& node, const base::ObjectId& id, store::Extent extent,
+                   net::UniqueFd file, const Responder& responder);
+  void RefusePinned(const base::NodeId& node, const base::ObjectId& id, const Responder& responder);
   // A copy in the making.
   void GrantPartial(const base::NodeId& node, const base::ObjectId& id,
                     const PullManager::Partial& partial, const Responder& responder);
   void EndGrant(const base::NodeId& node, const base::ObjectId& id);
   transfer::PushKind KindOf(const wire::v1::PullBegin& message, uint64_t size_bytes) const;
+
+  // Ahead of being asked (docs/adr/0012-arguments-sent-ahead.md).
+  absl::Status OnStorePush(Client& client, const wire::v1::StorePush& message);
+  void PushAhead(const base::NodeId& node, const base::ObjectId& id);
+  void SendPushed(const base::NodeId& node, const base::ObjectId& id,
+                  const store::GetReply::Entry& entry);
+  absl::Status OnPushObject(Client& client, const net::Frame& frame);
+  // Whether what comes unasked may take that much memory: if that costs nobody else any.
+  bool HasRoomUnasked(uint64_t size_bytes) const;
+  // False: the object was not taken.
+  bool TakePushed(const base::ObjectId& id, const transfer::ObjectFacts& facts,
+                  std::string_view bytes);
 
   // A function that runs another one on the loop, unless this service has ended.
   std::function<void(absl::AnyInvocable<void()>)> PostToLoop();
@@ -108,16 +144,20 @@ class TransferService final : private transfer::PullManager::Actions {
 
   const uint64_t large_bytes_;
 
+  const double unasked_fraction_;  // of the store, that may be in use for more to come unasked
+
   transfer::PushTable pushes_;
+  transfer::PushAheadTable ahead_;
   transfer::OfferTable offers_;
   transfer::GrantTable grants_;
   transfer::DataServer server_;
   transfer::DataFetcher fetcher_;
   PullManager pulls_;
   DeadlineTimer timer_;
-  absl::flat_hash_map<base::ObjectId, uint64_t> offsets_;  // of the memory that is reserved
+  absl::flat_hash_map<base::ObjectId, Target> targets_;  // of what is reserved
   std::deque<absl::AnyInvocable<void()>> events_;
   bool in_event_ = false;
+  std::unique_ptr<store::IoThread> files_;  // null: there was no file yet
 };
 
 }  // namespace ray::raylet

@@ -10,7 +10,7 @@ absl::Status IoThread::Start() {
   try {
     thread_ = std::thread([this] { RunAll(); });
   } catch (const std::system_error& error) {
-    return absl::UnavailableError(absl::StrCat("no thread for spilling: ", error.what()));
+    return absl::UnavailableError(absl::StrCat("no thread for input and output: ", error.what()));
   }
   return absl::OkStatus();
 }

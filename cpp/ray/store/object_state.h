@@ -32,7 +32,7 @@ inline constexpr ObjectTransition kObjectTransitions[] = {
     {ObjectState::kWriting, ObjectState::kDeleted},      // Abort, or the creator died
     {ObjectState::kWritingFile, ObjectState::kInFile},   // Seal
     {ObjectState::kWritingFile, ObjectState::kDeleted},  // Abort, or the creator died
-    {ObjectState::kInFile, ObjectState::kDeleted},       // freed
+    {ObjectState::kInFile, ObjectState::kDeleted},       // freed, or a secondary copy evicted
     {ObjectState::kInMemory, ObjectState::kSpilling},    // memory is short, nobody reads it
     {ObjectState::kInMemory, ObjectState::kOnDisk},      // evicted, its bytes are on disk
     {ObjectState::kInMemory, ObjectState::kDeleted},     // freed, or a secondary copy evicted

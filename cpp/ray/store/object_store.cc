@@ -85,7 +85,8 @@ std::optional<ObjectInfo> ObjectStore::Impl::Find(const base::ObjectId& id) cons
                     .owner = object->owner,
                     .note = object->note,
                     .sealed = IsSealed(object->state),
-                    .secondary = object->secondary};
+                    .secondary = object->secondary,
+                    .in_memory = object->Readable() && HasMemory(object->state)};
 }
 
 std::vector<base::ObjectId> ObjectStore::Impl::PrimaryCopies() const {
@@ -251,6 +252,7 @@ void ObjectStore::Impl::Settle() {
     AdvanceCreates();
     bool get_blocked = restoring_ && restoring_->blocked_since < absl::InfiniteFuture();
     spiller_.Run(/*memory_wanted=*/get_blocked || CreatesBlocked());
+    if (!spiller_.trouble().empty() && DropFileCopies()) settle_again_ = true;
     NoteProgress();
     RunReplies();
   }
@@ -355,6 +357,7 @@ void ObjectStore::Tick() { impl_->Tick(); }
 absl::Time ObjectStore::NextDeadline() const { return impl_->NextDeadline(); }
 uint64_t ObjectStore::capacity_bytes() const { return impl_->table().arena().capacity_bytes(); }
 uint64_t ObjectStore::used_bytes() const { return impl_->table().used_bytes(); }
+uint64_t ObjectStore::disk_bytes() const { return impl_->disk_bytes(); }
 StoreStats ObjectStore::Stats() const { return impl_->Stats(); }
 std::vector<base::ObjectId> ObjectStore::PrimaryCopies() const { return impl_->PrimaryCopies(); }
 bool ObjectStore::MakePrimary(const base::ObjectId& id) { return impl_->MakePrimary(id); }

@@ -67,7 +67,7 @@ struct CreateRequest {
   base::WorkerId owner;    // whose death frees the object
   std::string note;        // what it is, for breakdowns; cut to 100 bytes
   bool secondary = false;  // a copy of another node's object: may be dropped while unpinned, and
-                           // gets no file of its own
+                           // gets a file of its own only if it is larger than the store
 };
 
 struct CreateReply {
@@ -110,6 +110,7 @@ struct ObjectInfo {
   std::string note;
   bool sealed = false;
   bool secondary = false;
+  bool in_memory = false;  // sealed, and its bytes can be read there now
 };
 
 struct StoreStats {
@@ -214,6 +215,8 @@ class ObjectStore {
   uint64_t capacity_bytes() const;
   // What resource reports call used: memory that cannot be dropped at once. O(1).
   uint64_t used_bytes() const;
+  // What its files take on disk (or elsewhere). O(1).
+  uint64_t disk_bytes() const;
   StoreStats Stats() const;       // O(objects)
   std::string Breakdown() const;  // readable: who holds what. O(objects)
 

@@ -112,9 +112,12 @@ absl::Time ObjectStore::Impl::BlockedGetDeadline() const {
   return std::min(since + options_.full_timeout, StuckTime());
 }
 
-// The last resort of a creation: the store's memory cannot hold the object, or not in time.
+// The last resort of a creation: the store's memory cannot hold the object, or not in time. A copy
+// that memory could hold is worth no file: it can be fetched again.
 void ObjectStore::Impl::StartFile(WaitingCreate create) {
-  if (!spiller_.enabled() || create.request.secondary) return RefuseCreate(std::move(create));
+  const bool fits = create.request.size_bytes <= table_.arena().capacity_bytes();
+  const bool may_have_file = spiller_.enabled() && !(create.request.secondary && fits);
+  if (!may_have_file) return RefuseCreate(std::move(create));
   uint64_t size_bytes = create.request.size_bytes;
   create.file_deadline = clock_->Now() + options_.file_timeout;
   uint64_t number = creates_.AwaitFile(std::move(create));
@@ -125,7 +128,9 @@ void ObjectStore::Impl::StartFile(WaitingCreate create) {
 
 void ObjectStore::Impl::OnFileMade(uint64_t number, absl::StatusOr<Spiller::OwnFile> file) {
   std::optional<WaitingCreate> create = creates_.TakeAwaiting(number);
-  if (create && !file.ok()) {
+  if (create && !file.ok() && DropFileCopies()) {
+    StartFile(*std::move(create));
+  } else if (create && !file.ok()) {
     create->disk = file.status();
     bool may_wait = create->number > 0 && create->deadline > clock_->Now();
     may_wait ? creates_.PutBack(*std::move(create)) : RefuseCreate(*std::move(create));
@@ -140,6 +145,16 @@ void ObjectStore::Impl::OnFileMade(uint64_t number, absl::StatusOr<Spiller::OwnF
     spiller_.Forget(file->place);
   }
   Settle();
+}
+
+// Copies in files of their own that nobody reads: dropped when there is no other room on disk.
+bool ObjectStore::Impl::DropFileCopies() {
+  bool dropped = false;
+  while (!table_.file_copies().empty()) {
+    table_.Evict(table_.file_copies().front());
+    dropped = true;
+  }
+  return dropped;
 }
 
 void ObjectStore::Impl::ReplyCreate(WaitingCreate create, CreateReply reply) {

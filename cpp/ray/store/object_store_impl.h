@@ -52,6 +52,7 @@ class ObjectStore::Impl final : private ObjectTable::Listener, private Spiller::
   void Tick();
   absl::Time NextDeadline() const;
   const ObjectTable& table() const { return table_; }
+  uint64_t disk_bytes() const { return spiller_.disk_bytes(); }
   StoreStats Stats() const;
   std::vector<base::ObjectId> PrimaryCopies() const;
   bool MakePrimary(const base::ObjectId& id);
@@ -91,6 +92,7 @@ class ObjectStore::Impl final : private ObjectTable::Listener, private Spiller::
   void StartFile(WaitingCreate create);
   void OnFileMade(uint64_t number, absl::StatusOr<Spiller::OwnFile> file);
   bool MayStartFile() const;
+  bool DropFileCopies();
   void RefuseCreate(WaitingCreate create);
   void ReplyCreate(WaitingCreate create, CreateReply reply);
   void ExpireCreates(absl::Time now);

@@ -148,7 +148,7 @@ void ObjectTable::DropMemory(Object& object) {
 
 void ObjectTable::Evict(Object& object) {
   ++evictions_;
-  if (!object.disk) {
+  if (!object.disk || object.state == ObjectState::kInFile) {
     Delete(object);
     return;
   }
@@ -176,6 +176,7 @@ void ObjectTable::LeaveIdle(Object& object) {
 }
 
 IdleObjects* ObjectTable::IdleListOf(const Object& object) {
+  if (object.state == ObjectState::kInFile && object.secondary) return &file_copies_;
   if (object.state != ObjectState::kInMemory) return nullptr;
   return object.disk || object.secondary ? &droppable_ : &spillable_;
 }
@@ -196,7 +197,9 @@ void ObjectTable::CheckInvariants() const {
     bool has_copy = object.disk || object.secondary;
     MANTA_CHECK_MSG(droppable_.Contains(object.idle_number) == (idle && has_copy), "TABLE-3");
     MANTA_CHECK_MSG(spillable_.Contains(object.idle_number) == (idle && !has_copy), "TABLE-4");
-    MANTA_CHECK_MSG(!object.freed || object.pins > 0 || !IsResting(object.state), "TABLE-5");
+    bool file_copy = object.pins == 0 && object.state == ObjectState::kInFile && object.secondary;
+    MANTA_CHECK_MSG(file_copies_.Contains(object.idle_number) == file_copy, "TABLE-5");
+    MANTA_CHECK_MSG(!object.freed || object.pins > 0 || !IsResting(object.state), "TABLE-6");
     MANTA_CHECK(by_owner_.at(object.owner).contains(id));
     object_bytes += object.block.size;
     if (object.pins > 0) pinned_bytes += object.block.size;

@@ -7,7 +7,8 @@
 //   TABLE-2  a pinned object has memory or a file that clients map.
 //   TABLE-3  droppable() holds exactly the unpinned objects in memory of which another copy exists.
 //   TABLE-4  spillable() holds exactly the other unpinned objects in memory.
-//   TABLE-5  a freed object that nobody pins and no I/O uses is not in the table.
+//   TABLE-5  file_copies() holds exactly the unpinned secondary copies in files of their own.
+//   TABLE-6  a freed object that nobody pins and no I/O uses is not in the table.
 #pragma once
 
 #include <cstdint>
@@ -47,7 +48,7 @@ struct Object {
   MappedPlace mapped;              // kWritingFile, kInFile: what clients map
   bool freed = false;              // by its owner; gone for new readers
   uint32_t pins = 0;
-  uint64_t idle_number = 0;  // its key in droppable() or spillable(); 0 = in neither
+  uint64_t idle_number = 0;  // its key in one of the three lists below; 0 = in none
 
   bool Readable() const { return !freed && IsReadable(state); }
 };
@@ -125,11 +126,14 @@ class ObjectTable {
   void Revive(Object& object);
   // Makes a secondary copy the primary one.
   void Promote(Object& object);
+  // Drops its bytes from memory, or from the file of its own. Of droppable() and file_copies().
+  void Evict(Object& object);
 
   const absl::btree_set<base::ObjectId>& OwnedBy(const base::WorkerId& owner) const;
 
   const IdleObjects& droppable() const { return droppable_; }
   const IdleObjects& spillable() const { return spillable_; }
+  const IdleObjects& file_copies() const { return file_copies_; }
   uint64_t object_bytes() const { return object_bytes_; }  // of all blocks of objects
   uint64_t used_bytes() const { return object_bytes_ - droppable_.bytes(); }
   uint64_t pinned_bytes() const { return pinned_bytes_; }
@@ -143,7 +147,6 @@ class ObjectTable {
   Object& AddNew(const CreateRequest& request, ClientId creator);
   void SetState(Object& object, ObjectState to);
   void DropMemory(Object& object);
-  void Evict(Object& object);
   // Puts the object into the list it belongs to now, or deletes it if its time has come.
   void Settle(Object& object);
   void LeaveIdle(Object& object);
@@ -155,6 +158,7 @@ class ObjectTable {
   absl::flat_hash_map<base::WorkerId, absl::btree_set<base::ObjectId>> by_owner_;  // no empty sets
   IdleObjects droppable_;
   IdleObjects spillable_;
+  IdleObjects file_copies_;
   uint64_t last_idle_number_ = 0;
   uint64_t object_bytes_ = 0;
   uint64_t pinned_bytes_ = 0;

@@ -289,7 +289,7 @@ void DataServer::ForgetEnded() {
 struct DataFetcher::Job {
   ObjectId id;
   Extent part;
-  uint64_t to = 0;
+  Destination to;
   Done done;
 };
 
@@ -385,23 +385,35 @@ class DataFetcher::Stream {
     Answer answer;
     MANTA_RETURN_IF_ERROR(source_->Receive(&answer, sizeof answer));
     if (answer.length == job.part.size) {
+      const store::SharedMemory& into = job.to.file == nullptr ? *memory_ : *job.to.file;
+      absl::Status status;
       if (answer.status == AnswerStatus::kBytes) {
-        memory_->PrepareWrite({job.to, job.part.size});
-        return source_->Receive(memory_->At(job.to), job.part.size);
+        into.PrepareWrite({job.to.offset, job.part.size});
+        status = source_->Receive(into.At(job.to.offset), job.part.size);
+      } else if (answer.status == AnswerStatus::kPlace) {
+        status = CopyFrom(answer.place, into, job);
+      } else {
+        return NotGranted();
       }
-      if (answer.status == AnswerStatus::kPlace) return CopyFrom(answer.place, job);
+      // Pages of a large file are not to count as this process's.
+      if (job.to.file != nullptr) into.Unuse({job.to.offset, job.part.size});
+      return status;
     }
+    return NotGranted();
+  }
+
+  static absl::Status NotGranted() {
     return absl::PermissionDeniedError("it does not grant the object (any more)");
   }
 
-  absl::Status CopyFrom(uint64_t place, const Job& job) {
+  absl::Status CopyFrom(uint64_t place, const store::SharedMemory& into, const Job& job) {
     const store::SharedMemory* source = socket_.source_memory.get();
     const Extent extent{place, job.part.size};
     if (source == nullptr || !source->Contains(extent)) {
       return absl::InvalidArgumentError("it names a place outside its memory");
     }
     source->PrepareWrite(extent);  // maps its pages in bulk; changes nothing
-    store::CopyInto(*memory_, job.to, source->At(place), job.part.size, {.threads = 1});
+    store::CopyInto(into, job.to.offset, source->At(place), job.part.size, {.threads = 1});
     return absl::OkStatus();
   }
 
@@ -433,13 +445,13 @@ DataFetcher::~DataFetcher() {
   for (const auto& peer : leaving_) peer->streams.clear();
 }
 
-void DataFetcher::Fetch(const NodeId& node, const ObjectId& id, Extent part, uint64_t to,
+void DataFetcher::Fetch(const NodeId& node, const ObjectId& id, Extent part, Destination to,
                         Done done) {
   std::shared_ptr<Peer>& peer = peers_[node];
   if (peer == nullptr) peer = std::make_shared<Peer>();
   {
     absl::MutexLock lock(&peer->mutex);
-    peer->jobs.push_back({.id = id, .part = part, .to = to, .done = std::move(done)});
+    peer->jobs.push_back({.id = id, .part = part, .to = std::move(to), .done = std::move(done)});
   }
   OpenStreams(node, peer);
 }

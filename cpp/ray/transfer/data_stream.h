@@ -118,6 +118,12 @@ class DataFetcher {
   // On the loop; not ok: the bytes are not there.
   using Done = absl::AnyInvocable<void(absl::Status)>;
 
+  // Where bytes are to go: into the fetcher's memory, or into a file that is mapped.
+  struct Destination {
+    uint64_t offset = 0;
+    std::shared_ptr<const store::SharedMemory> file = nullptr;
+  };
+
   struct Options {
     size_t streams = 2;  // to one node
     Dial dial;
@@ -130,8 +136,8 @@ class DataFetcher {
   // Breaks all streams off; waits for their threads, which is short. Fetches are not answered.
   ~DataFetcher();
 
-  // Bytes [part] of an object of that node into this node's memory at `to`.
-  void Fetch(const base::NodeId& node, const base::ObjectId& id, store::Extent part, uint64_t to,
+  // Bytes [part] of an object of that node.
+  void Fetch(const base::NodeId& node, const base::ObjectId& id, store::Extent part, Destination to,
              Done done);
   // Breaks the streams to it off: what is fetched from there fails.
   void NodeGone(const base::NodeId& node);

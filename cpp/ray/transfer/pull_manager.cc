@@ -291,8 +291,13 @@ void PullManager::OnNoMemory(const ObjectId& id, const std::string& reason) {
   Advance();
 }
 
+uint64_t PullManager::MemoryFor(const Pulled& pull) const {
+  const uint64_t size = pull.facts.size_bytes;
+  return size > options_.capacity_bytes ? 0 : size;
+}
+
 void PullManager::DropMemory(Pulled* pull) {
-  if (pull->fetching_bytes == 0) return;
+  if (!std::exchange(pull->admitted, false)) return;
   fetching_bytes_ -= std::exchange(pull->fetching_bytes, 0);
   if (std::exchange(pull->reserved, false)) actions_->Abort(pull->id);
   pull->chunks_issued = pull->chunks_here = 0;
@@ -487,10 +492,12 @@ void PullManager::Advance() {
   }
   while (!queued_.empty()) {
     Pulled* pull = queued_.begin()->second;
-    const uint64_t size = pull->facts.size_bytes;
-    if (fetching_bytes_ > 0 && fetching_bytes_ + size > options_.memory_limit) break;
+    const uint64_t bytes = MemoryFor(*pull);
+    const bool alone = fetching_bytes_ == 0 || bytes == 0;
+    if (!alone && fetching_bytes_ + bytes > options_.memory_limit) break;
     LeaveState(pull);
-    fetching_bytes_ += pull->fetching_bytes = size;
+    pull->admitted = true;
+    fetching_bytes_ += pull->fetching_bytes = bytes;
     Enter(pull, State::kReserving);
     actions_->Reserve(pull->id, pull->facts);
   }
@@ -526,7 +533,8 @@ void PullManager::CheckInvariants() const {
     if (is_asked && !pull->reserved) ++asked;
     MANTA_CHECK_MSG(pull->held == held_.contains(pull.get()), "PULL-5");
     MANTA_CHECK_MSG(!pull->held || (state == State::kHere && IsFirst(*pull)), "PULL-5");
-    MANTA_CHECK_MSG(!pull->reserved || pull->fetching_bytes > 0, "PULL-2");
+    MANTA_CHECK_MSG(!pull->reserved || pull->admitted, "PULL-2");
+    MANTA_CHECK_MSG(pull->fetching_bytes == 0 || pull->admitted, "PULL-1");
     MANTA_CHECK_MSG(pull->chunks_coming.empty() || state == State::kFetching, "PULL-2");
     MANTA_CHECK(!pull->requests.empty() || state == State::kReserving || state == State::kFetching);
     MANTA_CHECK(to_ask_.contains(pull->rank) == (state == State::kToAsk));

@@ -17,6 +17,8 @@
 // Owner: TransferService.   Threads: loop-bound.   Errors: none; what the world can cause is an
 // action (Fail). Answers that come late, twice, or to nothing are ignored.
 //   PULL-1  bytes of objects that are being fetched <= memory_limit, unless it is one object alone.
+//           What is larger than the whole store takes none of its memory (it gets a file), and does
+//           not count.
 //   PULL-2  memory that was reserved is sealed or aborted, once no chunk is on its way into it.
 //   PULL-3  each Ask is followed by one End to that node, unless it said that it has no place or no
 //           copy, or is gone.
@@ -119,6 +121,7 @@ class PullManager {
   struct Options {
     base::NodeId self;
     uint64_t memory_limit = 0;
+    uint64_t capacity_bytes = UINT64_MAX;  // of the store
     uint64_t chunk_bytes = 4 << 20;
     size_t chunks_per_node = 8;  // on their way from one node, at most
     size_t asked_max = 64;  // objects that sources hold for us and we do not fetch yet, at most
@@ -188,7 +191,8 @@ class PullManager {
     base::NodeId source;  // asked or fetched from; nil: none
     uint64_t ask_number = 0;
     ObjectFacts facts;
-    uint64_t fetching_bytes = 0;  // admitted
+    bool admitted = false;
+    uint64_t fetching_bytes = 0;  // of the store's memory, once it is admitted
     bool reserved = false;        // these bytes of the store
     bool held = false;
     uint32_t tier = 0;
@@ -227,6 +231,7 @@ class PullManager {
   // Nobody waits for it: it goes, unless it is being fetched.
   void Abandon(Pulled* pull);
   void Fail(Pulled* pull, PullFailure failure, const std::string& reason);
+  uint64_t MemoryFor(const Pulled& pull) const;
   void DropMemory(Pulled* pull);
   void Enter(Pulled* pull, State state);
   void LeaveState(Pulled* pull);

@@ -89,6 +89,8 @@ def _usage(nodes: list[dict[str, Any]]) -> Iterator[str]:
     for name in sorted(total, key=lambda name: (name not in ("CPU", "GPU"), name)):
         if not name.startswith("node:"):
             yield f"{_quantity(name, used[name])} of {_quantity(name, total[name])} {name}"
+    if spilled := sum(node["spilled_bytes"] for node in nodes):
+        yield f"{_quantity('object_store_memory', spilled)} of objects spilled to disk"
 
 
 def _quantity(name: str, quantity: float) -> str:

@@ -1,6 +1,7 @@
 // One suite for every backend (Redis where redis-server is installed), and what only some promise.
 #include "ray/gcs/storage.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -8,6 +9,7 @@
 #include <csignal>
 #include <filesystem>
 #include <fstream>
+#include <future>
 #include <optional>
 
 #include "absl/strings/str_cat.h"
@@ -45,7 +47,19 @@ class RedisServer {
   }
   ~RedisServer() { Kill(); }
 
-  std::string Url() const { return "redis://127.0.0.1:" + port_ + "/test"; }
+  std::string Url() const { return UrlOf("test"); }
+  std::string UrlOf(const std::string& prefix) const {
+    return "redis://127.0.0.1:" + port_ + "/" + prefix;
+  }
+  // To be taken by a process of another machine.
+  RedisStorage::Options ForAnother(absl::Duration lease) const {
+    auto options = RedisStorage::ParseUrl("127.0.0.1:" + port_ + "/test");
+    options->holder = "elsewhere|boot|namespace|17|1|1";
+    options->lease = lease;
+    return *std::move(options);
+  }
+
+  RedisLink Link() const { return RedisLink({.host = "127.0.0.1", .port = std::stoi(port_)}); }
 
   void Start() {
     pid_ = fork();
@@ -56,7 +70,7 @@ class RedisServer {
             "warning", "--logfile", folder_.File("log").c_str(), nullptr);
       _exit(127);
     }
-    for (int i = 0; i < 500 && !OpenStorage(Url()).ok(); ++i) usleep(10'000);
+    for (int i = 0; i < 500 && !OpenStorage(UrlOf("probe")).ok(); ++i) usleep(10'000);
   }
   void Kill() {
     kill(pid_, SIGKILL);
@@ -188,6 +202,76 @@ TEST(RedisStorage, OutlivesTheServersRestart) {
   server.Start();
   EXPECT_EQ(*(*storage)->Get("t", "k"), "v");
   EXPECT_TRUE((*storage)->Put("t", "k", "w").ok());
+}
+
+TEST(RedisStorage, IsHeldByOneProcess) {
+  if (Backends().size() == 2) return;
+  RedisServer server;
+  auto first = OpenStorage(server.Url(), absl::Milliseconds(300));
+  ASSERT_TRUE(first.ok()) << first.status();
+  const absl::Status second = OpenStorage(server.Url(), absl::Milliseconds(300)).status();
+  EXPECT_TRUE(absl::IsUnavailable(second));
+  EXPECT_THAT(second.message(), testing::HasSubstr(absl::StrCat("process ", getpid())))
+      << "also after longer than the lease: it is renewed";
+  first->reset();
+  EXPECT_TRUE(OpenStorage(server.Url()).ok()) << "given back at the end";
+}
+
+TEST(RedisStorage, WhatIsTakenOverCanBeWrittenNoMore) {
+  if (Backends().size() == 2) return;
+  RedisServer server;
+  auto first = RedisStorage::Open(server.ForAnother(absl::Hours(1)));
+  ASSERT_TRUE(first.ok()) << first.status();
+  ASSERT_TRUE((*first)->Put("t", "k", "1").ok());
+  std::promise<std::string> lost;
+  (*first)->OnLost(
+      [&lost](const absl::Status& why) { lost.set_value(std::string(why.message())); });
+  // As if it had hung for longer than its lease.
+  ASSERT_TRUE(server.Link().Run({"DEL", "test:#holder"}).ok());
+  auto second = OpenStorage(server.Url());
+  ASSERT_TRUE(second.ok()) << second.status();
+  ASSERT_TRUE((*second)->Put("t", "k", "2").ok());
+  const absl::Status late = (*first)->Put("t", "k", "3");
+  EXPECT_TRUE(absl::IsUnavailable(late));
+  EXPECT_THAT(late.message(), testing::HasSubstr("taken for dead"));
+  EXPECT_THAT(lost.get_future().get(), testing::HasSubstr("taken for dead"));
+  EXPECT_EQ(*(*second)->Get("t", "k"), "2") << "REDIS-1";
+  first->reset();
+  EXPECT_TRUE((*second)->Put("t", "k", "4").ok()) << "its end gives back nothing of others";
+}
+
+TEST(RedisStorage, AnIdleHolderHearsThatItWasTakenOver) {
+  if (Backends().size() == 2) return;
+  RedisServer server;
+  auto first = RedisStorage::Open(server.ForAnother(absl::Milliseconds(300)));
+  ASSERT_TRUE(first.ok()) << first.status();
+  std::promise<void> lost;
+  (*first)->OnLost([&lost](const absl::Status&) { lost.set_value(); });
+  ASSERT_TRUE(server.Link().Run({"INCR", "test:#epoch"}).ok());
+  EXPECT_EQ(lost.get_future().wait_for(std::chrono::seconds(20)), std::future_status::ready);
+}
+
+TEST(RedisStorage, IsTakenAtOnceFromAProcessOfThisMachineThatIsGone) {
+  if (Backends().size() == 2) return;
+  RedisServer server;
+  int ready[2];
+  ASSERT_EQ(pipe(ready), 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    auto storage = OpenStorage(server.Url(), absl::Hours(1));
+    if (storage.ok() && (*storage)->Put("t", "k", "v").ok()) write(ready[1], "x", 1);
+    pause();
+    _exit(0);
+  }
+  char byte;
+  ASSERT_EQ(read(ready[0], &byte, 1), 1);
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
+  const absl::Time before = absl::Now();
+  auto storage = OpenStorage(server.Url(), absl::Hours(1));
+  ASSERT_TRUE(storage.ok()) << storage.status();
+  EXPECT_LT(absl::Now() - before, absl::Seconds(10));
+  EXPECT_EQ(*(*storage)->Get("t", "k"), "v");
 }
 
 TEST(RedisStorage, RefusesUrlsThatNameNoServer) {

@@ -51,10 +51,10 @@ class RayletTransferTest : public RayletFixture {
     RayletFixture::TearDown();
   }
 
-  Node Start(const std::string& name) {
+  Node Start(const std::string& name, uint64_t store_bytes = kStoreBytes) {
     const std::string session = session_ + "/" + name;
     std::filesystem::create_directories(session + "/logs");
-    return {MakeRaylet(session, {{"CPU", 1}}, {}, kStoreBytes)};
+    return {MakeRaylet(session, {{"CPU", 1}}, {}, store_bytes)};
   }
 
   Program StartProgram(const Node& node) {
@@ -91,16 +91,34 @@ class RayletTransferTest : public RayletFixture {
     std::memcpy(&seed, id.data(), sizeof seed);
     return (seed + word) * 0x9e3779b97f4a7c15;
   }
-  static void Fill(const Program& program, const ObjectId& id, uint64_t offset, uint64_t size) {
+  static void Fill(std::byte* at, const ObjectId& id, uint64_t size) {
     std::vector<uint64_t> words(size / 8 + 1);
     for (uint64_t i = 0; i < words.size(); ++i) words[i] = Pattern(id, i);
-    std::memcpy(program.memory->At(offset), words.data(), size);
+    std::memcpy(at, words.data(), size);
+  }
+  static void Fill(const Program& program, const ObjectId& id, uint64_t offset, uint64_t size) {
+    Fill(program.memory->At(offset), id, size);
+  }
+  // The file is in this process, which has all raylets in it.
+  static absl::StatusOr<std::unique_ptr<store::SharedMemory>> MapFile(const std::string& path,
+                                                                      store::Extent extent) {
+    auto file = store::SharedMemory::MapFile(path, extent, store::SharedMemory::Access::kWrite);
+    EXPECT_TRUE(file.ok()) << file.status();
+    return file;
   }
   static bool HasItsBytes(const Program& program, const ObjectId& id,
                           const StoreGetReply::Entry& entry) {
+    const store::SharedMemory* memory = program.memory.get();
+    uint64_t offset = entry.offset();
+    absl::StatusOr<std::unique_ptr<store::SharedMemory>> file;
+    if (!entry.path().empty()) {
+      file = MapFile(entry.path(), {entry.offset(), entry.size_bytes()});
+      memory = file->get();
+      offset = 0;
+    }
     for (uint64_t i = 0; i < entry.size_bytes() / 8; ++i) {
       uint64_t word;
-      std::memcpy(&word, program.memory->At(entry.offset() + 8 * i), 8);
+      std::memcpy(&word, memory->At(offset + 8 * i), 8);
       if (word != Pattern(id, i)) return false;
     }
     return true;
@@ -110,7 +128,11 @@ class RayletTransferTest : public RayletFixture {
     const ObjectId id = ObjectId::Random();
     const StoreCreateReply created = Create(program, id, size, owner);
     EXPECT_EQ(created.outcome(), StoreCreateReply::CREATED) << created.message();
-    Fill(program, id, created.offset(), size);
+    if (created.path().empty()) {
+      Fill(program, id, created.offset(), size);
+    } else {
+      Fill((*MapFile(created.path(), {created.offset(), size}))->At(0), id, size);
+    }
     StoreSeal seal;
     seal.set_object_id(id.BinaryString());
     program.client->Send(STORE_SEAL, seal);
@@ -150,6 +172,12 @@ class RayletTransferTest : public RayletFixture {
     StoreIds ids;
     ids.add_object_ids(id.BinaryString());
     program.client->Send(STORE_RELEASE, ids);
+  }
+  static void Push(Program& program, const std::vector<ObjectId>& ids, const std::string& node) {
+    StorePush message;
+    for (const ObjectId& id : ids) message.add_object_ids(id.BinaryString());
+    message.set_node_id(node);
+    program.client->Send(STORE_PUSH, message);
   }
   StoreStatsReply Stats(Program& program) {
     return program.client->Call<StoreStatsReply>(STORE_STATS, StoreStats());
@@ -373,6 +401,9 @@ TEST_F(RayletTransferTest, WhatOnlyRayletsAskClosesTheConnectionOfOthers) {
   PullEnd end;
   end.set_object_id(ObjectId::Random().BinaryString());
   expect_closed(PULL_END, end);
+  PushObject push;
+  push.set_object_id(ObjectId::Random().BinaryString());
+  expect_closed(PUSH_OBJECT, push);
   WatchWorker watch;
   watch.set_worker_id(base::WorkerId::Random().BinaryString());
   expect_closed(WATCH_WORKER, watch);
@@ -381,6 +412,128 @@ TEST_F(RayletTransferTest, WhatOnlyRayletsAskClosesTheConnectionOfOthers) {
   expect_closed(STORE_GET, get);
   StoreGet short_id = GetOf({ObjectId::Random()}, {"short"});
   expect_closed(STORE_GET, short_id);
+}
+
+// --- Larger than a store
+
+TEST_F(RayletTransferTest, ObjectLargerThanTheReceivingStoreIsFetchedIntoAFile) {
+  Program on_a = StartProgram(a_);
+  const Node small = Start("small", 8 << 20);
+  const Node other = Start("other", 8 << 20);
+  Program on_small = StartProgram(small);
+  const ObjectId id = Put(on_a, (30 << 20) + 12'345);
+  const auto entry = GetOne(on_small, id, {a_.id()});
+  ASSERT_TRUE(entry.present()) << entry.reason();
+  EXPECT_NE(entry.path(), "");
+  EXPECT_TRUE(HasItsBytes(on_small, id, entry));
+  EXPECT_EQ(Stats(on_small).allocated_bytes(), 0u);
+  EXPECT_TRUE(Poll([&] {
+    return !absl::StrContains(Stats(on_a).breakdown(), "fetched by other nodes");
+  })) << "its pin is given back";
+  // From there on, to one that is as small; also over TCP.
+  std::filesystem::remove(session_ + "/small/raylet");
+  Program on_other = StartProgram(other);
+  const auto again = GetOne(on_other, id, {small.id()});
+  ASSERT_TRUE(again.present()) << again.reason();
+  EXPECT_TRUE(HasItsBytes(on_other, id, again));
+  Release(on_small, id);
+  StoreIds ids;
+  ids.add_object_ids(id.BinaryString());
+  on_small.client->Send(STORE_FREE, ids);
+  EXPECT_TRUE(Poll([&] { return Stats(on_small).objects() == 0; }));
+}
+
+TEST_F(RayletTransferTest, ObjectLargerThanAnyStoreReachesManyNodes) {
+  std::vector<Node> nodes;
+  std::vector<Program> programs;
+  for (int i = 0; i < 4; ++i) nodes.push_back(Start(absl::StrCat("n", i), 8 << 20));
+  for (const Node& node : nodes) programs.push_back(StartProgram(node));
+  const ObjectId id = Put(programs[0], 20 << 20);
+  std::vector<StoreGetReply> replies(4);
+  size_t came = 0;
+  for (size_t i = 1; i < 4; ++i) {
+    programs[i].client->connection().Call(
+        STORE_GET, GetOf({id}, {nodes[0].id()}), [&, i](absl::StatusOr<net::Frame> frame) {
+          ASSERT_TRUE(frame.ok());
+          replies[i].ParseFromString(std::string(frame->metadata));
+          ++came;
+        });
+  }
+  ASSERT_TRUE(Poll([&] { return came == 3; }));
+  for (size_t i = 1; i < 4; ++i) {
+    ASSERT_TRUE(replies[i].entries(0).present()) << replies[i].entries(0).reason();
+    EXPECT_TRUE(HasItsBytes(programs[i], id, replies[i].entries(0)));
+  }
+  programs.clear();
+}
+
+// --- Ahead of being asked
+
+TEST_F(RayletTransferTest, PushedObjectIsThereBeforeAnybodyAsks) {
+  Program on_a = StartProgram(a_);
+  Program on_b = StartProgram(b_);
+  const ObjectId id = Put(on_a, 300'000);
+  Push(on_a, {id, ObjectId::Random()}, b_.id());
+  ASSERT_TRUE(Poll([&] { return Stats(on_b).objects() == 1; }));
+  const auto entry = GetOne(on_b, id, {}, 0);
+  ASSERT_TRUE(entry.present()) << entry.reason();
+  EXPECT_TRUE(HasItsBytes(on_b, id, entry));
+  // Again, and to who has it: nothing happens.
+  Push(on_a, {id}, b_.id());
+  Push(on_a, {id}, a_.id());
+  EXPECT_EQ(Stats(on_a).objects(), 1u);
+  StoreIds ids;
+  ids.add_object_ids(id.BinaryString());
+  ids.set_node_id(b_.id());
+  Release(on_b, id);
+  on_a.client->Send(STORE_FREE, ids);
+  EXPECT_TRUE(Poll([&] { return Stats(on_b).objects() == 0; })) << "a copy like any other";
+}
+
+TEST_F(RayletTransferTest, PushAndPullOfOneObjectMeet) {
+  Program on_a = StartProgram(a_);
+  Program on_b = StartProgram(b_);
+  for (int i = 0; i < 20; ++i) {
+    const ObjectId id = Put(on_a, 200'000);
+    on_b.client->Send(STORE_GET, GetOf({id}, {a_.id()}));
+    Push(on_a, {id}, b_.id());
+    const auto entry = GetOne(on_b, id, {a_.id()});
+    ASSERT_TRUE(entry.present()) << entry.reason();
+    EXPECT_TRUE(HasItsBytes(on_b, id, entry));
+  }
+  EXPECT_EQ(Stats(on_b).objects(), 20u);
+  EXPECT_TRUE(
+      Poll([&] { return !absl::StrContains(Stats(on_a).breakdown(), "fetched by other nodes"); }));
+}
+
+TEST_F(RayletTransferTest, LargeObjectIsNotPushed) {
+  Program on_a = StartProgram(a_);
+  Program on_b = StartProgram(b_);
+  const ObjectId large = Put(on_a, (1 << 20) + 8);
+  const ObjectId small = Put(on_a, 1000);
+  Push(on_a, {large, small}, b_.id());
+  ASSERT_TRUE(Poll([&] { return Stats(on_b).objects() == 1; }));
+  EXPECT_TRUE(GetOne(on_b, small, {}, 0).present());
+  EXPECT_FALSE(GetOne(on_b, large, {}, 0).present());
+  EXPECT_TRUE(GetOne(on_b, large, {a_.id()}).present());
+}
+
+TEST_F(RayletTransferTest, WhatComesUnaskedMakesNobodyMakeRoom) {
+  Program on_a = StartProgram(a_);
+  Program on_b = StartProgram(b_);
+  const ObjectId held = Put(on_b, 52 << 20);  // over 0.8 of the store
+  ASSERT_TRUE(GetOne(on_b, held, {}).present());
+  const ObjectId id = Put(on_a, 500'000);
+  Push(on_a, {id}, b_.id());
+  const auto entry = GetOne(on_b, id, {a_.id()});
+  ASSERT_TRUE(entry.present()) << "who asks for it gets it";
+  EXPECT_TRUE(HasItsBytes(on_b, id, entry));
+  Release(on_b, id);
+  const ObjectId other = Put(on_a, 500'000);
+  Push(on_a, {other}, b_.id());
+  Push(on_a, {other}, b_.id());
+  ASSERT_TRUE(GetOne(on_b, held, {}).present());
+  EXPECT_FALSE(GetOne(on_b, other, {}, 100).present());
 }
 
 TEST_F(RayletTransferTest, BroadcastReachesEveryNode) {

@@ -501,6 +501,28 @@ TEST_F(TlsChannelTest, CredentialsThatAreNoneAreNamed) {
   }
 }
 
+TEST_F(TlsChannelTest, NewCredentialsCountForNewChannels) {
+  const TestAuthority other("another one");
+  const auto context = *TlsContext::Create(authority_.Credentials());
+  Pair before(*context, *ours_);
+  before.ShakeHands();
+  ASSERT_TRUE(before.agreed());
+  ASSERT_TRUE(context->Replace(other.Credentials()).ok());
+  Pair after(*context, *other.Context());
+  after.ShakeHands();
+  EXPECT_TRUE(after.agreed());
+  Pair refused(*context, *ours_);
+  refused.ShakeHands();
+  EXPECT_FALSE(refused.agreed());
+  const TlsCredentials mixed{.certificate = authority_.Credentials().certificate,
+                             .key = other.Credentials().key,
+                             .authority = authority_.Credentials().authority};
+  EXPECT_EQ(context->Replace(mixed).code(), absl::StatusCode::kInvalidArgument);
+  Pair still(*context, *other.Context());
+  still.ShakeHands();
+  EXPECT_TRUE(still.agreed()) << "nothing has changed";
+}
+
 TEST_F(TlsChannelTest, SeveralAuthoritiesAreTrusted) {
   const TestAuthority other("another one");
   TlsCredentials both = authority_.Credentials();

@@ -1,4 +1,6 @@
 // Objects with a file of their own: larger than the store, or come when it stayed full.
+#include <map>
+
 #include "tests/cpp/store/object_store_fixture.h"
 
 namespace ray::store {
@@ -23,6 +25,15 @@ class ObjectFileTest : public ObjectStoreFixture {
     EXPECT_NE((*created)->path, "");
     return **created;
   }
+  // Of an object of another node, by Ann.
+  void CreateCopy(uint32_t id, uint64_t size) {
+    std::optional<CreateReply>& reply = copies[id];
+    absl::Status status = store->Create(
+        kAnn, {.id = Id(id), .size_bytes = size, .owner = Owner(1), .secondary = true},
+        [&reply](CreateReply created) { reply = std::move(created); });
+    EXPECT_TRUE(status.ok()) << status;
+  }
+  std::map<uint32_t, std::optional<CreateReply>> copies;
   void PutInFile(ClientId client, uint32_t id, uint64_t size, base::WorkerId owner = Owner(1)) {
     FillFile(id, CreateInFile(client, id, size, owner).path);
     Seal(client, id);
@@ -217,14 +228,46 @@ TEST_F(ObjectFileTest, ADiskThatDoesNotAnswerEndsTheCreation) {
   EXPECT_TRUE(disk.files.empty());
 }
 
-TEST_F(ObjectFileTest, ASecondaryCopyGetsNoFile) {
-  std::optional<CreateReply> reply;
-  absl::Status status =
-      store->Create(kAnn, {.id = Id(1), .size_bytes = kLarge, .owner = Owner(1), .secondary = true},
-                    [&](CreateReply created) { reply = std::move(created); });
-  ASSERT_TRUE(status.ok());
-  ASSERT_TRUE(reply.has_value());
-  EXPECT_EQ(reply->outcome, Created::kTooLarge);
+TEST_F(ObjectFileTest, ASecondaryCopyGetsAFileOnlyIfItIsLargerThanTheStore) {
+  CreateCopy(1, kLarge);
+  disk.FinishAll();
+  FillFile(1, copies[1]->path);
+  Seal(kAnn, 1);
+  Release(kAnn, 1);
+  auto got = Get(kBob, {1});
+  ASSERT_TRUE(got->has_value());
+  EXPECT_TRUE(HoldsItsBytes(1, (*got)->entries[0]));
+  PutPinned(kBob, 2, 900 * kKiB);
+  CreateCopy(3, 900 * kKiB);
+  Advance(absl::Seconds(10));
+  ASSERT_TRUE(copies[3].has_value());
+  EXPECT_EQ(copies[3]->outcome, Created::kFull);
+  EXPECT_EQ(disk.makes, 1);
+}
+
+TEST_F(ObjectFileTest, ASecondaryCopyThatNobodyReadsMakesRoomOnDisk) {
+  Start({.spilling_threshold = 1.0, .spill_quota_bytes = kLarge + kLarge / 2});
+  std::vector<base::ObjectId> evicted;
+  store->OnEviction([&](const base::ObjectId& id) { evicted.push_back(id); });
+  for (uint32_t id : {1, 2}) {
+    CreateCopy(id, kLarge / 2);
+    disk.FinishAll();
+    Seal(kAnn, id);
+    Release(kAnn, id);
+  }
+  Get(kBob, {2});
+  CreateInFile(kAnn, 3, kLarge - 1000);
+  EXPECT_THAT(evicted, testing::ElementsAre(Id(1)));
+  EXPECT_TRUE(store->Contains(Id(2))) << "somebody reads it";
+  // Nothing is left that could go.
+  auto refused = Create(kAnn, 4, kLarge);
+  ASSERT_TRUE(refused->has_value());
+  EXPECT_EQ((*refused)->outcome, Created::kOutOfDisk);
+  // The primary copy stays.
+  EXPECT_TRUE(store->MakePrimary(Id(2)));
+  Release(kBob, 2);
+  EXPECT_EQ((*Create(kAnn, 5, kLarge))->outcome, Created::kOutOfDisk);
+  EXPECT_TRUE(store->Contains(Id(2)));
 }
 
 TEST_F(ObjectFileTest, WithoutADiskTheObjectIsTooLarge) {

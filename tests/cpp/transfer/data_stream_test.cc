@@ -112,7 +112,7 @@ class DataStreamTest : public testing::TestWithParam<bool> {
   std::shared_ptr<absl::StatusOr<bool>> Start(const NodeId& node, const ObjectId& id,
                                               store::Extent part, uint64_t to) {
     auto result = std::make_shared<absl::StatusOr<bool>>(false);
-    fetcher_->Fetch(node, id, part, to, [result](const absl::Status& status) {
+    fetcher_->Fetch(node, id, part, {.offset = to}, [result](const absl::Status& status) {
       *result = status.ok() ? absl::StatusOr<bool>(true) : status;
     });
     return result;
@@ -182,6 +182,25 @@ TEST_P(DataStreamTest, FileOfItsOwnIsSentFromThere) {
   const ObjectId other = ObjectId::Random();
   GrantFile(other, {0, kSize}, std::move(shorter));
   EXPECT_FALSE(Fetch(other, {0, kSize}, 0).ok());
+}
+
+TEST_P(DataStreamTest, BytesGoIntoAFile) {
+  constexpr uint64_t kSize = 5'000'001;
+  GrantAt(id_, {64, kSize});
+  std::shared_ptr<const store::SharedMemory> file = *store::SharedMemory::Create(kSize);
+  for (const bool here : {false, true}) {
+    if (here) FetchHere();
+    std::memset(file->At(0), 0, kSize);
+    auto done = std::make_shared<absl::StatusOr<bool>>(false);
+    fetcher_->Fetch(source_, id_, {5, kSize - 5}, {.offset = 5, .file = file},
+                    [done](const absl::Status& status) {
+                      *done = status.ok() ? absl::StatusOr<bool>(true) : status;
+                    });
+    ASSERT_TRUE(Poll([&] { return IsDone(done); }));
+    EXPECT_EQ(std::memcmp(file->At(5), from_->At(69), kSize - 5), 0);
+  }
+  const std::string untouched(1000, '\0');
+  EXPECT_EQ(std::memcmp(into_->At(0), untouched.data(), 1000), 0);
 }
 
 TEST_P(DataStreamTest, OnOneMachineBytesAreCopiedFromTheSourcesMemory) {
@@ -293,7 +312,7 @@ TEST_P(DataStreamTest, DeadNodeFailsWhatIsUnderWay) {
        .post = [this](absl::AnyInvocable<void()> task) { loop_.Post(std::move(task)); }});
   int failed = 0;
   for (int i = 0; i < 5; ++i) {
-    fetcher.Fetch(source_, id_, {0, 10}, 0, [&](const absl::Status& status) {
+    fetcher.Fetch(source_, id_, {0, 10}, {}, [&](const absl::Status& status) {
       EXPECT_FALSE(status.ok());
       ++failed;
     });

@@ -126,6 +126,7 @@ class PullManagerTest : public testing::Test, protected PullManager::Actions {
   base::VirtualClock clock_;
   PullManager manager_{{.self = self_,
                         .memory_limit = 1000,
+                        .capacity_bytes = 5000,
                         .chunk_bytes = kChunk,
                         .chunks_per_node = 2,
                         .asked_max = 3,
@@ -162,6 +163,23 @@ TEST_F(PullManagerTest, FetchesAnObjectInChunksAndSealsIt) {
   EXPECT_EQ(manager_.fetching_bytes(), 0u);
   manager_.Cancel(request);
   EXPECT_EQ(manager_.pulls(), 0u);
+}
+
+TEST_F(PullManagerTest, WhatIsLargerThanTheStoreTakesNoneOfItsMemory) {
+  const ObjectId z = ObjectId::Random();
+  Pull({x_}, {a_});
+  Begin(5001);
+  EXPECT_EQ(manager_.fetching_bytes(), 0u);
+  Pull({y_}, {a_});
+  Begin(900);
+  Pull({z}, {b_});
+  Begin(6000);
+  EXPECT_THAT(reserved_, testing::ElementsAre(x_, y_, z)) << "neither waits for the other";
+  EXPECT_EQ(manager_.fetching_bytes(), 900u);
+  manager_.CheckInvariants();
+  FetchAll();
+  EXPECT_THAT(sealed_, testing::UnorderedElementsAre(x_, y_, z));
+  EXPECT_EQ(manager_.fetching_bytes(), 0u);
 }
 
 TEST_F(PullManagerTest, AbsentEverywhereIsLostWithTheReasons) {
