@@ -23,8 +23,6 @@ using base::NodeId;
 using base::WorkerId;
 using testing::HasSubstr;
 
-int Code(absl::StatusCode code) { return static_cast<int>(code); }
-
 // A gcs_server in this process: its loop has a thread of its own.
 class RunningServer {
  public:
