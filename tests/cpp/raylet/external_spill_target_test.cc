@@ -49,6 +49,8 @@ while True:
         answer = {"status": "full", "message": "no space in the bucket"}
     elif request["op"] == "write" and request["name"] == "spill-4":
         sys.exit("crashed on purpose")
+    elif request["op"] == "write" and request["name"] == "spill-6":
+        answer = {"status": 6, "message": ["no", "text"]}
     elif request["op"] == "write":
         with open(path, "wb") as file:
             for offset, size in request["pieces"]:
@@ -138,6 +140,11 @@ TEST_F(ExternalSpillTargetTest, StartsTheProcessAnewAfterItEnded) {
   EXPECT_EQ(crashed.code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(crashed.message()), HasSubstr("it has ended"));
   std::filesystem::remove_all(folder_ + "/bucket");
+  EXPECT_TRUE(Write(1, {{0, 64}}).ok());
+}
+
+TEST_F(ExternalSpillTargetTest, AnAnswerThatMeansNothingIsAFailure) {
+  EXPECT_EQ(Write(6, {{0, 64}}).code(), absl::StatusCode::kUnavailable);
   EXPECT_TRUE(Write(1, {{0, 64}}).ok());
 }
 
