@@ -381,6 +381,8 @@ void CoreWorker::ScheduleDrain() {
   loop_.Post([this] {
     loop_.RunAfter(kDrainDelay, [this] {
       mutex_.AssertHeld();
+      // Before the look into the queue: who pushes later and finds this false schedules anew.
+      drain_scheduled_.exchange(false);
       Drain();
       if (store_ != nullptr) store_->Flush();
     });

@@ -538,7 +538,7 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   Identity identity_ ABSL_GUARDED_BY(mutex_);
 
   ReleaseQueue release_queue_;
-  std::atomic<bool> drain_scheduled_{false};
+  std::atomic<bool> drain_scheduled_{false};  // from the order to drain until its look
   std::atomic<bool> shut_down_{false};
   std::atomic<bool> raylet_lost_{false};
   std::atomic<bool> exit_requested_{false};

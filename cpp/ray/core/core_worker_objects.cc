@@ -67,7 +67,6 @@ std::vector<CoreWorker::ReferenceCounts> CoreWorker::CountReferences() {
 }
 
 void CoreWorker::Drain() {
-  drain_scheduled_.store(false, std::memory_order_relaxed);
   if (release_queue_.empty()) return;
   release_queue_.Drain([this](ReleaseQueue::Kind kind, const ObjectId& id) {
     mutex_.AssertHeld();
