@@ -321,7 +321,7 @@ void CoreWorker::OnPeerFrame(const PeerPtr& peer, const net::Frame& frame) {
       auto task = base::TaskId::FromBinary(taken->task_ids(0));
       if (!task.ok()) return;
       auto it = handed_over_.find(*task);
-      if (it == handed_over_.end()) return;
+      if (it == handed_over_.end() || it->second.caller != peer->worker_id) return;
       std::vector<base::ObjectId> references = std::move(it->second.batches.front());
       it->second.batches.pop_front();
       if (it->second.batches.empty()) handed_over_.erase(it);

@@ -199,8 +199,7 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   // Takes a spec without an id. Blocks for a named group only. kAlreadyExists: the name is taken.
   absl::StatusOr<base::PlacementGroupId> CreatePlacementGroup(wire::v1::PlacementGroupSpec spec,
                                                               Interrupted interrupted);
-  // Blocks for the raylet only: whatever a process of this node asks later finds it removed.
-  // Does not block; what is asked about the group afterwards finds it removed.
+  // Does not block; what a process of this node asks about the group afterwards finds it removed.
   void RemovePlacementGroup(const base::PlacementGroupId& id);
   // Blocks until it is created or removed. At the deadline, if that lies ahead: kDeadlineExceeded,
   // or its present state; after it, its present state.
@@ -500,8 +499,8 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
                     int index) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void FetchStored(const IncomingCallPtr& call, const StoredObject& object, const AddressPtr& owner,
                    int index) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // No copy of the argument was found. True: the call was handed back to its owner for that.
   static ArgumentBytes& ArgumentAt(const IncomingCallPtr& call, int index);
+  // No copy of the argument was found. True: the call was handed back to its owner for that.
   bool HandBack(const IncomingCallPtr& call, const StoredObject& argument)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ReportLost(const PeerPtr& to, const StoredObject& object)
