@@ -196,7 +196,7 @@ py::object NextMessages(const Core& core, const py::object& timeout) {
     GilRelease release;
     messages = core.session()->NextMessages(limit);
   }
-  if (messages.empty() && core.session()->is_shut_down()) return py::none();
+  if (messages.empty() && core.session()->has_ended()) return py::none();
   py::list out;
   for (const auto& message : messages) {
     const wire::v1::LogLines& lines = message.lines;
@@ -232,10 +232,13 @@ py::tuple TaskEvents(const Core& core) {
 
 void FlushLogs(const Core& core, double timeout) {
   const int64_t deadline = DeadlineAfter(py::float_(timeout));
-  SignalCheck interrupted;
-  GilRelease release;
-  // A raylet that does not answer in time has nothing to print either.
-  core.session()->FlushLogs(deadline, interrupted).IgnoreError();
+  const SignalCheck interrupted;
+  {
+    GilRelease release;
+    // A raylet that does not answer in time has nothing to print either.
+    core.session()->FlushLogs(deadline, interrupted).IgnoreError();
+  }
+  if (PyErr_Occurred() != nullptr) throw py::error_already_set();  // Ctrl-C
 }
 
 }  // namespace

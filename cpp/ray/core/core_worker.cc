@@ -209,10 +209,12 @@ void CoreWorker::Shutdown() {
   // Runs what the closes left: every pending reply is answered with "cancelled".
   while (loop_.Poll(absl::ZeroDuration()) > 0) {
   }
-  // Whoever waits for messages looks at shut_down_ again once this lock is given back. What came
-  // before is still theirs.
-  absl::MutexLock wake(&message_mutex_);
+  WakeReaders();
 }
+
+// Whoever waits for messages looks again whether the session has ended once this lock is given
+// back. What came before is still theirs.
+void CoreWorker::WakeReaders() { absl::MutexLock wake(&message_mutex_); }
 
 CoreWorker::Identity CoreWorker::identity() const {
   auto* self = const_cast<CoreWorker*>(this);
@@ -292,6 +294,7 @@ void CoreWorker::PushWarning(std::string_view name, std::string_view text) {
 
 void CoreWorker::OnRayletLost(const absl::Status& why) {
   raylet_lost_.store(true);
+  WakeReaders();
   if (shut_down_.load()) return;
   MANTA_LOG(kWarning, "the connection to the raylet is lost: ", why.message());
   if (options_.on_raylet_lost) options_.on_raylet_lost();

@@ -103,6 +103,8 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   // gone. Idempotent.
   void Shutdown();
   bool is_shut_down() const { return shut_down_.load(); }
+  // It was shut down, or its raylet is gone: nothing will come any more.
+  bool has_ended() const { return shut_down_.load() || raylet_lost_.load(); }
 
   Identity identity() const;
   const base::Config& config() const { return config_; }
@@ -291,6 +293,7 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   void OnPeerLost(const PeerPtr& peer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void PushMessage(Message message);
   void PushWarning(std::string_view name, std::string_view text);
+  void WakeReaders();
   void ExitWhenNotNeeded() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void TakeBackHandedOver(const base::WorkerId& caller) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
