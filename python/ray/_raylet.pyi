@@ -324,7 +324,8 @@ class Core:
         self, timeout: float | None = None
     ) -> list[tuple[str, int, str, str, bool, list[str]]] | None:
         """Blocks without the GIL until something is there: (kind, pid, name, ip, is_stderr, lines),
-        kind "log" or "warning". An empty list after ``timeout`` seconds. None after shutdown."""
+        kind "log" or "warning". An empty list after ``timeout`` seconds. None once the session has
+        ended."""
     def task_events(
         self,
     ) -> tuple[list[tuple[bytes, int, bytes, bytes, str, int, int, bool, int]], int]:

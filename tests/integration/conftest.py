@@ -46,12 +46,22 @@ def cluster():
         yield context
 
 
-@pytest.fixture
-def start_cluster():
-    """Starts a cluster of the test's own with the given arguments of ray.init."""
+def _start_clusters():
     ray.shutdown()
     yield lambda **arguments: ray.init(**{**CLUSTER, **arguments})
     ray.shutdown()
+
+
+@pytest.fixture
+def start_cluster():
+    """Starts a cluster of the test's own with the given arguments of ray.init."""
+    yield from _start_clusters()
+
+
+@pytest.fixture(scope="module")
+def start_module_cluster():
+    """As start_cluster, for a cluster that the tests of a module share."""
+    yield from _start_clusters()
 
 
 @pytest.fixture

@@ -11,11 +11,8 @@ from ray.exceptions import DeadlockError, GetTimeoutError
 
 
 @pytest.fixture(scope="module", autouse=True)
-def session():
-    ray.shutdown()
-    ray.init(num_cpus=2, log_to_driver=False, _system_config={"deadlock_probe_ms": 200})
-    yield
-    ray.shutdown()
+def session(start_module_cluster):
+    start_module_cluster(num_cpus=2, _system_config={"deadlock_probe_ms": 200})
 
 
 @ray.remote(num_cpus=0)

@@ -157,6 +157,52 @@ except KeyboardInterrupt:
     program.finish()
 
 
+def pid_of(program, daemon):
+    """Of the only process of the program that runs this daemon."""
+    (pid,) = [
+        pid
+        for pid in program.processes()
+        if os.path.basename(os.readlink(f"/proc/{pid}/exe")) == daemon
+    ]
+    return pid
+
+
+@pytest.mark.ours_only
+def test_interrupt_while_logs_are_flushed_is_raised(run_program):
+    program = run_program("""
+import os, ray
+from ray._runtime import RUNTIME
+ray.init(address="local", num_cpus=1)
+try:
+    print("waiting", flush=True)
+    while True:
+        RUNTIME.core.flush_logs(60)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+os._exit(0)
+""")
+    program.line_with("waiting")
+    os.kill(pid_of(program, "raylet"), signal.SIGSTOP)
+    wait_until(lambda: state(program.process.pid) == "S")  # it waits for the raylet
+    program.send(signal.SIGINT)
+    program.line_with("interrupted")
+
+
+@pytest.mark.ours_only
+def test_readers_of_messages_hear_that_the_raylet_is_gone(run_program):
+    program = run_program("""
+import os, ray
+from ray._runtime import RUNTIME
+ray.init(address="local", num_cpus=1, log_to_driver=False)
+print("waiting", flush=True)
+print("heard", RUNTIME.core.next_messages(60), flush=True)
+os._exit(0)
+""")
+    program.line_with("waiting")
+    os.kill(pid_of(program, "raylet"), signal.SIGKILL)
+    assert program.line_with("heard") == "heard None"
+
+
 BUSY_DRIVER = """
 import numpy as np, os, ray, signal, time
 context = ray.init(address="local", num_cpus=2)
@@ -211,12 +257,7 @@ def test_killed_driver_leaves_nothing_behind(run_program):
 def test_killed_daemon_leaves_nothing_behind_its_driver(run_program, daemon):
     program = run_program(BUSY_DRIVER)
     program.line_with("session")
-    (pid,) = [
-        pid
-        for pid in program.processes()
-        if os.path.basename(os.readlink(f"/proc/{pid}/exe")) == daemon
-    ]
-    os.kill(pid, signal.SIGKILL)
+    os.kill(pid_of(program, daemon), signal.SIGKILL)
     program.send(signal.SIGTERM)
     wait_until(lambda: program.processes() == [], timeout_s=10)
 

@@ -11,17 +11,15 @@ import numpy as np
 import pytest
 
 import ray
+from integration.programs import wait_until
 from ray._runtime import RUNTIME
 
 pytestmark = pytest.mark.usefixtures("two_cpus")
 
 
 @pytest.fixture(scope="module")
-def two_cpus():
-    ray.shutdown()
-    ray.init(num_cpus=2, log_to_driver=False)
-    yield
-    ray.shutdown()
+def two_cpus(start_module_cluster):
+    start_module_cluster(num_cpus=2)
 
 
 @ray.remote
@@ -66,13 +64,6 @@ class AsyncCounter:
 def append(path):
     with open(path, "a") as file:
         file.write("x")
-
-
-def wait_until(condition, timeout=20.0):
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.01)
 
 
 def values(generator):

@@ -11,18 +11,12 @@ import time
 import pytest
 
 import ray
+from integration.programs import is_running, wait_until
 from ray.exceptions import ActorDiedError, OutOfMemoryError, TaskCancelledError
 
 pytestmark = pytest.mark.ours_only  # the reference reads the real memory
 
 TOTAL_KB = 8 << 20
-
-
-def wait_until(condition, timeout=20.0):
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.01)
 
 
 def eat(folder):
@@ -36,14 +30,6 @@ def eat(folder):
 def calls_of_eat(folder):
     path = os.path.join(folder, "calls")
     return os.path.getsize(path) if os.path.exists(path) else 0
-
-
-def is_alive(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def write_meminfo(machine, used):
@@ -61,7 +47,7 @@ def machine(tmp_path, start_cluster):
     def run():
         while not ended.wait(0.005):
             hogs = [int(path.name.removeprefix("hog-")) for path in tmp_path.glob("hog-*")]
-            write_meminfo(tmp_path, 0.99 if any(map(is_alive, hogs)) else 0.5)
+            write_meminfo(tmp_path, 0.99 if any(map(is_running, hogs)) else 0.5)
 
     thread = threading.Thread(target=run)
     thread.start()
@@ -152,7 +138,7 @@ def test_an_actor_that_may_restart_does(machine, neighbour):
     actor = ray.remote(max_restarts=1, max_task_retries=1)(Eater).remote(str(machine))
     before = ray.get(actor.pid.remote())
     actor.eat.options(max_task_retries=0).remote()
-    wait_until(lambda: not is_alive(before))
+    wait_until(lambda: not is_running(before))
     assert ray.get(actor.pid.remote(), timeout=20) != before
 
 

@@ -6,10 +6,8 @@ import ray
 
 
 @pytest.fixture(scope="module", autouse=True)
-def two_cpus():
-    ray.shutdown()
-    with ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False):
-        yield
+def two_cpus(start_module_cluster):
+    start_module_cluster(num_cpus=2)
 
 
 @ray.remote

@@ -1,6 +1,7 @@
 """Values, references and the memory behind them."""
 
 import gc
+import threading
 
 import numpy as np
 import pytest
@@ -119,6 +120,22 @@ def test_argument_lives_until_its_task_has_run():
 
     results = [total.remote(ray.put(np.full(MB, i, np.uint8))) for i in range(20)]
     assert ray.get(results) == [i * MB for i in range(20)]
+
+
+def test_wait_gives_no_more_than_asked_for_when_several_are_ready_at_once(tmp_path):
+    gate = tmp_path / "gate"
+
+    @ray.remote(num_returns=2)
+    def both():
+        wait_until(gate.exists)
+        return 1, 2
+
+    first, second = both.remote()
+    last = ray.put(3)
+    threading.Timer(0.3, gate.touch).start()
+    ready, rest = ray.wait([first, second, last], num_returns=2, timeout=30)
+    assert len(ready) == 2
+    assert {*ready, *rest} == {first, second, last}
 
 
 def test_equal_refs_hash_alike():

@@ -6,6 +6,7 @@ import time
 import pytest
 
 import ray
+from integration.programs import wait_until
 from ray._runtime import RUNTIME
 from ray.util import (
     get_current_placement_group,
@@ -20,27 +21,12 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy as I
 pytestmark = pytest.mark.timeout(60)
 
 
+NODE = {"num_cpus": 4, "resources": {"disk": 2, "rack": 1}, "labels": {"zone": "a"}}
+
+
 @pytest.fixture(scope="module")
-def node():
-    ray.shutdown()
-    with ray.init(
-        address="local",
-        num_cpus=4,
-        resources={"disk": 2, "rack": 1},
-        labels={"zone": "a"},
-        include_dashboard=False,
-        log_to_driver=False,
-    ) as context:
-        yield context
-
-
-def becomes(condition, timeout=10):
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.01)
-    return False
+def node(start_module_cluster):
+    return start_module_cluster(**NODE)
 
 
 def free_cpus():
@@ -60,7 +46,7 @@ def group(node):
     yield make
     for pg in made:
         remove_placement_group(pg)
-    assert becomes(lambda: free_cpus() == 4), "the group's resources did not come back"
+    wait_until(lambda: free_cpus() == 4)  # the group's resources come back
 
 
 @ray.remote(num_cpus=1)
@@ -129,17 +115,17 @@ def test_why_a_group_is_not_ready(group):
     busy, never = group([{"CPU": 2}]), group([{"CPU": 100}])
     for pg, why in ((busy, "waits for room"), (never, "cannot be created")):
         ready = pg.ready()
-        assert becomes(lambda pg=pg, why=why: why in placement_group_table(pg)["pending_reason"])
+        wait_until(lambda pg=pg, why=why: why in placement_group_table(pg)["pending_reason"])
         assert why in RUNTIME.require().why_pending(ready)
 
 
 def test_reservation_is_taken_from_the_node(group):
     pg = group([{"CPU": 2}, {"CPU": 1}])
     assert pg.wait(30)
-    assert becomes(lambda: free_cpus() == 1)
+    wait_until(lambda: free_cpus() == 1)
     assert ray.cluster_resources()["CPU"] == 4
     remove_placement_group(pg)
-    assert becomes(lambda: free_cpus() == 4)
+    wait_until(lambda: free_cpus() == 4)
 
 
 def test_tasks_and_actors_know_their_group(group):
@@ -296,7 +282,7 @@ def test_infeasible_group_stays_pending_and_says_why(start_group_cluster):
     assert pg.wait(0.1) is False
     with pytest.raises(ray.exceptions.GetTimeoutError):
         ray.get(pg.ready(), timeout=0.1)
-    assert becomes(lambda: "cannot be created" in placement_group_table(pg)["pending_reason"])
+    wait_until(lambda: "cannot be created" in placement_group_table(pg)["pending_reason"])
     assert "huge" in placement_group_table(pg)["pending_reason"]
     ready = pg.ready()
     remove_placement_group(pg)
@@ -306,26 +292,13 @@ def test_infeasible_group_stays_pending_and_says_why(start_group_cluster):
 
 
 @pytest.fixture
-def start_group_cluster(request):
-    """A session of the test's own, in which waits are explained soon. Ends the module's."""
+def start_group_cluster(start_module_cluster):
+    """A session of the test's own, in which waits are explained soon; then the module's anew."""
     ray.shutdown()
-    ray.init(
-        address="local",
-        num_cpus=1,
-        include_dashboard=False,
-        log_to_driver=False,
-        _system_config={"pending_warning_ms": 50},
-    )
+    start_module_cluster(num_cpus=1, _system_config={"pending_warning_ms": 50})
     yield
     ray.shutdown()
-    ray.init(
-        address="local",
-        num_cpus=4,
-        resources={"disk": 2, "rack": 1},
-        labels={"zone": "a"},
-        include_dashboard=False,
-        log_to_driver=False,
-    )
+    start_module_cluster(**NODE)
 
 
 def test_removal_ends_what_runs_and_what_waits(group):
@@ -458,8 +431,8 @@ def test_a_group_of_a_detached_actor_ends_with_it(node):
     pg = ray.get(maker.make.remote(), timeout=30)
     assert pg.wait(30)
     ray.kill(maker)
-    assert becomes(lambda: state_of(pg) == "REMOVED")
-    assert becomes(lambda: free_cpus() == 4)
+    wait_until(lambda: state_of(pg) == "REMOVED")
+    wait_until(lambda: free_cpus() == 4)
 
 
 def test_many_groups_at_once(node):
@@ -475,4 +448,4 @@ def test_many_groups_at_once(node):
     for pg in groups:
         remove_placement_group(pg)
     assert {state_of(pg) for pg in groups[::50]} == {"REMOVED"}
-    assert becomes(lambda: ray.available_resources()["disk"] == 2)
+    wait_until(lambda: ray.available_resources()["disk"] == 2)

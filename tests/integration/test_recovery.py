@@ -35,14 +35,38 @@ def count(tmp_path):
     return mark, lambda: os.path.getsize(path) if os.path.exists(path) else 0
 
 
+@pytest.fixture
+def worker(cluster):
+    """A node with CPUs, on which what is computed stays."""
+    return cluster.add_node(num_cpus=2)
+
+
+@pytest.fixture
+def make(count):
+    """A task that marks each time it runs, with a value that goes to the store."""
+    mark, _ = count
+
+    @ray.remote
+    def make():
+        mark()
+        return np.ones(300_000)
+
+    return make
+
+
 def lose(cluster, node, cpus=2):
     cluster.remove_node(node)
     return cluster.add_node(num_cpus=cpus)
 
 
-def test_a_chain_is_computed_again_though_its_inputs_were_let_go(cluster, count):
+def made_there(ref):
+    """Once it is computed, without a copy of it here."""
+    ray.wait([ref], fetch_local=False)
+    return ref
+
+
+def test_a_chain_is_computed_again_though_its_inputs_were_let_go(cluster, worker, count):
     mark, marks = count
-    worker = cluster.add_node(num_cpus=2)
 
     @ray.remote
     def first():
@@ -57,22 +81,15 @@ def test_a_chain_is_computed_again_though_its_inputs_were_let_go(cluster, count)
     ref = first.remote()
     for _ in range(3):
         ref = double.remote(ref)
-    ray.wait([ref], fetch_local=False)
+    made_there(ref)
     assert marks() == 4
     lose(cluster, worker)
     np.testing.assert_array_equal(ray.get(ref, timeout=60), np.arange(300_000) * 8)
     assert marks() == 8
 
 
-def test_a_copy_elsewhere_spares_the_computation(cluster, count):
-    mark, marks = count
-    worker = cluster.add_node(num_cpus=2)
-
-    @ray.remote
-    def make():
-        mark()
-        return np.ones(300_000)
-
+def test_a_copy_elsewhere_spares_the_computation(cluster, worker, make, count):
+    _, marks = count
     ref = make.remote()
     assert ray.get(ref).sum() == 300_000  # A copy is on the driver's node now.
     lose(cluster, worker)
@@ -80,9 +97,7 @@ def test_a_copy_elsewhere_spares_the_computation(cluster, count):
     assert marks() == 1
 
 
-def test_what_was_waited_for_is_here(cluster):
-    worker = cluster.add_node(num_cpus=2)
-
+def test_what_was_waited_for_is_here(cluster, worker):
     @ray.remote(max_retries=0)
     def make(i):
         return np.full(300_000, i)
@@ -94,17 +109,9 @@ def test_what_was_waited_for_is_here(cluster):
     assert [int(value[0]) for value in ray.get(refs, timeout=60)] == list(range(10))
 
 
-def test_a_wait_has_a_lost_value_computed_again(cluster, count):
-    mark, marks = count
-    worker = cluster.add_node(num_cpus=2)
-
-    @ray.remote
-    def make():
-        mark()
-        return np.ones(300_000)
-
-    ref = make.remote()
-    ray.wait([ref], fetch_local=False)
+def test_a_wait_has_a_lost_value_computed_again(cluster, worker, make, count):
+    _, marks = count
+    ref = made_there(make.remote())
     cluster.remove_node(worker, allow_graceful=False)
     assert ray.wait([ref], timeout=1) == ([], [ref])
     cluster.add_node(num_cpus=2)
@@ -112,9 +119,7 @@ def test_a_wait_has_a_lost_value_computed_again(cluster, count):
     assert marks() == 2
 
 
-def test_items_of_a_generator_are_made_again(cluster):
-    worker = cluster.add_node(num_cpus=2)
-
+def test_items_of_a_generator_are_made_again(cluster, worker):
     @ray.remote
     def items():
         for i in range(4):
@@ -143,8 +148,7 @@ def test_a_borrower_gets_what_was_computed_again(cluster):
         def read(self):
             return int(ray.get(self.boxed[0]).sum())
 
-    ref = make.remote()
-    ray.wait([ref], fetch_local=False)
+    ref = made_there(make.remote())
     reader = Reader.remote()
     ray.get(reader.hold.remote([ref]))
     cluster.remove_node(worker)
@@ -161,21 +165,17 @@ def test_results_of_actor_calls_are_computed_again_if_they_may(cluster):
             return np.full(300_000, 2)
 
     maker = Maker.options(num_cpus=1).remote()
-    ref = maker.make.remote()
-    ray.wait([ref], fetch_local=False)
+    ref = made_there(maker.make.remote())
     lose(cluster, worker)
     assert int(ray.get(ref, timeout=60).sum()) == 600_000
 
 
-def test_without_retries_left_the_error_says_so(cluster):
-    worker = cluster.add_node(num_cpus=2)
-
+def test_without_retries_left_the_error_says_so(cluster, worker):
     @ray.remote(max_retries=1)
     def make():
         return np.ones(300_000)
 
-    ref = make.remote()
-    ray.wait([ref], fetch_local=False)
+    ref = made_there(make.remote())
     worker = lose(cluster, worker)
     ray.wait([ref], fetch_local=False, timeout=60)
     lose(cluster, worker)
@@ -183,21 +183,15 @@ def test_without_retries_left_the_error_says_so(cluster):
         ray.get(ref, timeout=60)
 
 
-def test_a_task_waits_for_an_argument_that_is_computed_again(cluster, count):
-    mark, marks = count
+def test_a_task_waits_for_an_argument_that_is_computed_again(cluster, make, count):
+    _, marks = count
     worker = cluster.add_node(num_cpus=1)
-
-    @ray.remote
-    def make():
-        mark()
-        return np.ones(300_000)
 
     @ray.remote
     def total(data):
         return int(data.sum())
 
-    ref = make.remote()
-    ray.wait([ref], fetch_local=False)
+    ref = made_there(make.remote())
     lose(cluster, worker, cpus=1)  # One CPU: who waits for the argument must not hold it.
     assert ray.get(total.remote(ref), timeout=60) == 300_000
     assert marks() == 2

@@ -19,16 +19,9 @@ pytestmark = pytest.mark.timeout(60)
 
 
 @pytest.fixture(scope="module")
-def node():
-    ray.shutdown()
-    with ray.init(
-        address="local",
-        num_cpus=2,
-        labels={"zone": "a", "disk": "ssd"},
-        include_dashboard=False,
-        log_to_driver=False,
-    ):
-        yield ray.get_runtime_context().get_node_id()
+def node(start_module_cluster):
+    start_module_cluster(num_cpus=2, labels={"zone": "a", "disk": "ssd"})
+    return ray.get_runtime_context().get_node_id()
 
 
 @ray.remote(num_cpus=0)

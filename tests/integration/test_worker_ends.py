@@ -10,22 +10,13 @@ import time
 import pytest
 
 import ray
+from integration.programs import wait_until
 from ray.exceptions import TaskCancelledError, WorkerCrashedError
 
 
 @pytest.fixture(scope="module", autouse=True)
-def session():
-    ray.shutdown()
-    ray.init(num_cpus=4, log_to_driver=False, _system_config={"cancel_grace_ms": 500})
-    yield
-    ray.shutdown()
-
-
-def wait_until(condition, timeout=20.0):
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.02)
+def session(start_module_cluster):
+    start_module_cluster(_system_config={"cancel_grace_ms": 500})
 
 
 @pytest.mark.parametrize("retries", [0, 3])

@@ -127,6 +127,23 @@ def receive_rest(peer):
     return received
 
 
+def answer_to(target, data):
+    """Everything that the daemon says to a stranger who sends this and no more."""
+    with target.connect() as peer:
+        try:
+            peer.sendall(data)
+            peer.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # refused while it was being sent
+        return receive_rest(peer)
+
+
+def scan_port(target):
+    """Connects many times and says nothing."""
+    for _ in range(500):
+        target.connect().close()
+
+
 def authenticate(peer, token, nonce=None):
     """Plays the connector; the daemon's last message, and whether it proved itself."""
     nonce = nonce or os.urandom(32)

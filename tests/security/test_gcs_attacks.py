@@ -1,13 +1,12 @@
 """Attacks on the TCP port of a running GCS, by callers without the cluster's token."""
 
 import os
-import socket
 
 import pytest
 
 from security import http2
 from security.cluster import TOKEN
-from security.peers import receive_rest, unharmed
+from security.peers import answer_to, receive_rest, scan_port, unharmed
 
 KV = "/ray.gcs.v1.GcsService/Kv"
 GET_A_KEY = bytes([0x08, 1, 0x1A, 1]) + b"k"
@@ -61,21 +60,14 @@ def test_bytes_of_strangers_cost_only_their_connection(gcs, data):
     still_serves(gcs)
     with unharmed(gcs):
         for _ in range(20):
-            with gcs.connect() as peer:
-                try:
-                    peer.sendall(data)
-                    peer.shutdown(socket.SHUT_WR)
-                except OSError:
-                    pass  # refused while it was being sent
-                receive_rest(peer)
+            answer_to(gcs, data)
     still_serves(gcs)
 
 
 def test_port_scan_leaves_nothing(gcs):
     still_serves(gcs)
     with unharmed(gcs):
-        for _ in range(500):
-            gcs.connect().close()
+        scan_port(gcs)
     still_serves(gcs)
 
 

@@ -208,10 +208,12 @@ void CoreWorker::Shutdown() {
   // Runs what the closes left: every pending reply is answered with "cancelled".
   while (loop_.Poll(absl::ZeroDuration()) > 0) {
   }
-  // Whoever waits for messages looks at shut_down_ again once this lock is given back. What came
-  // before is still theirs.
-  absl::MutexLock wake(&message_mutex_);
+  WakeReaders();
 }
+
+// Whoever waits for messages looks again whether the session has ended once this lock is given
+// back. What came before is still theirs.
+void CoreWorker::WakeReaders() { absl::MutexLock wake(&message_mutex_); }
 
 CoreWorker::Identity CoreWorker::identity() const {
   auto* self = const_cast<CoreWorker*>(this);
@@ -297,6 +299,7 @@ void CoreWorker::PushWarning(std::string_view name, std::string_view text) {
 
 void CoreWorker::OnRayletLost(const absl::Status& why) {
   raylet_lost_.store(true);
+  WakeReaders();
   if (shut_down_.load()) return;
   MANTA_LOG(kWarning, "the connection to the raylet is lost: ", why.message());
   if (options_.on_raylet_lost) options_.on_raylet_lost();
@@ -326,7 +329,7 @@ void CoreWorker::OnPeerFrame(const PeerPtr& peer, const net::Frame& frame) {
       auto task = base::TaskId::FromBinary(taken->task_ids(0));
       if (!task.ok()) return;
       auto it = handed_over_.find(*task);
-      if (it == handed_over_.end()) return;
+      if (it == handed_over_.end() || it->second.caller != peer->worker_id) return;
       std::vector<base::ObjectId> references = std::move(it->second.batches.front());
       it->second.batches.pop_front();
       if (it->second.batches.empty()) handed_over_.erase(it);
@@ -386,6 +389,8 @@ void CoreWorker::ScheduleDrain() {
   loop_.Post([this] {
     loop_.RunAfter(kDrainDelay, [this] {
       mutex_.AssertHeld();
+      // Before the look into the queue: who pushes later and finds this false schedules anew.
+      drain_scheduled_.exchange(false);
       Drain();
       if (store_ != nullptr) store_->Flush();
     });

@@ -103,6 +103,8 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   // gone. Idempotent.
   void Shutdown();
   bool is_shut_down() const { return shut_down_.load(); }
+  // It was shut down, or its raylet is gone: nothing will come any more.
+  bool has_ended() const { return shut_down_.load() || raylet_lost_.load(); }
 
   Identity identity() const;
   const base::Config& config() const { return config_; }
@@ -199,8 +201,7 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   // Takes a spec without an id. Blocks for a named group only. kAlreadyExists: the name is taken.
   absl::StatusOr<base::PlacementGroupId> CreatePlacementGroup(wire::v1::PlacementGroupSpec spec,
                                                               Interrupted interrupted);
-  // Blocks for the raylet only: whatever a process of this node asks later finds it removed.
-  // Does not block; what is asked about the group afterwards finds it removed.
+  // Does not block; what a process of this node asks about the group afterwards finds it removed.
   void RemovePlacementGroup(const base::PlacementGroupId& id);
   // Blocks until it is created or removed. At the deadline, if that lies ahead: kDeadlineExceeded,
   // or its present state; after it, its present state.
@@ -297,6 +298,7 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   void OnPeerLost(const PeerPtr& peer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void PushMessage(Message message);
   void PushWarning(std::string_view name, std::string_view text);
+  void WakeReaders();
   void ExitWhenNotNeeded() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void TakeBackHandedOver(const base::WorkerId& caller) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
@@ -513,8 +515,8 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
                     int index) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void FetchStored(const IncomingCallPtr& call, const StoredObject& object, const AddressPtr& owner,
                    int index) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // No copy of the argument was found. True: the call was handed back to its owner for that.
   static ArgumentBytes& ArgumentAt(const IncomingCallPtr& call, int index);
+  // No copy of the argument was found. True: the call was handed back to its owner for that.
   bool HandBack(const IncomingCallPtr& call, const StoredObject& argument)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ReportLost(const PeerPtr& to, const StoredObject& object)
@@ -551,7 +553,7 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   Identity identity_ ABSL_GUARDED_BY(mutex_);
 
   ReleaseQueue release_queue_;
-  std::atomic<bool> drain_scheduled_{false};
+  std::atomic<bool> drain_scheduled_{false};  // from the order to drain until its look
   std::atomic<bool> shut_down_{false};
   std::atomic<bool> raylet_lost_{false};
   std::atomic<bool> exit_requested_{false};

@@ -112,7 +112,7 @@ std::vector<CoreWorker::Message> CoreWorker::NextMessages(absl::Duration timeout
   absl::MutexLock lock(&message_mutex_);
   auto ready = [this] {
     message_mutex_.AssertHeld();
-    return !messages_.empty() || shut_down_.load() || raylet_lost_.load();
+    return !messages_.empty() || has_ended();
   };
   message_mutex_.AwaitWithTimeout(absl::Condition(&ready), timeout);
   std::vector<Message> taken;

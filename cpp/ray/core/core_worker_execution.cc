@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -310,7 +311,8 @@ IncomingCallPtr CoreWorker::TakeCall() {
 void CoreWorker::Reply(const IncomingCallPtr& call, TaskStatus status,
                        std::vector<ResultValue> results) {
   const int64_t now = base::MonotonicNanos();
-  auto run_micros = static_cast<uint32_t>((now - call->started_nanos) / 1000);
+  const auto run_micros = static_cast<uint32_t>(
+      std::min<int64_t>((now - call->started_nanos) / 1000, std::numeric_limits<uint32_t>::max()));
   absl::MutexLock lock(&mutex_);
   RecordRun(*call, status, now);
   receiver_.Finish(*call);

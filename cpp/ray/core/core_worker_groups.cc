@@ -77,7 +77,7 @@ absl::StatusOr<wire::v1::PlacementGroupInfo> CoreWorker::WaitPlacementGroup(
   constexpr int64_t kNanosPerMilli = 1'000'000;
   wire::v1::WaitPlacementGroup request;
   request.set_placement_group_id(id.BinaryString());
-  // The raylet waits without limit; the deadline is kept here.
+  // The raylet stops a moment after this process has.
   const bool look_only = deadline <= base::MonotonicNanos();
   request.set_timeout_ms(look_only ? 0 : -1);
   if (look_only) deadline = kNoDeadline;

@@ -67,7 +67,6 @@ std::vector<CoreWorker::ReferenceCounts> CoreWorker::CountReferences() {
 }
 
 void CoreWorker::Drain() {
-  drain_scheduled_.store(false, std::memory_order_relaxed);
   if (release_queue_.empty()) return;
   release_queue_.Drain([this](ReleaseQueue::Kind kind, const ObjectId& id) {
     mutex_.AssertHeld();
@@ -313,6 +312,7 @@ absl::StatusOr<LoopDriver::Outcome> CoreWorker::Wait(absl::Span<HeldReference* c
   LocalWait local;
   const LocalWait* wait = fetch_local ? &local : nullptr;
   size_t found = 0;
+  size_t looked_at_before = 0;
   uint64_t scanned_at = 0;
   auto scan = [&] {
     mutex_.AssertHeld();
@@ -320,11 +320,17 @@ absl::StatusOr<LoopDriver::Outcome> CoreWorker::Wait(absl::Span<HeldReference* c
     if (found > 0 && scanned_at == changes) return found >= num_ready;
     scanned_at = changes;
     found = 0;
-    for (size_t i = 0; i < references.size() && found < num_ready; ++i) {
-      bool is_ready = IsReady(references[i], wait);
-      (*ready)[i] = is_ready;
+    size_t looked_at = 0;
+    for (; looked_at < references.size() && found < num_ready; ++looked_at) {
+      bool is_ready = IsReady(references[looked_at], wait);
+      (*ready)[looked_at] = is_ready;
       if (is_ready) ++found;
     }
+    // An earlier look that went further has marked what does not count any more.
+    std::fill(ready->begin() + static_cast<ptrdiff_t>(looked_at),
+              ready->begin() + static_cast<ptrdiff_t>(std::max(looked_at, looked_at_before)),
+              false);
+    looked_at_before = looked_at;
     return found >= num_ready;
   };
   {

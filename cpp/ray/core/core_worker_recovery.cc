@@ -86,12 +86,13 @@ void CoreWorker::ComputeAgain(const ObjectId& id, const std::string& reason) {
 // As if it were submitted now; its return objects are there already.
 void CoreWorker::Resubmit(const TaskPtr& task) {
   pending_.emplace(task->id, task);
-  task->unresolved = task->refs.empty() ? 0 : 1;
+  PinAll(task.get());  // at once: whatever ends the task unpins them
+  LetGo(task);
+  task->unresolved = 1;  // it is not sent yet: a cancel ends it here
   loop_.Post([this, task] {
     mutex_.AssertHeld();
     if (!pending_.contains(task->id)) return;
-    PinAll(task.get());
-    LetGo(task);
+    if (task->refs.empty()) task->unresolved = 0;
     if (!task->actor_id.IsNil()) {
       actors_.Submit(task);  // in its queue before its arguments are there, as the first time
       if (task->refs.empty() || !pending_.contains(task->id)) return;

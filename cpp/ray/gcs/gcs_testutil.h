@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "ray/base/ids.h"
 #include "ray/gcs/memory_storage.h"
 #include "ray/gcs/node_probe.h"
@@ -77,6 +78,9 @@ class FailingStorage final : public Storage {
  private:
   MemoryStorage memory_;
 };
+
+// As replies carry it.
+inline int Code(absl::StatusCode code) { return static_cast<int>(code); }
 
 inline wire::v1::ResourceSet Resources(const std::map<std::string, int64_t>& units) {
   wire::v1::ResourceSet set;

@@ -69,9 +69,15 @@ absl::Status ReceiveAll(int fd, char* bytes, size_t size, absl::Time deadline) {
   return absl::OkStatus();
 }
 
+// "" if it is absent or no text.
+std::string TextIn(const Json& answer, const char* name) {
+  auto it = answer.find(name);
+  return it != answer.end() && it->is_string() ? it->get<std::string>() : "";
+}
+
 absl::Status StatusOf(const Json& answer) {
-  const std::string status = answer.value("status", "");
-  const std::string message = answer.value("message", "");
+  const std::string status = TextIn(answer, "status");
+  const std::string message = TextIn(answer, "message");
   if (status == "ok") return absl::OkStatus();
   if (status == "full") return absl::ResourceExhaustedError(message);
   if (status == "lost") return absl::DataLossError(message);
@@ -169,7 +175,8 @@ class ExternalSpillTarget::Storage {
   // A failure of the process itself ends it: what it would say next is not known.
   absl::Status Exchange(const Json& request) {
     const absl::Time deadline = absl::Now() + options_.timeout;
-    absl::StatusOr<Json> answer = SendAndReceive(request.dump(), deadline);
+    absl::StatusOr<Json> answer =
+        SendAndReceive(request.dump(-1, ' ', false, Json::error_handler_t::replace), deadline);
     if (answer.ok()) return StatusOf(*answer);
     End(absl::ZeroDuration());
     return base::Annotate(

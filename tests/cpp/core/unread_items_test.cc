@@ -2,7 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <limits>
+#include <random>
+#include <vector>
 
 namespace ray::core {
 namespace {
@@ -58,6 +61,62 @@ TEST(UnreadItemsTest, WhatNobodyWillReadDoesNotCount) {
   items.Read(left, other, std::numeric_limits<uint64_t>::max());
   items.Ended(left);
   EXPECT_EQ(items.calls(), 1u);
+}
+
+TEST(UnreadItemsTest, TheCountIsAlwaysTheSumOverTheCalls) {  // UNREAD-2
+  struct Call {
+    TaskId id;
+    WorkerId reader;
+    uint64_t sent = 0, read = 0;
+    bool known = false, ended = false;
+  };
+  const std::vector<WorkerId> readers = {WorkerId::Random(), WorkerId::Random()};
+  std::vector<Call> calls(6);
+  for (size_t i = 0; i < calls.size(); ++i) {
+    calls[i].id = TaskId::Random();
+    calls[i].reader = readers[i % readers.size()];
+  }
+  UnreadItems items;
+  std::mt19937_64 random(1);
+  const auto forget_if_done = [](Call& call) {
+    if (call.ended && call.read >= call.sent) call = {.id = call.id, .reader = call.reader};
+  };
+  for (int step = 0; step < 10'000; ++step) {
+    Call& call = calls[random() % calls.size()];
+    const uint64_t total = random() % 50;
+    switch (random() % 8) {
+      default:
+        items.Sent(call.id, call.reader, total);
+        call.known = true;
+        call.ended = false;
+        call.sent = std::max(call.sent, total);
+        break;
+      case 4:
+      case 5:
+        items.Read(call.id, call.reader, total);
+        if (call.known) call.read = std::max(call.read, total);
+        forget_if_done(call);
+        break;
+      case 6:
+        items.Ended(call.id);
+        if (call.known) call.ended = true;
+        forget_if_done(call);
+        break;
+      case 7:
+        items.ReaderGone(call.reader);
+        for (Call& other : calls) {
+          if (other.reader == call.reader) other = {.id = other.id, .reader = other.reader};
+        }
+    }
+    uint64_t unread = 0;
+    size_t known = 0;
+    for (const Call& one : calls) {
+      unread += one.sent > one.read ? one.sent - one.read : 0;
+      known += one.known ? 1 : 0;
+    }
+    ASSERT_EQ(items.count(), unread) << step;
+    ASSERT_EQ(items.calls(), known) << step;
+  }
 }
 
 }  // namespace

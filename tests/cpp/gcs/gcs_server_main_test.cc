@@ -15,6 +15,7 @@
 
 #include "absl/cleanup/cleanup.h"
 #include "ray/base/clock.h"
+#include "ray/base/temp_folder_testutil.h"
 #include "ray/gcs/gcs_client.h"
 
 extern char** environ;
@@ -115,16 +116,9 @@ class Process {
 
 class GcsServerMainTest : public testing::Test {
  protected:
-  GcsServerMainTest() {
-    std::string name = (std::filesystem::temp_directory_path() / "manta_gcs_XXXXXX").string();
-    folder_ = mkdtemp(name.data());
-    socket_ = folder_ + "/gcs.sock";
-  }
-  ~GcsServerMainTest() override { std::filesystem::remove_all(folder_); }
-
   std::vector<std::string> Arguments(std::vector<std::string> more = {}) const {
     more.push_back("--listen=unix:" + socket_);
-    more.push_back("--log_file=" + folder_ + "/gcs.log");
+    more.push_back("--log_file=" + folder_ / "gcs.log");
     return more;
   }
   absl::StatusOr<wire::v1::KvReply> Kv(wire::v1::KvRequest::Op op, const std::string& token = "") {
@@ -140,8 +134,8 @@ class GcsServerMainTest : public testing::Test {
     return *std::move(result);
   }
 
-  std::string folder_;
-  std::string socket_;
+  const base::TempFolder folder_;
+  const std::string socket_ = folder_ / "gcs.sock";
 };
 
 TEST_F(GcsServerMainTest, SaysWhereItListensAndEndsCleanlyOnSigterm) {
@@ -168,7 +162,7 @@ TEST_F(GcsServerMainTest, EndsWhenItsLifelineBreaks) {
 }
 
 TEST_F(GcsServerMainTest, ContinuesFromItsFileAfterSigkill) {
-  const std::string storage = "--storage=sqlite:" + folder_ + "/gcs.db";
+  const std::string storage = "--storage=sqlite:" + folder_ / "gcs.db";
   {
     Process server(Arguments({storage}));
     ASSERT_TRUE(Kv(wire::v1::KvRequest::PUT).ok());
@@ -180,7 +174,7 @@ TEST_F(GcsServerMainTest, ContinuesFromItsFileAfterSigkill) {
 }
 
 TEST_F(GcsServerMainTest, KeepsThePortThatWasChosenOnce) {
-  const std::vector<std::string> arguments = {"--storage=sqlite:" + folder_ + "/gcs.db",
+  const std::vector<std::string> arguments = {"--storage=sqlite:" + folder_ / "gcs.db",
                                               "--listen=tcp:127.0.0.1:0,unix:" + socket_};
   std::string before;
   {
@@ -194,8 +188,8 @@ TEST_F(GcsServerMainTest, KeepsThePortThatWasChosenOnce) {
 }
 
 TEST_F(GcsServerMainTest, AsksForTheTokenOfItsFile) {
-  std::ofstream(folder_ + "/token") << "secret\n";
-  Process server(Arguments({"--token_file=" + folder_ + "/token"}));
+  std::ofstream(folder_ / "token") << "secret\n";
+  Process server(Arguments({"--token_file=" + folder_ / "token"}));
   EXPECT_TRUE(Kv(wire::v1::KvRequest::GET, "secret").ok());
   EXPECT_TRUE(absl::IsUnauthenticated(Kv(wire::v1::KvRequest::GET).status()));
 }

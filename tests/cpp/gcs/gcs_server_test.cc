@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "ray/base/clock.h"
+#include "ray/base/temp_folder_testutil.h"
 #include "ray/gcs/gcs_client.h"
 #include "ray/gcs/gcs_testutil.h"
 #include "ray/net/endpoint.h"
@@ -22,8 +23,6 @@ using base::JobId;
 using base::NodeId;
 using base::WorkerId;
 using testing::HasSubstr;
-
-int Code(absl::StatusCode code) { return static_cast<int>(code); }
 
 // A gcs_server in this process: its loop has a thread of its own.
 class RunningServer {
@@ -103,21 +102,16 @@ struct FakeNode {
 class GcsServerTest : public testing::Test {
  protected:
   GcsServerTest() {
-    std::string name = (std::filesystem::temp_directory_path() / "manta_gcs_XXXXXX").string();
-    folder_ = mkdtemp(name.data());
-    options_.listen = {"unix:" + folder_ + "/gcs.sock"};
+    options_.listen = {"unix:" + folder_ / "gcs.sock"};
     options_.config.node_dead_timeout_ms = 1000;
   }
-  ~GcsServerTest() override {
-    server_.reset();
-    std::filesystem::remove_all(folder_);
-  }
+  ~GcsServerTest() override { server_.reset(); }
 
   void Serve(const std::string& storage = "memory") {
     server_.reset();
     server_ = std::make_unique<RunningServer>(options_, storage);
   }
-  std::string Sqlite() const { return "sqlite:" + folder_ + "/gcs.db"; }
+  std::string Sqlite() const { return "sqlite:" + folder_ / "gcs.db"; }
 
   // Drives the clients' loop until the condition holds.
   bool Wait(const std::function<bool()>& condition, absl::Duration timeout = absl::Seconds(10)) {
@@ -181,7 +175,7 @@ class GcsServerTest : public testing::Test {
     return actor;
   }
 
-  std::string folder_;
+  const base::TempFolder folder_;
   GcsServer::Options options_;
   std::unique_ptr<RunningServer> server_;
   net::EventLoop loop_;  // of the clients
@@ -432,7 +426,7 @@ TEST_F(GcsServerTest, ANodeThatWasDeclaredDeadIsToldForGood) {
 }
 
 TEST_F(GcsServerTest, ListensOnTcpAndOnPathsOfAnyLength) {
-  std::string deep = folder_;
+  std::string deep = folder_.path();
   for (int i = 0; i < 3; ++i) deep += "/" + std::string(60, 'd');
   std::filesystem::create_directories(deep);
   options_.token = "secret";

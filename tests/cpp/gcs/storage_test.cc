@@ -13,6 +13,7 @@
 #include <optional>
 
 #include "absl/strings/str_cat.h"
+#include "ray/base/temp_folder_testutil.h"
 #include "ray/gcs/redis_storage.h"
 #include "ray/gcs/sqlite_storage.h"
 #include "ray/net/endpoint.h"
@@ -20,18 +21,7 @@
 namespace ray::gcs {
 namespace {
 
-class TempFolder {
- public:
-  TempFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "manta_gcs_XXXXXX").string();
-    path_ = mkdtemp(name.data());
-  }
-  ~TempFolder() { std::filesystem::remove_all(path_); }
-  std::string File(const std::string& name) const { return (path_ / name).string(); }
-
- private:
-  std::filesystem::path path_;
-};
+using base::TempFolder;
 
 constexpr char kRedisServer[] = "/usr/bin/redis-server";
 
@@ -64,10 +54,10 @@ class RedisServer {
   void Start() {
     pid_ = fork();
     if (pid_ == 0) {
-      const std::string folder = folder_.File("");
+      const std::string folder = folder_.path();
       execl(kRedisServer, kRedisServer, "--port", port_.c_str(), "--bind", "127.0.0.1", "--dir",
             folder.c_str(), "--appendonly", "yes", "--appendfsync", "always", "--loglevel",
-            "warning", "--logfile", folder_.File("log").c_str(), nullptr);
+            "warning", "--logfile", (folder_ / "log").c_str(), nullptr);
       _exit(127);
     }
     for (int i = 0; i < 500 && !OpenStorage(UrlOf("probe")).ok(); ++i) usleep(10'000);
@@ -93,7 +83,7 @@ class StorageTest : public testing::TestWithParam<std::string> {
  protected:
   StorageTest() {
     std::string name = GetParam();
-    if (name == "sqlite") name = "sqlite:" + folder_.File("gcs.db");
+    if (name == "sqlite") name = "sqlite:" + folder_ / "gcs.db";
     if (name == "redis") name = redis_.emplace().Url();
     auto opened = OpenStorage(name);
     EXPECT_TRUE(opened.ok()) << opened.status();
@@ -288,7 +278,7 @@ TEST(RedisStorage, RefusesUrlsThatNameNoServer) {
 
 TEST(SqliteStorage, KeepsWhatWasWrittenWhenOpenedAgain) {
   TempFolder folder;
-  const std::string path = folder.File("gcs.db");
+  const std::string path = folder / "gcs.db";
   ASSERT_TRUE((*SqliteStorage::Open(path))->Put("t", "k", "v").ok());
   auto again = SqliteStorage::Open(path);
   ASSERT_TRUE(again.ok()) << again.status();
@@ -298,7 +288,7 @@ TEST(SqliteStorage, KeepsWhatWasWrittenWhenOpenedAgain) {
 // The child writes until it is killed, and says over a pipe what has been accepted.
 TEST(SqliteStorage, LosesNothingAcceptedWhenTheProcessIsKilled) {
   TempFolder folder;
-  const std::string path = folder.File("gcs.db");
+  const std::string path = folder / "gcs.db";
   int accepted_pipe[2];
   ASSERT_EQ(pipe(accepted_pipe), 0);
   const pid_t child = fork();
@@ -331,16 +321,16 @@ TEST(SqliteStorage, LosesNothingAcceptedWhenTheProcessIsKilled) {
 
 TEST(SqliteStorage, RefusesAFileThatAnotherHolds) {
   TempFolder folder;
-  auto first = SqliteStorage::Open(folder.File("gcs.db"));
+  auto first = SqliteStorage::Open(folder / "gcs.db");
   ASSERT_TRUE(first.ok());
-  auto second = SqliteStorage::Open(folder.File("gcs.db"));
+  auto second = SqliteStorage::Open(folder / "gcs.db");
   EXPECT_TRUE(absl::IsUnavailable(second.status())) << second.status();
 }
 
 TEST(SqliteStorage, RefusesWhatIsNoDatabase) {
   TempFolder folder;
-  std::ofstream(folder.File("gcs.db")) << std::string(4096, 'x');
-  auto opened = SqliteStorage::Open(folder.File("gcs.db"));
+  std::ofstream(folder / "gcs.db") << std::string(4096, 'x');
+  auto opened = SqliteStorage::Open(folder / "gcs.db");
   EXPECT_TRUE(absl::IsInvalidArgument(opened.status())) << opened.status();
   EXPECT_NE(opened.status().message().find("gcs.db"), absl::string_view::npos);
 }

@@ -182,6 +182,11 @@ class RayletTransferTest : public RayletFixture {
   StoreStatsReply Stats(Program& program) {
     return program.client->Call<StoreStatsReply>(STORE_STATS, StoreStats());
   }
+  // Other nodes have given back the pins of what they fetched from the program's node.
+  bool IsReleasedByOthers(Program& program) {
+    return Poll(
+        [&] { return !absl::StrContains(Stats(program).breakdown(), "fetched by other nodes"); });
+  }
 
   Node a_;
   Node b_;
@@ -195,9 +200,7 @@ TEST_F(RayletTransferTest, ObjectIsFetchedFromWhereItIs) {
   ASSERT_TRUE(entry.present()) << entry.reason();
   EXPECT_EQ(entry.size_bytes(), (10u << 20) + 12'345);
   EXPECT_TRUE(HasItsBytes(on_b, id, entry));
-  EXPECT_TRUE(Poll([&] {
-    return !absl::StrContains(Stats(on_a).breakdown(), "fetched by other nodes");
-  })) << "its pin is given back";
+  EXPECT_TRUE(IsReleasedByOthers(on_a));
 }
 
 TEST_F(RayletTransferTest, NodeOfAnotherMachineIsDialed) {
@@ -212,8 +215,7 @@ TEST_F(RayletTransferTest, NodeOfAnotherMachineIsDialed) {
     ASSERT_TRUE(reply.entries(i).present()) << reply.entries(i).reason();
     EXPECT_TRUE(HasItsBytes(on_b, ids[static_cast<size_t>(i)], reply.entries(i)));
   }
-  EXPECT_TRUE(
-      Poll([&] { return !absl::StrContains(Stats(on_a).breakdown(), "fetched by other nodes"); }));
+  EXPECT_TRUE(IsReleasedByOthers(on_a));
 }
 
 TEST_F(RayletTransferTest, ManySmallObjectsAreFetchedByOneRequest) {

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <filesystem>
 
+#include "ray/base/temp_folder_testutil.h"
 #include "ray/net/connection_testutil.h"
 #include "ray/net/event_loop_testutil.h"
 #include "ray/net/listener.h"
@@ -24,13 +25,6 @@ constexpr absl::Duration kPatience = absl::Seconds(20);
 
 class EndpointTest : public ::testing::Test {
  protected:
-  EndpointTest() {
-    std::string pattern =
-        (std::filesystem::temp_directory_path() / "manta-endpoint-XXXXXX").string();
-    folder_ = mkdtemp(pattern.data());
-  }
-  ~EndpointTest() override { std::filesystem::remove_all(folder_); }
-
   void ExpectServes(std::string_view endpoint) {
     std::vector<std::shared_ptr<Connection>> accepted;
     std::string received;
@@ -55,14 +49,14 @@ class EndpointTest : public ::testing::Test {
     EXPECT_TRUE(PollUntil(&loop_, [&] { return received == "hi"; }));
   }
 
-  std::string folder_;
+  const base::TempFolder folder_;
   EventLoop loop_;
 };
 
-TEST_F(EndpointTest, ServesAUnixSocket) { ExpectServes("unix:" + folder_ + "/s"); }
+TEST_F(EndpointTest, ServesAUnixSocket) { ExpectServes("unix:" + folder_ / "s"); }
 
 TEST_F(EndpointTest, ServesAUnixSocketWithALongPath) {
-  std::string deep = folder_ + "/" + std::string(100, 'a') + "/" + std::string(100, 'b');
+  std::string deep = folder_ / std::string(100, 'a') + "/" + std::string(100, 'b');
   std::filesystem::create_directories(deep);
   ExpectServes("unix:" + deep + "/s");
 }
@@ -76,7 +70,7 @@ TEST_F(EndpointTest, ServesTcpOnAChosenPort) {
 }
 
 TEST_F(EndpointTest, UnixSocketIsForItsUserAndGoesWithItsListener) {
-  std::string path = folder_ + "/s";
+  std::string path = folder_ / "s";
   {
     auto listener =
         Listener::Create(&loop_, "unix:" + path, {}, [](std::shared_ptr<Connection>) {});
@@ -89,14 +83,14 @@ TEST_F(EndpointTest, UnixSocketIsForItsUserAndGoesWithItsListener) {
 }
 
 TEST_F(EndpointTest, StaleSocketFileIsReplaced) {
-  std::string endpoint = "unix:" + folder_ + "/s";
+  std::string endpoint = "unix:" + folder_ / "s";
   { ASSERT_TRUE(Listen(endpoint).ok()); }  // leaves the file, as a killed process does
   EXPECT_EQ(Connect(endpoint, kPatience).status().code(), absl::StatusCode::kUnavailable);
   ExpectServes(endpoint);
 }
 
 TEST_F(EndpointTest, NobodyThereIsUnavailableAndNamed) {
-  std::string endpoint = "unix:" + folder_ + "/nobody";
+  std::string endpoint = "unix:" + folder_ / "nobody";
   absl::Status status = Connect(endpoint, kPatience).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(status.message()), HasSubstr(endpoint));
@@ -118,12 +112,12 @@ TEST_F(EndpointTest, MalformedEndpointsAreRefused) {
 }
 
 TEST_F(EndpointTest, UnixNameThatNoSocketCanHaveIsRefused) {
-  EXPECT_EQ(Listen("unix:" + folder_ + "/" + std::string(150, 'n')).status().code(),
+  EXPECT_EQ(Listen("unix:" + folder_ / std::string(150, 'n')).status().code(),
             absl::StatusCode::kInvalidArgument);
 }
 
 TEST_F(EndpointTest, FullBacklogIsNoConnection) {
-  std::string path = folder_ + "/full";
+  std::string path = folder_ / "full";
   UniqueFd busy(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   sockaddr_un address{};
   address.sun_family = AF_UNIX;

@@ -4,8 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
-#include <filesystem>
 #include <fstream>
+
+#include "ray/base/temp_folder_testutil.h"
 
 namespace ray::net {
 namespace {
@@ -19,16 +20,13 @@ constexpr const char* kVariables[] = {"RAY_USE_TLS", "RAY_TLS_SERVER_CERT", "RAY
 class TlsCredentialsTest : public ::testing::Test {
  protected:
   TlsCredentialsTest() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "manta-tls-XXXXXX").string();
-    folder_ = mkdtemp(pattern.data());
     for (const char* variable : kVariables) unsetenv(variable);
   }
   ~TlsCredentialsTest() override {
-    std::filesystem::remove_all(folder_);
     for (const char* variable : kVariables) unsetenv(variable);
   }
   std::string File(const std::string& name) {
-    const std::string path = folder_ + "/" + name;
+    const std::string path = folder_ / name;
     std::ofstream(path) << kPem << name;
     return path;
   }
@@ -39,7 +37,7 @@ class TlsCredentialsTest : public ::testing::Test {
     setenv("RAY_TLS_CA_CERT", File("env ca").c_str(), 1);
   }
 
-  std::string folder_;
+  const base::TempFolder folder_;
 };
 
 TEST_F(TlsCredentialsTest, NothingNamedIsNoTls) {
@@ -73,7 +71,7 @@ TEST_F(TlsCredentialsTest, HalfASetOrAFileThatIsNoneIsAnError) {
               HasSubstr("--tls_key_file"));
   setenv("RAY_USE_TLS", "1", 1);
   EXPECT_THAT(ReadTlsCredentials({}).status().ToString(), HasSubstr("RAY_TLS_CA_CERT"));
-  const std::string missing = folder_ + "/missing";
+  const std::string missing = folder_ / "missing";
   EXPECT_THAT(ReadTlsCredentials({File("cert"), missing, File("ca")}).status().ToString(),
               HasSubstr(missing));
   std::ofstream(missing) << "not PEM";

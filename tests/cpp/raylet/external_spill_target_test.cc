@@ -9,6 +9,7 @@
 #include <fstream>
 #include <optional>
 
+#include "ray/base/temp_folder_testutil.h"
 #include "ray/store/file_spill_target.h"
 #include "tests/cpp/store/posted_functions.h"
 
@@ -49,6 +50,8 @@ while True:
         answer = {"status": "full", "message": "no space in the bucket"}
     elif request["op"] == "write" and request["name"] == "spill-4":
         sys.exit("crashed on purpose")
+    elif request["op"] == "write" and request["name"] == "spill-6":
+        answer = {"status": 6, "message": ["no", "text"]}
     elif request["op"] == "write":
         with open(path, "wb") as file:
             for offset, size in request["pieces"]:
@@ -66,23 +69,18 @@ while True:
 class ExternalSpillTargetTest : public ::testing::Test {
  protected:
   ExternalSpillTargetTest() {
-    char path[] = "/tmp/external_spill_testXXXXXX";
-    folder_ = mkdtemp(path);
     memory_ = *SharedMemory::Create(8 * kMiB);
-    std::ofstream(folder_ + "/worker.py") << kWorker;
+    std::ofstream(folder_ / "worker.py") << kWorker;
   }
-  ~ExternalSpillTargetTest() override {
-    target_.reset();
-    std::filesystem::remove_all(folder_);
-  }
-  void SetUp() override { Open({"python3", folder_ + "/worker.py"}); }
+  ~ExternalSpillTargetTest() override { target_.reset(); }
+  void SetUp() override { Open({"python3", folder_ / "worker.py"}); }
 
   void Open(std::vector<std::string> command) {
-    auto files = store::FileSpillTarget::Create(folder_ + "/files", memory_.get(), loop_.Post());
+    auto files = store::FileSpillTarget::Create(folder_ / "files", memory_.get(), loop_.Post());
     ASSERT_TRUE(files.ok());
     auto target = ExternalSpillTarget::Create({.command = std::move(command),
-                                               .log_file = folder_ + "/log",
-                                               .uri = folder_ + "/bucket",
+                                               .log_file = folder_ / "log",
+                                               .uri = folder_ / "bucket",
                                                .timeout = absl::Seconds(20)},
                                               memory_.get(), *std::move(files), loop_.Post());
     ASSERT_TRUE(target.ok()) << target.status();
@@ -106,17 +104,17 @@ class ExternalSpillTargetTest : public ::testing::Test {
   }
 
   store::PostedFunctions loop_;
-  std::string folder_;
+  const base::TempFolder folder_;
   std::unique_ptr<SharedMemory> memory_;
   std::unique_ptr<ExternalSpillTarget> target_;
 };
 
 TEST_F(ExternalSpillTargetTest, StoresPiecesAndReadsThemBack) {
-  EXPECT_FALSE(std::filesystem::exists(folder_ + "/bucket"));  // started when it is needed
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "bucket"));  // started when it is needed
   Fill({0, 1000}, 1);
   Fill({4096, 2 * kMiB}, 2);
   ASSERT_TRUE(Write(1, {{0, 1000}, {4096, 2 * kMiB}}).ok());
-  EXPECT_EQ(std::filesystem::file_size(folder_ + "/bucket/spill-1"), 1000 + 2 * kMiB);
+  EXPECT_EQ(std::filesystem::file_size(folder_ / "bucket/spill-1"), 1000 + 2 * kMiB);
   Fill({0, 8 * kMiB}, 0);
   EXPECT_TRUE(Read(1, 1, {4 * kMiB, 2 * kMiB}).ok());
   EXPECT_EQ(std::to_integer<int>(*memory_->At(6 * kMiB - 1)), 2);
@@ -126,7 +124,7 @@ TEST_F(ExternalSpillTargetTest, StoresPiecesAndReadsThemBack) {
 TEST_F(ExternalSpillTargetTest, TellsOfWhatTheStorageChangedOrRefuses) {
   Fill({0, 1000}, 1);
   ASSERT_TRUE(Write(1, {{0, 1000}}).ok());
-  std::ofstream(folder_ + "/bucket/spill-1") << std::string(1000, 'x');
+  std::ofstream(folder_ / "bucket/spill-1") << std::string(1000, 'x');
   EXPECT_EQ(Read(1, 0, {0, 1000}).code(), absl::StatusCode::kDataLoss);
   absl::Status full = Write(3, {{0, 64}});
   EXPECT_EQ(full.code(), absl::StatusCode::kResourceExhausted);
@@ -137,12 +135,17 @@ TEST_F(ExternalSpillTargetTest, StartsTheProcessAnewAfterItEnded) {
   absl::Status crashed = Write(4, {{0, 64}});
   EXPECT_EQ(crashed.code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(crashed.message()), HasSubstr("it has ended"));
-  std::filesystem::remove_all(folder_ + "/bucket");
+  std::filesystem::remove_all(folder_ / "bucket");
+  EXPECT_TRUE(Write(1, {{0, 64}}).ok());
+}
+
+TEST_F(ExternalSpillTargetTest, AnAnswerThatMeansNothingIsAFailure) {
+  EXPECT_EQ(Write(6, {{0, 64}}).code(), absl::StatusCode::kUnavailable);
   EXPECT_TRUE(Write(1, {{0, 64}}).ok());
 }
 
 TEST_F(ExternalSpillTargetTest, SaysWhyTheProcessCannotStart) {
-  Open({folder_ + "/no_such_program"});
+  Open({folder_ / "no_such_program"});
   absl::Status status = Write(1, {{0, 64}});
   EXPECT_THAT(std::string(status.message()), HasSubstr("no_such_program"));
 }
@@ -165,12 +168,12 @@ TEST_F(ExternalSpillTargetTest, RemovesFilesAndTheProcessEndsWithTheTarget) {
   ASSERT_TRUE(Write(1, {{0, 64}}).ok());
   target_->Remove(SpillFileId{1});
   ASSERT_TRUE(Write(2, {{0, 64}}).ok());
-  EXPECT_FALSE(std::filesystem::exists(folder_ + "/bucket/spill-1"));
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "bucket/spill-1"));
   target_->Remove(SpillFileId{2});
   ASSERT_TRUE(Write(5, {{0, 64}}).ok());
-  std::filesystem::remove(folder_ + "/bucket/spill-5");
+  std::filesystem::remove(folder_ / "bucket/spill-5");
   target_.reset();
-  EXPECT_FALSE(std::filesystem::exists(folder_ + "/bucket"));
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "bucket"));
 }
 
 }  // namespace

@@ -5,10 +5,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <filesystem>
 #include <fstream>
 #include <functional>
 #include <optional>
+
+#include "ray/base/temp_folder_testutil.h"
 
 namespace ray::raylet {
 namespace {
@@ -17,8 +18,6 @@ namespace {
 class GcsSupervisorTest : public testing::Test {
  protected:
   GcsSupervisorTest() {
-    char path[] = "/tmp/supervisor_testXXXXXX";
-    folder_ = mkdtemp(path);
     first_ = fork();
     if (first_ == 0) {
       execl("/bin/sleep", "sleep", "100", nullptr);
@@ -29,15 +28,14 @@ class GcsSupervisorTest : public testing::Test {
     supervisor_.reset();
     kill(first_, SIGKILL);
     waitpid(first_, nullptr, 0);
-    std::filesystem::remove_all(folder_);
   }
 
   void Start(const std::string& script) {
-    const std::string all = "echo x >> " + folder_ + "/starts; " + script;
+    const std::string all = "echo x >> " + folder_ / "starts; " + script;
     supervisor_.emplace(&loop_, base::RealClock::Get(),
                         GcsSupervisor::Options{.pid = first_,
                                                .command = {"/bin/sh", "-c", all},
-                                               .output_file = folder_ + "/out",
+                                               .output_file = folder_ / "out",
                                                .stable_after = absl::ZeroDuration(),
                                                .pause_min = absl::Milliseconds(20),
                                                .pause_max = absl::Milliseconds(40),
@@ -49,7 +47,7 @@ class GcsSupervisorTest : public testing::Test {
     while (!condition() && absl::Now() < deadline) loop_.Poll(absl::Milliseconds(10));
   }
   int Starts() const {
-    std::ifstream file(folder_ + "/starts");
+    std::ifstream file(folder_ / "starts");
     int lines = 0;
     for (std::string line; std::getline(file, line);) ++lines;
     return lines;
@@ -58,7 +56,7 @@ class GcsSupervisorTest : public testing::Test {
   static constexpr char kServe[] = "echo '{\"endpoints\": []}' >&3; exec 3>&-; exec sleep 100";
 
   net::EventLoop loop_;
-  std::string folder_;
+  const base::TempFolder folder_;
   pid_t first_ = 0;
   std::optional<GcsSupervisor> supervisor_;
   int ready_ = 0;

@@ -2,10 +2,10 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
-#include <filesystem>
 #include <fstream>
+
+#include "ray/base/temp_folder_testutil.h"
 
 namespace ray::raylet {
 namespace {
@@ -17,12 +17,7 @@ using ::testing::SizeIs;
 
 class LogMonitorTest : public ::testing::Test {
  protected:
-  LogMonitorTest() {
-    char path[] = "/tmp/log_monitor_testXXXXXX";
-    directory_ = mkdtemp(path);
-    Open({.directory = directory_});
-  }
-  ~LogMonitorTest() override { std::filesystem::remove_all(directory_); }
+  LogMonitorTest() { Open({.directory = folder_.path()}); }
 
   void Open(const LogMonitor::Options& options) {
     auto monitor = LogMonitor::Create(&loop_, options, [this](const LogBatch& batch) {
@@ -33,11 +28,11 @@ class LogMonitorTest : public ::testing::Test {
     monitor_ = *std::move(monitor);
   }
   void Write(const std::string& file, const std::string& text) {
-    std::ofstream(directory_ + "/" + file, std::ios::app) << text;
+    std::ofstream(folder_ / file, std::ios::app) << text;
   }
 
   net::EventLoop loop_;
-  std::string directory_;
+  const base::TempFolder folder_;
   std::vector<LogBatch> batches_;
   std::vector<std::string> lines_;
   std::unique_ptr<LogMonitor> monitor_;
@@ -92,7 +87,7 @@ TEST_F(LogMonitorTest, LooksAtWorkersFilesOnly) {
 }
 
 TEST_F(LogMonitorTest, CutsLongLinesAndSplitsLongBatches) {
-  Open({.directory = directory_, .line_max_bytes = 10});
+  Open({.directory = folder_.path(), .line_max_bytes = 10});
   Write("worker-3-123.out", "0123456789abcdef");
   monitor_->ReadAll();
   Write("worker-3-123.out", "ghi\nnext\n");
@@ -109,7 +104,7 @@ TEST_F(LogMonitorTest, CutsLongLinesAndSplitsLongBatches) {
 }
 
 TEST_F(LogMonitorTest, SkipsWhatComesFasterThanItCanBeForwarded) {
-  Open({.directory = directory_, .round_max_bytes = 100, .backlog_max_bytes = 1000});
+  Open({.directory = folder_.path(), .round_max_bytes = 100, .backlog_max_bytes = 1000});
   std::string text;
   for (int i = 0; i < 1000; ++i) text += std::to_string(i) + "\n";
   Write("worker-3-123.out", text);
@@ -121,9 +116,9 @@ TEST_F(LogMonitorTest, SkipsWhatComesFasterThanItCanBeForwarded) {
 
 TEST_F(LogMonitorTest, TailHasWholeLastLinesOnly) {
   Write("worker-3-123.err", "first line\nsecond\nthird\n");
-  EXPECT_EQ(TailOfFile(directory_ + "/worker-3-123.err", 15), "second\nthird\n");
-  EXPECT_EQ(TailOfFile(directory_ + "/worker-3-123.err", 100), "first line\nsecond\nthird\n");
-  EXPECT_EQ(TailOfFile(directory_ + "/none", 100), "");
+  EXPECT_EQ(TailOfFile(folder_ / "worker-3-123.err", 15), "second\nthird\n");
+  EXPECT_EQ(TailOfFile(folder_ / "worker-3-123.err", 100), "first line\nsecond\nthird\n");
+  EXPECT_EQ(TailOfFile(folder_ / "none", 100), "");
   EXPECT_EQ(WithoutMarkers("one\n\x1etask:f\x1e\ntwo"), "one\ntwo");
 }
 

@@ -2,13 +2,12 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <stdlib.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
 
 #include "absl/strings/str_cat.h"
+#include "ray/base/temp_folder_testutil.h"
 
 namespace ray::raylet {
 namespace {
@@ -18,15 +17,12 @@ constexpr uint64_t kMiB = 1 << 20;
 class MemoryUseTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    char path[] = "/tmp/memory_use_testXXXXXX";
-    root_ = mkdtemp(path);
     Write("proc/meminfo",
           "MemTotal:       1024000 kB\nMemFree:          10 kB\nMemAvailable:    256000 kB\n");
   }
-  void TearDown() override { std::filesystem::remove_all(root_); }
 
   void Write(const std::string& path, const std::string& text) {
-    const std::filesystem::path full = root_ + "/" + path;
+    const std::filesystem::path full = root_ / path;
     std::filesystem::create_directories(full.parent_path());
     std::ofstream(full) << text;
   }
@@ -38,11 +34,11 @@ class MemoryUseTest : public ::testing::Test {
           absl::StrCat("anon 5\ninactive_file_other 7\ninactive_file ", inactive_file, "\n"));
   }
 
-  std::string root_;
+  const base::TempFolder root_;
 };
 
 TEST_F(MemoryUseTest, OfTheMachineIsWhatIsNotAvailable) {
-  const auto use = MemoryReader(root_).Read();
+  const auto use = MemoryReader(root_.path()).Read();
   ASSERT_TRUE(use.has_value());
   EXPECT_EQ(use->used_bytes, 768000u * 1024);
   EXPECT_EQ(use->limit_bytes, 1024000u * 1024);
@@ -53,7 +49,7 @@ TEST_F(MemoryUseTest, OfTheMachineIsWhatIsNotAvailable) {
 TEST_F(MemoryUseTest, OfAGroupIsLessPagesOfFilesThatCanGo) {
   Write("proc/self/cgroup", "0::/\n");
   WriteGroup("sys/fs/cgroup", absl::StrCat(100 * kMiB), 95 * kMiB, 5 * kMiB);
-  const auto use = MemoryReader(root_).Read();
+  const auto use = MemoryReader(root_.path()).Read();
   EXPECT_EQ(use->used_bytes, 90 * kMiB);
   EXPECT_EQ(use->limit_bytes, 100 * kMiB);
   EXPECT_EQ(use->of, "the control group /");
@@ -63,11 +59,11 @@ TEST_F(MemoryUseTest, TheFullestCounts) {
   Write("proc/self/cgroup", "0::/slice/job\n");
   WriteGroup("sys/fs/cgroup/slice", absl::StrCat(200 * kMiB), 199 * kMiB, 0);
   WriteGroup("sys/fs/cgroup/slice/job", absl::StrCat(100 * kMiB), 80 * kMiB, 0);
-  EXPECT_EQ(MemoryReader(root_).Read()->of, "the control group /slice");
+  EXPECT_EQ(MemoryReader(root_.path()).Read()->of, "the control group /slice");
   WriteGroup("sys/fs/cgroup/slice", "max", 199 * kMiB, 0);
-  EXPECT_EQ(MemoryReader(root_).Read()->of, "the control group /slice/job");
+  EXPECT_EQ(MemoryReader(root_.path()).Read()->of, "the control group /slice/job");
   WriteGroup("sys/fs/cgroup/slice/job", absl::StrCat(1000 * kMiB), 80 * kMiB, 0);
-  EXPECT_EQ(MemoryReader(root_).Read()->of, "the machine");
+  EXPECT_EQ(MemoryReader(root_.path()).Read()->of, "the machine");
 }
 
 TEST_F(MemoryUseTest, ReadsVersion1AndFindsTheRootOfAContainer) {
@@ -76,7 +72,7 @@ TEST_F(MemoryUseTest, ReadsVersion1AndFindsTheRootOfAContainer) {
   Write("sys/fs/cgroup/memory/memory.limit_in_bytes", absl::StrCat(100 * kMiB));
   Write("sys/fs/cgroup/memory/memory.usage_in_bytes", absl::StrCat(95 * kMiB));
   Write("sys/fs/cgroup/memory/memory.stat", "inactive_file 1\ntotal_inactive_file 1048576\n");
-  const auto use = MemoryReader(root_).Read();
+  const auto use = MemoryReader(root_.path()).Read();
   EXPECT_EQ(use->used_bytes, 94 * kMiB);
   EXPECT_EQ(use->limit_bytes, 100 * kMiB);
 }
@@ -85,14 +81,14 @@ TEST_F(MemoryUseTest, WithoutALimitOfVersion1TheMachineCounts) {
   Write("proc/self/cgroup", "5:memory:/\n");
   Write("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n");
   Write("sys/fs/cgroup/memory/memory.usage_in_bytes", absl::StrCat(95 * kMiB));
-  EXPECT_EQ(MemoryReader(root_).Read()->of, "the machine");
+  EXPECT_EQ(MemoryReader(root_.path()).Read()->of, "the machine");
 }
 
 TEST_F(MemoryUseTest, NonsenseIsLeftOutOfAccount) {
   Write("proc/self/cgroup", "\n::\n0:\n0::relative\nmemory\n5:memory:\n");
   Write("proc/meminfo", "MemTotal: many kB\n");
-  EXPECT_FALSE(MemoryReader(root_).Read().has_value());
-  EXPECT_FALSE(MemoryReader(root_ + "/nowhere/").Read().has_value());
+  EXPECT_FALSE(MemoryReader(root_.path()).Read().has_value());
+  EXPECT_FALSE(MemoryReader(root_ / "nowhere/").Read().has_value());
 }
 
 TEST(ProcessMemory, TellsWhatAProcessHolds) {

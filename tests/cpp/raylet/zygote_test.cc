@@ -5,9 +5,10 @@
 #include <signal.h>
 #include <unistd.h>
 
-#include <filesystem>
 #include <fstream>
 #include <sstream>
+
+#include "ray/base/temp_folder_testutil.h"
 
 namespace ray::raylet {
 namespace {
@@ -30,21 +31,12 @@ TEST(SplitCommand, RefusesOpenQuotesAndNothing) {
 // The zygote is a shell script that speaks over descriptor 3.
 class ZygoteTest : public ::testing::Test {
  protected:
-  ZygoteTest() {
-    char path[] = "/tmp/zygote_testXXXXXX";
-    directory_ = mkdtemp(path);
-  }
-  ~ZygoteTest() override {
-    zygote_.reset();
-    std::filesystem::remove_all(directory_);
-  }
-
   void StartScript(const std::string& script) {
     zygote_ = std::make_unique<Zygote>(
         &loop_,
         Zygote::Options{.command = {"/bin/sh", "-c", script},
-                        .env = {{"RAY_SESSION_DIR", directory_}},
-                        .log_dir = directory_},
+                        .env = {{"RAY_SESSION_DIR", folder_.path()}},
+                        .log_dir = folder_.path()},
         Zygote::Events{
             .on_forked = [this](StartupToken token,
                                 pid_t pid) { forked_.emplace_back(token, pid); },
@@ -60,14 +52,14 @@ class ZygoteTest : public ::testing::Test {
     ASSERT_TRUE(condition()) << "not in time; stderr: " << Read("zygote.err");
   }
   std::string Read(const std::string& file) {
-    std::ifstream in(directory_ + "/" + file);
+    std::ifstream in(folder_ / file);
     std::stringstream text;
     text << in.rdbuf();
     return text.str();
   }
 
   net::EventLoop loop_;
-  std::string directory_;
+  const base::TempFolder folder_;
   std::vector<std::pair<StartupToken, pid_t>> forked_;
   std::vector<std::pair<StartupToken, ExitStatus>> exited_;
   int lost_ = 0;
@@ -121,7 +113,7 @@ TEST_F(ZygoteTest, SurvivesNonsense) {
 
 TEST_F(ZygoteTest, SurvivesACommandThatDoesNotExist) {
   zygote_ = std::make_unique<Zygote>(
-      &loop_, Zygote::Options{.command = {"/does/not/exist"}, .log_dir = directory_},
+      &loop_, Zygote::Options{.command = {"/does/not/exist"}, .log_dir = folder_.path()},
       Zygote::Events{.on_lost = [this] { ++lost_; }});
   zygote_->Start();
   loop_.Poll(absl::Milliseconds(150));
