@@ -204,7 +204,8 @@ void CoreWorker::OnLeaseReply(uint64_t request_id, const absl::StatusOr<net::Fra
       return;
     }
     SendInstances(*address, *lease);
-    tasks_->OnLeaseGranted(request_id, *id, *std::move(address), base::MonotonicNanos());
+    tasks_->OnLeaseGranted(request_id, *id, *std::move(address), lease->contended(),
+                           base::MonotonicNanos());
     return ScheduleTick();
   }
   bool cancelled = lease->outcome() == wire::v1::RequestLeaseReply::CANCELLED;

@@ -73,7 +73,7 @@ size_t TaskSubmitter::Depth(const Class& of) const {
 bool TaskSubmitter::CanTake(const Worker& worker, const Task& task, size_t depth,
                             int64_t now) const {
   if (worker.stalled || worker.retired) return false;
-  if (worker.leaving && now - worker.granted_at > options_.slice_nanos) return false;
+  if (IsSliceOver(worker, now)) return false;
   if (worker.used && task.task_template->spread) return false;
   if (worker.in_flight.empty()) return true;
   bool at_most_once = task.retries_left == 0 || worker.in_flight.back()->retries_left == 0;
@@ -136,13 +136,14 @@ TaskSubmitter::Class* TaskSubmitter::TakeRequest(uint64_t request_id) {
 }
 
 void TaskSubmitter::OnLeaseGranted(uint64_t request_id, const LeaseId& lease, AddressPtr address,
-                                   int64_t now) {
+                                   bool contended, int64_t now) {
   Class* of = TakeRequest(request_id);
   if (of == nullptr) return actions_->ReturnLease(lease, false);
   auto worker = std::make_unique<Worker>();
   worker->lease = lease;
   worker->address = std::move(address);
   worker->of = of;
+  worker->contended = contended;
   worker->granted_at = worker->idle_since = now;
   Worker* raw = worker.get();
   auto [it, inserted] = workers_.try_emplace(raw->address->worker_id, std::move(worker));
@@ -151,6 +152,7 @@ void TaskSubmitter::OnLeaseGranted(uint64_t request_id, const LeaseId& lease, Ad
     return BalanceRequests(*of);
   }
   of->workers.push_back(raw);
+  contended_ += contended ? 1 : 0;
   Dispatch(*of, now);
   ReturnIfUnwanted(raw, now);
 }
@@ -249,16 +251,24 @@ void TaskSubmitter::OnReclaim(int64_t now) {
 // Gives an idle lease back if it has lingered long enough or somebody waits for it.
 bool TaskSubmitter::ReturnIfUnwanted(Worker* worker, int64_t now) {
   if (!worker->in_flight.empty()) return false;
-  bool lingered = now - worker->idle_since >= options_.linger_nanos;
+  const int64_t linger =
+      worker->contended ? options_.contended_linger_nanos : options_.linger_nanos;
+  const bool over = now - worker->idle_since >= linger || IsSliceOver(*worker, now);
   Class& of = *worker->of;
   const bool single_use = worker->used && of.example->task_template->spread;
-  if (!worker->leaving && !worker->retired && !single_use && !lingered) return false;
+  if (!worker->leaving && !worker->retired && !single_use && !over) return false;
   ReturnWorker(worker, /*broken=*/worker->retired);
   BalanceRequests(of);
   return true;
 }
 
+// A slice only where others wait.
+bool TaskSubmitter::IsSliceOver(const Worker& worker, int64_t now) const {
+  return (worker.contended || worker.leaving) && now - worker.granted_at > options_.slice_nanos;
+}
+
 void TaskSubmitter::ReturnWorker(Worker* worker, bool broken) {
+  contended_ -= worker->contended ? 1 : 0;
   std::erase(worker->of->workers, worker);
   actions_->ReturnLease(worker->lease, broken);
   workers_.erase(WorkerId(worker->address->worker_id));
@@ -315,7 +325,9 @@ size_t TaskSubmitter::queued() const {
 
 void TaskSubmitter::CheckInvariants() const {
   size_t in_flight = 0;
+  size_t contended = 0;
   for (const auto& [id, worker] : workers_) {
+    contended += worker->contended ? 1 : 0;
     MANTA_CHECK(worker->address->worker_id == id);
     in_flight += worker->in_flight.size();
     for (size_t i = 0; i < worker->in_flight.size(); ++i) {
@@ -325,6 +337,7 @@ void TaskSubmitter::CheckInvariants() const {
     }
   }
   MANTA_CHECK(in_flight == running_.size());  // SUBMIT-1
+  MANTA_CHECK(contended == contended_);
   for (const auto& [key, of] : classes_) {
     MANTA_CHECK(of->requests.size() <= options_.lease_requests_max);
   }

@@ -5,12 +5,13 @@
 // wait that its workers cannot take at once; each worker gets one task, or several in flight once
 // the class has proved short: as many as fill `pipeline_target` at the measured run time. What
 // waits behind a task that turns out long is taken back (TASKS_RECALLED when the worker blocks,
-// RecallTasks when it stalls) and runs elsewhere. An idle lease lingers for the next task.
+// RecallTasks when it stalls) and runs elsewhere. An idle lease lingers for the next task, one that
+// others wait for only as long as it takes a caller to come with its next task.
 // Each task that is to be spread has a lease of its own, so that its raylet chooses the node.
 //   SUBMIT-1  a task is in exactly one place: a class's queue, one worker's in-flight list, or its
 //   caller's hands. SUBMIT-2  a task with max_retries = 0 is never behind another one: nobody could
 //   say whether it ran. SUBMIT-3  after a reclaim no lease is kept idle, and a busy one ends at a
-//   task boundary once its slice is over.
+//   task boundary once its slice is over; so does one that was granted while others waited.
 //
 // Threads: thread-compatible; the core worker's mutex. Actions are called inline and must not
 // re-enter. Errors: unknown ids are ignored (late answers).
@@ -40,6 +41,7 @@ class TaskSubmitter {
     int64_t pipeline_target_nanos = 2'000'000;
     int64_t stall_nanos = 5'000'000;
     int64_t linger_nanos = 100'000'000;
+    int64_t contended_linger_nanos = 1'000'000;
     int64_t slice_nanos = 10'000'000;
     size_t depth_max = 256;
     size_t lease_requests_max = 16;
@@ -62,8 +64,9 @@ class TaskSubmitter {
   // True if the task waited here and is now forgotten.
   bool RemoveQueued(const base::TaskId& task);
 
+  // `contended`: others wait for the resources.
   void OnLeaseGranted(uint64_t request_id, const base::LeaseId& lease, AddressPtr worker,
-                      int64_t now);
+                      bool contended, int64_t now);
   // Returns the tasks of the class that cannot run any more (refused), for the caller to fail. A
   // cancelled request returns none and is made again if tasks wait.
   std::vector<TaskPtr> OnLeaseRefused(uint64_t request_id, bool cancelled);
@@ -83,7 +86,9 @@ class TaskSubmitter {
   // Call every tick_nanos() while active().
   void Tick(int64_t now);
   bool active() const { return !workers_.empty(); }
-  int64_t tick_nanos() const { return options_.stall_nanos; }
+  int64_t tick_nanos() const {
+    return contended_ > 0 ? options_.contended_linger_nanos : options_.stall_nanos;
+  }
 
   // Workers on lease there.
   std::vector<AddressPtr> WorkersOn(const base::NodeId& node) const;
@@ -108,7 +113,8 @@ class TaskSubmitter {
     int64_t idle_since = 0;  // meaningful while in_flight is empty
     int64_t head_since = 0;  // when the oldest task came to the head
     bool stalled = false;    // its head runs long: give it nothing more until it is done
-    bool leaving = false;    // reclaimed: give it nothing more after its slice
+    bool contended = false;  // give it nothing more after its slice
+    bool leaving = false;    // reclaimed: the same, and give it back as soon as it is idle
     bool retired = false;    // it takes nothing more
     bool used = false;       // it has been given a task
   };
@@ -136,6 +142,7 @@ class TaskSubmitter {
   void Push(Worker& worker, TaskPtr task, int64_t now);
   void ReturnWorker(Worker* worker, bool broken);
   bool ReturnIfUnwanted(Worker* worker, int64_t now);
+  bool IsSliceOver(const Worker& worker, int64_t now) const;
 
   const Options options_;
   Actions* const actions_;
@@ -146,6 +153,7 @@ class TaskSubmitter {
   absl::flat_hash_map<uint64_t, Class*> requests_;
   absl::flat_hash_map<base::WorkerId, std::unique_ptr<Worker>> workers_;  // leased now
   absl::flat_hash_map<base::TaskId, Worker*> running_;                    // in flight
+  size_t contended_ = 0;                                                  // of workers_
 };
 
 }  // namespace ray::core

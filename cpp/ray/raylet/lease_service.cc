@@ -277,6 +277,7 @@ void LeaseService::GrantLease(const scheduling::LeaseGrant& grant) {
   RequestLeaseReply reply;
   reply.set_outcome(RequestLeaseReply::GRANTED);
   reply.set_lease_id(grant.lease.BinaryString());
+  reply.set_contended(grant.contended);
   *reply.mutable_worker() = worker->address;
   grant.allocation->ToWire(reply.mutable_instances());
   DescribeDevices(*accelerators_, reply.mutable_instances(), reply.mutable_environment());

@@ -305,7 +305,9 @@ void LeaseQueue::Grant(Lease* lease, const WorkerId& worker) {
   SetWorker(lease, worker);
   const ClientId client = lease->in_class->key.client;
   awaiting_.erase({client, lease->request_id});
-  actions_->GrantLease({client, lease->request_id, lease->id, worker, &lease->allocation});
+  const bool contended = OnlyWaitingClass() != lease->in_class && SomebodyWaitsForResources();
+  actions_->GrantLease(
+      {client, lease->request_id, lease->id, worker, &lease->allocation, contended});
 }
 
 // --- Holding and ending
@@ -478,14 +480,18 @@ bool LeaseQueue::SomebodyWaitsForResources() const {
                      [&](const Shape* shape) { return ProspectOf(*shape) == Prospect::kFits; });
 }
 
+const LeaseQueue::Class* LeaseQueue::OnlyWaitingClass() const {
+  const bool one = waiting_shapes_.size() == 1 && waiting_shapes_.front()->ring.size() == 1;
+  return one ? waiting_shapes_.front()->ring.front() : nullptr;
+}
+
 // Asks the holders of leases for those they do not use. A client whose leases are all of the one
 // class that waits uses them, or it would not wait.
 void LeaseQueue::ReclaimIfDue() {
   const absl::Time now = clock_->Now();
   if (!SomebodyWaitsForResources() || now - last_reclaim_ < options_.reclaim_interval) return;
   last_reclaim_ = now;
-  const bool one_class = waiting_shapes_.size() == 1 && waiting_shapes_.front()->ring.size() == 1;
-  const Class* only = one_class ? waiting_shapes_.front()->ring.front() : nullptr;
+  const Class* only = OnlyWaitingClass();
   for (const auto& [id, client] : clients_) {
     const bool may_spare =
         std::any_of(client.classes.begin(), client.classes.end(),

@@ -118,6 +118,7 @@ struct LeaseGrant {
   base::LeaseId lease;
   base::WorkerId worker;
   const resources::ResourceAllocation* allocation = nullptr;  // valid during the call
+  bool contended = false;  // requests of other classes wait for resources
 };
 
 struct LeaseWarning {
@@ -316,6 +317,8 @@ class LeaseQueue {
 
   // Time.
   bool SomebodyWaitsForResources() const;
+  // The class whose requests alone wait; null: none does, or several do.
+  const Class* OnlyWaitingClass() const;
   void ReclaimIfDue();
   void WarnIfDue();
   void GiveUpIfDue();

@@ -77,11 +77,11 @@ class TaskSubmitterTest : public ::testing::Test {
     return tasks;
   }
   // Grants the oldest request that was not answered.
-  WorkerId Grant() {
+  WorkerId Grant(bool contended = false) {
     AddressPtr worker = MakeAddress();
     leases_[worker->worker_id] = LeaseId::Random();
     submitter_.OnLeaseGranted(actions_.requested.at(answered_++), leases_[worker->worker_id],
-                              worker, now_);
+                              worker, contended, now_);
     submitter_.CheckInvariants();
     return worker->worker_id;
   }
@@ -283,6 +283,31 @@ TEST_F(TaskSubmitterTest, ReclaimEndsABusyLeaseAtATaskBoundaryOnceItsSliceIsOver
   EXPECT_EQ(submitter_.queued(), 2u);
 }
 
+TEST_F(TaskSubmitterTest, LeaseThatOthersWaitForIsKeptOnlyForACallersNextTask) {  // SUBMIT-3
+  auto tasks = Submit(1);
+  WorkerId worker = Grant(/*contended=*/true);
+  EXPECT_EQ(submitter_.tick_nanos(), options_.contended_linger_nanos);
+  Done(worker, tasks[0]);
+  Tick(options_.contended_linger_nanos - 1);
+  EXPECT_THAT(actions_.returned, IsEmpty());
+  TaskPtr next = Submit(1)[0];
+  EXPECT_THAT(Pushed(worker), ElementsAre(tasks[0], next));
+  Done(worker, next);
+  Tick(options_.contended_linger_nanos);
+  EXPECT_THAT(actions_.returned, SizeIs(1));
+  EXPECT_EQ(submitter_.tick_nanos(), options_.stall_nanos);
+}
+
+TEST_F(TaskSubmitterTest, LeaseThatOthersWaitForEndsOnceItsSliceIsOver) {  // SUBMIT-3
+  auto tasks = Submit(2);
+  WorkerId worker = Grant(/*contended=*/true);
+  now_ += options_.slice_nanos + 1;
+  Done(worker, tasks[0]);
+  EXPECT_THAT(Pushed(worker), SizeIs(1));
+  EXPECT_THAT(actions_.returned, SizeIs(1));
+  EXPECT_EQ(submitter_.queued(), 1u);
+}
+
 TEST_F(TaskSubmitterTest, LeaseEmptiedByARecallGoesBackAfterAReclaim) {  // SUBMIT-3
   TaskPtr task = Submit(1)[0];
   WorkerId worker = Grant();
@@ -349,7 +374,7 @@ TEST_F(TaskSubmitterTest, LateAnswersAreIgnored) {
 }
 
 TEST_F(TaskSubmitterTest, GrantThatNobodyAskedForGoesBack) {
-  submitter_.OnLeaseGranted(99, LeaseId::Random(), MakeAddress(), now_);
+  submitter_.OnLeaseGranted(99, LeaseId::Random(), MakeAddress(), false, now_);
   EXPECT_THAT(actions_.returned, SizeIs(1));
   EXPECT_FALSE(submitter_.active());
 }
@@ -358,8 +383,8 @@ TEST_F(TaskSubmitterTest, SecondLeaseOfTheSameWorkerIsRefusedAndAskedForAnew) {
   Submit(2);
   AddressPtr worker = MakeAddress();
   LeaseId second = LeaseId::Random();
-  submitter_.OnLeaseGranted(actions_.requested[0], LeaseId::Random(), worker, now_);
-  submitter_.OnLeaseGranted(actions_.requested[1], second, worker, now_);
+  submitter_.OnLeaseGranted(actions_.requested[0], LeaseId::Random(), worker, false, now_);
+  submitter_.OnLeaseGranted(actions_.requested[1], second, worker, false, now_);
   submitter_.CheckInvariants();
   ASSERT_THAT(actions_.returned, SizeIs(1));
   EXPECT_EQ(actions_.returned[0].lease, second);
@@ -470,7 +495,7 @@ class RandomCluster : public TaskSubmitter::Actions {
     LeaseId lease = LeaseId::Random();
     by_lease_[lease] = worker->worker_id;
     workers_[worker->worker_id] = {};
-    submitter_.OnLeaseGranted(id, lease, worker, now_);
+    submitter_.OnLeaseGranted(id, lease, worker, random_() % 4 == 0, now_);
   }
   std::map<WorkerId, Worker>::iterator AnyWorker() {
     auto it = workers_.begin();

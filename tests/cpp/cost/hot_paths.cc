@@ -189,7 +189,7 @@ class TaskSubmission : public Path, TaskSubmitter::Actions {
     task_template_->scheduling_class = "CPU: 1";
     task_template_->max_retries = 3;
     submitter_.Submit(MakeTask(ids_.Next(), task_template_, ActorId()), kNow);
-    submitter_.OnLeaseGranted(request_, Repeated<base::LeaseId>('l'), worker_, kNow);
+    submitter_.OnLeaseGranted(request_, Repeated<base::LeaseId>('l'), worker_, false, kNow);
     FinishPushed();  // from now on the class is known to be short
   }
   void Run() override {

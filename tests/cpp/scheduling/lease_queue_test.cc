@@ -26,6 +26,7 @@ struct Granted {
   uint64_t request;
   LeaseId lease;
   WorkerId worker;
+  bool contended;
 };
 
 // A pool of workers that are idle at once, or come when the test says so.
@@ -51,7 +52,7 @@ class FakePool : public LeaseQueue::Actions {
     released.emplace_back(worker, after);
   }
   void GrantLease(const LeaseGrant& grant) override {
-    granted.push_back({grant.client, grant.request_id, grant.lease, grant.worker});
+    granted.push_back({grant.client, grant.request_id, grant.lease, grant.worker, grant.contended});
   }
   void RefuseLease(ClientId client, uint64_t request) override {
     refused.emplace_back(client, request);
@@ -350,6 +351,18 @@ TEST_F(LeaseQueueTest, DoesNotAskAClientForLeasesOfTheOneClassThatWaits) {
   for (int i = 0; i < 3; ++i) Ask(1, kOneCpu);
   Advance(absl::Seconds(1));
   EXPECT_THAT(pool_.reclaimed, IsEmpty());
+}
+
+TEST_F(LeaseQueueTest, SaysOfALeaseWhetherOthersWaitForIt) {
+  MakeQueue(kOneCpu);
+  for (int i = 0; i < 2; ++i) Ask(1, kOneCpu);
+  for (int i = 0; i < 2; ++i) Ask(2, kOneCpu);
+  for (size_t i = 0; i < 4; ++i) Return(pool_.granted.at(i));
+  std::vector<bool> contended;
+  for (const Granted& granted : pool_.granted) contended.push_back(granted.contended);
+  EXPECT_THAT(GrantedClients(), ElementsAre(1, 1, 2, 2));
+  // Nobody waits yet; client 2 does; only more of the same; nobody any more.
+  EXPECT_THAT(contended, ElementsAre(false, true, false, false));
 }
 
 TEST_F(LeaseQueueTest, WarnsOnceOfAnInfeasibleRequestAndNamesWhatIsMissing) {
