@@ -11,6 +11,7 @@ import pytest
 
 import ray
 from integration.programs import wait_until
+from ray._runtime import RUNTIME
 from ray.cluster_utils import Cluster
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -28,6 +29,13 @@ def raylet():
 def daemon_of(node):
     """The same of a node of a Cluster."""
     return psutil.Process(dict(node.live_processes())["raylet"].pid)
+
+
+def spilled_by(node):
+    """Bytes that a node of the cluster says that it has spilled."""
+    nodes = RUNTIME.require().cluster_state()["nodes"]
+    (found,) = [each for each in nodes if each["node_id"] == node.node_id]
+    return found["spilled_bytes"]
 
 
 def files_of(process, folder):
@@ -114,6 +122,8 @@ def test_a_node_that_joins_spills_where_the_head_does(tmp_path):
         assert files_of(daemon_of(node), tmp_path / "a")
         assert files_of(daemon_of(other), tmp_path / "b")
         assert not files_of(daemon_of(other), tmp_path / "a")
+        # What the GCS has heard, and what ray status shows.
+        wait_until(lambda: all(spilled_by(each) > 0 for each in (node, other)))
     finally:
         ray.shutdown()
         cluster.shutdown()

@@ -17,8 +17,9 @@ using base::TaskId;
 namespace {
 
 constexpr char kOutOfMemory[] = "OUT_OF_MEMORY";
-// For how a worker ended, before a task that may run again does.
-constexpr absl::Duration kVerdictPatience = absl::Milliseconds(100);
+// For how a worker ended, before a task that may run again does. A raylet that is well, if slow for
+// want of memory, has answered by then.
+constexpr absl::Duration kVerdictPatience = absl::Seconds(2);
 constexpr absl::Duration kMemoryRetryDelayMax = absl::Minutes(1);
 
 const char* RefusalCode(wire::v1::RequestLeaseReply::Outcome outcome) {

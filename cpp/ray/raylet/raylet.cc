@@ -396,8 +396,9 @@ gcs::v1::RegisterNode Raylet::Registration() const {
 void Raylet::OnRegistered() {
   MANTA_LOG(kInfo, "registered with the GCS at ", identity_.gcs_address);
   if (!identity_.is_head) return Ready();
-  // Nodes that join once this one is ready find it. They can do without.
+  // Nodes that join once this one is ready find it, if it says anything. They can do without.
   gcs_->Kv(spill_record_, [this](const absl::StatusOr<wire::v1::KvReply>&) { Ready(); });
+  if (SaysNothing(spill_record_)) Ready();
 }
 
 void Raylet::Ready() {

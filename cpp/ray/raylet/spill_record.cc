@@ -71,6 +71,8 @@ KvRequest WriteSpillRecord(const SpillSetup& setup, const base::Config& config) 
   return request;
 }
 
+bool SaysNothing(const KvRequest& record) { return record.value() == Json::object().dump(); }
+
 KvRequest ReadSpillRecord() { return About(KvRequest::GET); }
 
 }  // namespace ray::raylet

@@ -25,5 +25,7 @@ absl::Status TakeOver(std::string_view record, SpillSetup* setup, base::Config* 
 
 wire::v1::KvRequest WriteSpillRecord(const SpillSetup& setup, const base::Config& config);
 wire::v1::KvRequest ReadSpillRecord();
+// Of what WriteSpillRecord has made: a node without it does the same.
+bool SaysNothing(const wire::v1::KvRequest& record);
 
 }  // namespace ray::raylet

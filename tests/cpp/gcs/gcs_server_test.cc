@@ -13,6 +13,7 @@
 #include "ray/base/temp_folder_testutil.h"
 #include "ray/gcs/gcs_client.h"
 #include "ray/gcs/gcs_testutil.h"
+#include "ray/gcs/memory_storage.h"
 #include "ray/net/endpoint.h"
 
 namespace ray::gcs {
@@ -452,6 +453,37 @@ TEST_F(GcsServerTest, RefusesToListenWhereItMustNotOrCannot) {
   options_.listen = {"tcp:127.0.0.1:0"};
   Serve();
   EXPECT_TRUE(absl::IsUnavailable(start(server_->endpoint())));
+}
+
+// A storage that the test takes away.
+class LosableStorage final : public Storage {
+ public:
+  explicit LosableStorage(LostCallback* callback) : callback_(callback) {}
+  absl::StatusOr<std::string> Get(std::string_view table, std::string_view key) override {
+    return memory_.Get(table, key);
+  }
+  absl::Status Scan(std::string_view table, std::string_view prefix, Visitor visit) override {
+    return memory_.Scan(table, prefix, visit);
+  }
+  absl::Status Write(const WriteBatch& batch) override { return memory_.Write(batch); }
+  void OnLost(LostCallback callback) override { *callback_ = std::move(callback); }
+
+ private:
+  MemoryStorage memory_;
+  LostCallback* const callback_;
+};
+
+TEST_F(GcsServerTest, WhoHasLostTheStorageIsToldOnTheLoop) {
+  std::vector<std::string> told;
+  options_.listen = {"tcp:127.0.0.1:0"};
+  options_.on_storage_lost = [&](const absl::Status& why) { told.emplace_back(why.message()); };
+  Storage::LostCallback lose;
+  auto server = GcsServer::Start(&loop_, options_, std::make_unique<LosableStorage>(&lose));
+  ASSERT_TRUE(server.ok()) << server.status();
+  std::thread([&] { lose(absl::UnavailableError("taken")); }).join();
+  EXPECT_TRUE(told.empty());
+  loop_.Poll(absl::Seconds(10));
+  EXPECT_THAT(told, testing::ElementsAre("taken"));
 }
 
 TEST_F(GcsServerTest, AClientMayGoWithCallsInFlight) {

@@ -497,7 +497,8 @@ TEST_F(RayletTransferTest, PushAndPullOfOneObjectMeet) {
   Program on_b = StartProgram(b_);
   for (int i = 0; i < 20; ++i) {
     const ObjectId id = Put(on_a, 200'000);
-    on_b.client->Send(STORE_GET, GetOf({id}, {a_.id()}));
+    on_b.client->connection().Call(STORE_GET, GetOf({id}, {a_.id()}),
+                                   [](const absl::StatusOr<net::Frame>&) {});
     Push(on_a, {id}, b_.id());
     const auto entry = GetOne(on_b, id, {a_.id()});
     ASSERT_TRUE(entry.present()) << entry.reason();

@@ -50,6 +50,8 @@ TEST(SpillRecord, OfAHeadWithoutSettingsChangesNothing) {
   SpillSetup setup;
   base::Config config;
   ASSERT_TRUE(TakeOver(SpillRecord({}, {}), &setup, &config).ok());
+  EXPECT_TRUE(SaysNothing(WriteSpillRecord({}, {})));
+  EXPECT_FALSE(SaysNothing(WriteSpillRecord(Folder("/mnt/head"), {})));
   EXPECT_THAT(setup.directories, IsEmpty());
   EXPECT_THAT(config.NonDefault(), IsEmpty());
 }
