@@ -77,6 +77,9 @@ std::string CoreWorker::ExplainArguments(const Task& task) {
     missing.push_back(absl::StrCat("ObjectRef(", ref.id.Hex(), ")",
                                    from.empty() ? "" : absl::StrCat(" of the task ", from)));
   }
+  if (missing.empty()) {
+    return absl::StrCat("The task ", task.task_template->name, " is about to run again.");
+  }
   return absl::StrCat("The task ", task.task_template->name,
                       " waits for its arguments: ", absl::StrJoin(missing, ", "), ".");
 }

@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "ray/base/check.h"
 #include "ray/core/packing.h"
 
 namespace ray::core {
@@ -9,12 +10,27 @@ namespace {
 
 constexpr uint32_t kValueMagic = 0x4a424f4d;  // "MOBJ"
 
+// Larger ones are copied by who copies the buffers.
+constexpr size_t kSmallPickle = 1 << 20;
+
 struct ValueHeader {
   uint32_t magic = kValueMagic;
   ValueKind kind = ValueKind::kPickle;
-  uint8_t zero[3] = {};
-  uint32_t pickle_size = 0;
+  uint8_t pickle_size_high[3] = {};
+  uint32_t pickle_size_low = 0;
   uint32_t n_buffers = 0;
+
+  void SetPickleSize(uint64_t size) {
+    MANTA_CHECK(size >> 56 == 0);
+    pickle_size_low = static_cast<uint32_t>(size);
+    const uint64_t high = size >> 32;
+    std::memcpy(pickle_size_high, &high, sizeof pickle_size_high);
+  }
+  uint64_t PickleSize() const {
+    uint64_t high = 0;
+    std::memcpy(&high, pickle_size_high, sizeof pickle_size_high);
+    return high << 32 | pickle_size_low;
+  }
 };
 static_assert(sizeof(ValueHeader) == 16);
 
@@ -42,7 +58,7 @@ std::vector<std::pair<uint8_t*, std::string_view>> WriteHeaderAndPickle(const Va
   std::vector<std::pair<uint8_t*, std::string_view>> copies;
   ValueHeader header;
   header.kind = parts.kind;
-  header.pickle_size = static_cast<uint32_t>(parts.pickle.size());
+  header.SetPickleSize(parts.pickle.size());
   header.n_buffers = static_cast<uint32_t>(parts.buffers.size());
   std::memcpy(out, &header, sizeof header);
   uint8_t* range_at = out + sizeof header;
@@ -55,7 +71,11 @@ std::vector<std::pair<uint8_t*, std::string_view>> WriteHeaderAndPickle(const Va
     copies.emplace_back(out + offset, buffer);
     offset += buffer.size();
   }
-  parts.pickle.copy(reinterpret_cast<char*>(range_at), parts.pickle.size());
+  if (parts.pickle.size() > kSmallPickle) {
+    copies.emplace_back(range_at, parts.pickle);
+  } else {
+    parts.pickle.copy(reinterpret_cast<char*>(range_at), parts.pickle.size());
+  }
   return copies;
 }
 
@@ -76,7 +96,7 @@ absl::StatusOr<ParsedValue> ParseValue(std::string_view bytes) {
   std::string_view ranges = reader.GetBytes(uint64_t{header.n_buffers} * sizeof(BufferRange));
   ParsedValue value;
   value.kind = header.kind;
-  value.pickle = reader.GetBytes(header.pickle_size);
+  value.pickle = reader.GetBytes(header.PickleSize());
   if (!reader.ok()) return absl::DataLossError("a serialized value was cut short");
   PackReader range_reader(ranges);
   for (uint32_t i = 0; i < header.n_buffers; ++i) {

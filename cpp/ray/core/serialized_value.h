@@ -1,7 +1,7 @@
 // The bytes of a value, in a frame or in the store. docs/object_store.md has the layout:
-//   u32 magic "MOBJ" | u8 kind | u8[3] zero | u32 pickle_size | u32 n_buffers | n x {u64 offset,
-//   u64 size} | pickle | buffers, each 64-byte aligned.   Offsets count from the start of the
-//   value. Little endian.
+//   u32 magic "MOBJ" | u8 kind | u24 upper bits of pickle_size | u32 lower bits | u32 n_buffers |
+//   n x {u64 offset, u64 size} | pickle | buffers, each 64-byte aligned.
+// Offsets count from the start of the value. Little endian.
 // Threads: free functions over caller's memory.   Errors: Parse refuses bytes that do not fit
 // together; a value that parses has every range inside its bytes.
 #pragma once
@@ -37,8 +37,8 @@ struct ValueParts {
 };
 
 size_t SerializedSize(const ValueParts& parts);
-// Writes everything but the contents of the buffers, and returns where each of these goes: large
-// ones are copied by several threads. Requires SerializedSize bytes at out.
+// Writes what is small, and returns where the rest goes, which several threads may copy: the
+// contents of the buffers, and a pickle of more than 1 MiB. Requires SerializedSize bytes at out.
 std::vector<std::pair<uint8_t*, std::string_view>> WriteHeaderAndPickle(const ValueParts& parts,
                                                                         uint8_t* out);
 BufferPtr Serialize(const ValueParts& parts);

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 
 #include <cstring>
 
@@ -46,6 +47,26 @@ TEST(SerializedValue, GoldenBytes) {
   const BufferPtr bytes = Serialize({ValueKind::kError, "pi", {}});
   const char golden[] = {'M', 'O', 'B', 'J', 1, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 'p', 'i'};
   EXPECT_EQ(bytes->view(), std::string_view(golden, sizeof golden));
+}
+
+TEST(SerializedValue, APickleMayHaveMoreThan4GiB) {
+  // Nearly all of it is never touched.
+  constexpr size_t kSize = (size_t{5} << 30) + 7;
+  void* block = mmap(nullptr, kSize, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  ASSERT_NE(block, MAP_FAILED);
+  auto* whole = static_cast<uint8_t*>(block);
+  const size_t head = SerializedSize({});
+  const std::string_view pickle(reinterpret_cast<const char*>(whole) + head, kSize - head);
+  const auto left = WriteHeaderAndPickle({ValueKind::kRawBytes, pickle, {}}, whole);
+  ASSERT_EQ(left.size(), 1u);
+  EXPECT_EQ(left[0].first, whole + head);
+  EXPECT_EQ(left[0].second.size(), pickle.size());
+  auto value = ParseValue({reinterpret_cast<const char*>(whole), kSize});
+  ASSERT_TRUE(value.ok()) << value.status();
+  EXPECT_EQ(value->pickle.data(), pickle.data());
+  EXPECT_EQ(value->pickle.size(), pickle.size());
+  munmap(block, kSize);
 }
 
 TEST(SerializedValue, RefusesWhatIsNoValue) {
