@@ -66,6 +66,10 @@ class ObjectRef(Generic[T]):
         """Of the running event loop."""
     def future(self) -> concurrent.futures.Future[T]:
         """Of any thread."""
+    def tensor_transport(self) -> str | None:
+        """The name of the transport that brings the tensors inside the object
+        (``ray.experimental.rdt``); None: they travel with it, or nobody has told this process and
+        the object is not ready."""
     def owner_address(self) -> bytes:
         """The serialized wire.v1.Address of the owner; empty for a ref made from bytes alone."""
 
@@ -216,6 +220,13 @@ class Core:
     ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]: ...
     def notify_when_ready(self, ref: ObjectRef[Any], queue: ReadyQueue, token: int) -> bool:
         """True: it is ready now and no token will come. Else the token comes once it is."""
+    def defer(self, queue: ReadyQueue, wanted: int, gone: int) -> ObjectRef[Any]:
+        """A new object whose value is made when somebody asks for it. ``queue`` gets ``wanted``
+        then (again if the value was lost with its node), and ``gone``, once, when no reference is
+        left anywhere."""
+    def fulfil(self, object_id: bytes, value: Any, is_error: bool = False) -> None:
+        """Gives what ``defer`` made its value, or an exception to raise; a second one is ignored.
+        Blocks while the object store is full. TypeError for what cannot be serialized."""
     def ref_counts(self) -> dict[str, tuple[int, int]]:
         """hex id -> (local references, other holds: tasks, borrowers, containing objects). For
         tests and ray memory."""

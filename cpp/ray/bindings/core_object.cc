@@ -164,6 +164,20 @@ class Core {
     return py::make_tuple(yes, no);
   }
 
+  py::object Defer(const std::shared_ptr<ReadyQueue>& queue, uint64_t wanted, uint64_t gone) {
+    RequireLive();
+    auto id = session_->Defer(
+        {[queue, wanted] { queue->Push(wanted); }, [queue, gone] { queue->Push(gone); }});
+    return WrapReference(session_, id, nullptr);
+  }
+
+  void Fulfil(const py::bytes& object_id, const py::object& value, bool is_error) {
+    RequireLive();
+    auto id = ValueOrRaise(base::ObjectId::FromBinary(std::string_view(object_id)));
+    if (is_error) return FulfilWith(id, EncodedValue::Error(value));
+    FulfilWith(id, EncodedValue(value));
+  }
+
   bool NotifyWhenReady(const py::object& ref, const std::shared_ptr<ReadyQueue>& queue,
                        uint64_t token) {
     return !session_->NotifyWhenReady(IdOf(ref.ptr()), [queue, token] { queue->Push(token); });
@@ -518,6 +532,18 @@ class Core {
   }
 
  private:
+  void FulfilWith(const base::ObjectId& id, const EncodedValue& encoded) {
+    auto contained = encoded.references().Contained();
+    SignalCheck interrupted;
+    absl::Status stored;
+    {
+      core::ValueParts parts = encoded.parts();
+      GilRelease release;
+      stored = session_->Fulfil(id, parts, std::move(contained), "deferred", interrupted);
+    }
+    StoredOrRaise(stored);
+  }
+
   void RequireLive() const {
     if (session_->is_shut_down()) {
       RaiseSystemError("NOT_CONNECTED", "this session has ended; call ray.init() again");
@@ -764,6 +790,9 @@ void RegisterCore(py::module_& module) {
            py::arg("fetch_local"))
       .def("notify_when_ready", &Core::NotifyWhenReady, py::arg("ref"), py::arg("queue"),
            py::arg("token"))
+      .def("defer", &Core::Defer, py::arg("queue"), py::arg("wanted"), py::arg("gone"))
+      .def("fulfil", &Core::Fulfil, py::arg("object_id"), py::arg("value"),
+           py::arg("is_error") = false)
       .def("ref_counts", &Core::ReferenceCounts)
       .def("submit_task", &Core::SubmitTask, py::arg("template"), py::arg("args"),
            py::arg("kwargs"))
