@@ -39,7 +39,18 @@ class UnserializableError(TypeError):
         return "Could not serialize {}: {}".format(*self.args)
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+class PassedOnError(Exception):
+    """Raised while a value is unpickled, by what unpickles it: ``cause`` is to be raised as it
+    is."""
+
+    def __init__(self, cause: BaseException) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+
+class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """The pickler of values, arguments and functions."""
+
     def reducer_override(self, value: Any) -> Any:
         custom = RUNTIME.custom_serializers.get(type(value))
         if custom is not None:
@@ -56,7 +67,7 @@ def _apply(deserializer: Callable[[Any], Any], plain: Any) -> Any:
 
 def _pickle(value: Any, buffer_callback: Callable[[Any], Any] | None) -> bytes:
     with io.BytesIO() as file:
-        _Pickler(file, protocol=5, buffer_callback=buffer_callback).dump(value)
+        ValuePickler(file, protocol=5, buffer_callback=buffer_callback).dump(value)
         return file.getvalue()
 
 
@@ -116,6 +127,8 @@ class PythonHooks:
     def loads(self, data: memoryview, buffers: list[memoryview]) -> Any:
         try:
             return pickle.loads(data, buffers=buffers)
+        except PassedOnError as passed:
+            raise passed.cause from passed.cause.__cause__
         except Exception as error:
             raise exceptions.RaySystemError(error, traceback.format_exc()) from error
 
