@@ -5,7 +5,13 @@ from __future__ import annotations
 import threading
 from typing import Any, NamedTuple
 
-from ray.experimental.rdt.tensors import Memory, empty_tensors, memory_of, slot_in
+from ray.experimental.rdt.tensors import (
+    Memory,
+    element_size,
+    empty_tensors,
+    memory_of,
+    slot_in,
+)
 
 
 class NixlOutOfMemoryError(RuntimeError):
@@ -52,7 +58,7 @@ class MemoryPoolManager:
         Raises:
             NixlOutOfMemoryError: there is no room. The pool is as before.
         """
-        sizes = [(memory_of(tensor).nbytes, tensor.dtype.itemsize) for tensor in tensors]
+        sizes = [(memory_of(tensor).nbytes, element_size(tensor)) for tensor in tensors]
         with self._lock:
             offsets, blocks = self._place_together(sizes) or self._place_apart(sizes)
             self._taken.setdefault(obj_id, []).extend(blocks)

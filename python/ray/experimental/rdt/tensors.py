@@ -67,6 +67,12 @@ def _require_contiguous(tensor: Any, is_contiguous: bool) -> None:
         )
 
 
+def element_size(tensor: Any) -> int:
+    """Bytes of each element."""
+    size: int = tensor.element_size() if hasattr(tensor, "element_size") else tensor.itemsize
+    return size
+
+
 def layout_of(tensors: list[Any]) -> list[tuple[Any, Any]]:
     """Shape and dtype of each."""
     return [(tuple(tensor.shape), tensor.dtype) for tensor in tensors]
