@@ -220,10 +220,10 @@ class Core:
     ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]: ...
     def notify_when_ready(self, ref: ObjectRef[Any], queue: ReadyQueue, token: int) -> bool:
         """True: it is ready now and no token will come. Else the token comes once it is."""
-    def defer(self, queue: ReadyQueue, wanted: int, gone: int) -> ObjectRef[Any]:
+    def defer(self, queue: ReadyQueue | None, wanted: int = 0, gone: int = 0) -> ObjectRef[Any]:
         """A new object whose value is made when somebody asks for it. ``queue`` gets ``wanted``
         then (again if the value was lost with its node), and ``gone``, once, when no reference is
-        left anywhere."""
+        left anywhere. None: for who gives it its value before anybody else knows of it."""
     def fulfil(self, object_id: bytes, value: Any, is_error: bool = False) -> None:
         """Gives what ``defer`` made its value, or an exception to raise; a second one is ignored.
         Blocks while the object store is full. TypeError for what cannot be serialized."""

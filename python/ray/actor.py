@@ -118,7 +118,15 @@ class ActorInterface:
 
     def transport(self, method: str, options: Mapping[str, Any]) -> str:
         """By which tensor transport calls of ``method`` leave the tensors of their results where
-        they are, in capitals; "": they do not."""
+        they are, in capitals; "": they do not.
+
+        Args:
+            method: by name.
+            options: those that are not the method's own.
+
+        Raises:
+            ValueError: ``options`` name one, and the actor was not created for that.
+        """
         name = options.get("tensor_transport")
         if name is not None and not self._tensor_transport:
             raise ValueError(
@@ -462,7 +470,7 @@ class ActorHandle(Generic[T]):
         interface: ActorInterface = self.__dict__["_ray_interface"]
         if name not in interface.methods:
             raise AttributeError(f"'ActorHandle' object has no attribute '{name}'")
-        method = ActorMethod(self._ray_client, interface, name, {}, self._ray_lifetime_ref)
+        method = ActorMethod(self._ray_client, name, interface, {}, self._ray_lifetime_ref)
         self.__dict__[name] = method
         return method
 
@@ -514,8 +522,8 @@ def rebuild_handle(
 
 class ActorMethod:
     """A method of an actor, with one set of options: ``handle.method`` or
-    ``handle.method.options(...)``. Programs do not make one of ``client``, ``interface``, ``name``,
-    ``options`` and ``lifetime_ref`` themselves."""
+    ``handle.method.options(...)``. Programs do not make one of ``client``, ``method_name``,
+    ``interface``, ``options`` and ``lifetime_ref`` themselves."""
 
     __slots__ = (
         "_arity",
@@ -531,22 +539,22 @@ class ActorMethod:
     def __init__(
         self,
         client: ActorClient,
+        method_name: str,
         interface: ActorInterface,
-        name: str,
         options: Mapping[str, Any],
         lifetime_ref: ObjectRef[Any] | None,
     ) -> None:
         self._client = client
         self._submit: Callable[..., Any] = client.submit
-        if transport := interface.transport(name, options):
+        if transport := interface.transport(method_name, options):
             from ray.experimental.rdt.submission import submitter  # Few programs need it.
 
             self._submit = submitter(client, interface, transport)
         self._interface = interface
-        self._name = name
+        self._name = method_name
         self._options = options  # Those that are not the method's own.
-        self._template = interface.template(name, options)
-        self._arity = interface.methods[name].arity
+        self._template = interface.template(method_name, options)
+        self._arity = interface.methods[method_name].arity
         self._lifetime_ref = lifetime_ref  # The actor lives until the call is submitted.
 
     def remote(self, *args: Any, **kwargs: Any) -> Any:
@@ -587,7 +595,7 @@ class ActorMethod:
         check_objects_per_yield_stays(method_options, None, "actor method", "ray.method")
         check_options(method_options, METHOD_OPTIONS, "actor methods")
         return ActorMethod(
-            self._client, self._interface, self._name, method_options, self._lifetime_ref
+            self._client, self._name, self._interface, method_options, self._lifetime_ref
         )
 
     def bind(self, *args: Any, **kwargs: Any) -> ClassMethodNode | tuple[ClassMethodNode, ...]:

@@ -2,6 +2,8 @@
 
 import gc
 import os
+import pathlib
+import re
 import signal
 
 import numpy as np
@@ -119,6 +121,11 @@ class AsyncModel:
 
     async def total(self, state):
         return float(state["weights"].sum())
+
+
+@ray.remote(num_cpus=0)
+def first_of(value):
+    return value[0][0]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -356,6 +363,12 @@ def test_await(actors):
     assert asyncio.run(_await(actors[0].state.remote()))["step"] == 7
 
 
+def test_graph_of_calls(actors):
+    source, receiver = actors
+    node = receiver.total.bind(source.state.bind())
+    assert ray.get(node.execute()) == 6
+
+
 def test_error_of_the_method(actors):
     with pytest.raises(KeyError, match="own error"):
         ray.get(actors[0].fails.remote())
@@ -445,10 +458,44 @@ def test_actor_that_does_not_enable_it(cluster):
         Model.options(enable_tensor_transport=False)
 
 
-def test_restarted_actor_keeps_tensors_anew(log, cluster):
+def test_restarted_actor_keeps_tensors_anew(cluster):
     model = Model.options(max_restarts=1, max_task_retries=1).remote()
+    cut, state = model.by_cut_wire.remote(), model.state.remote()
+    ray.wait([cut, state], num_returns=2)
     os.kill(ray.get(model.pid.remote()), signal.SIGKILL)
     assert ray.get(model.state.remote())["step"] == 7
+    with pytest.raises(ray.exceptions.RayDirectTransportError, match="was restarted"):
+        ray.get(cut)
+    with pytest.raises(ray.exceptions.RayDirectTransportError, match="was restarted"):
+        ray.get(state, _use_object_store=True)
+
+
+def test_method_that_runs_again_keeps_its_tensors_anew(cluster):
+    @ray.remote(num_cpus=0, max_task_retries=2)
+    class Flaky:
+        def __init__(self):
+            self.attempts = 0
+
+        @ray.method(tensor_transport=NAME, retry_exceptions=True)
+        def state(self):
+            self.attempts += 1
+            if self.attempts == 1:
+                raise ConnectionError
+            return np.full(2, self.attempts)
+
+    assert ray.get(Flaky.remote().state.remote()).tolist() == [2, 2]
+
+
+def test_child_process_leaves_the_tensors_alone(cluster):
+    weights = np.ones(2)
+    ref = ray.put([weights], _tensor_transport=NAME)
+    child = os.fork()
+    if child == 0:
+        MANAGER.shutdown()
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert MANAGER.rdt_store.has_tensor(weights)
+    assert float(ray.get(first_of.remote(ref))) == 1.0
 
 
 def test_session_end_lets_tensors_go(log, start_cluster):
@@ -462,3 +509,9 @@ def test_session_end_lets_tensors_go(log, start_cluster):
     # A later session knows what was registered before it.
     start_cluster(num_cpus=1)
     assert ray.get(Model.remote().state.remote())["step"] == 7
+
+
+def test_transport_of_the_documentation(run_program):
+    page = pathlib.Path(__file__).parents[2] / "docs" / "direct_transport.md"
+    (program,) = re.findall(r"```python\n(import os, uuid.*?)```", page.read_text(), re.DOTALL)
+    assert "1000.0" in run_program(program, RAY_ADDRESS="local").finish()

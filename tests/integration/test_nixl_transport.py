@@ -1,5 +1,6 @@
 """The transport "nixl", with stand-ins for the packages nixl and torch."""
 
+import concurrent.futures
 import os
 import pathlib
 import signal
@@ -146,6 +147,14 @@ def test_many_readers_at_once(trainer):
     refs = [trainer.state.remote() for _ in range(4)]
     totals = [receiver.total.remote(ref) for receiver in receivers for ref in refs]
     assert ray.get(totals) == [28] * 12
+
+
+def test_threads_that_read_while_the_source_registers(trainer):
+    def read(_):
+        return ray.get(trainer.state.remote())["bias"].tolist()
+
+    with concurrent.futures.ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(read, range(100))) == [[7]] * 100
 
 
 def test_empty_tensors(trainer):

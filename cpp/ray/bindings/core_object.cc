@@ -166,8 +166,12 @@ class Core {
 
   py::object Defer(const std::shared_ptr<ReadyQueue>& queue, uint64_t wanted, uint64_t gone) {
     RequireLive();
-    auto id = session_->Defer(
-        {[queue, wanted] { queue->Push(wanted); }, [queue, gone] { queue->Push(gone); }});
+    CoreWorker::DeferredEvents events;
+    if (queue != nullptr) {
+      events.wanted = [queue, wanted] { queue->Push(wanted); };
+      events.gone = [queue, gone] { queue->Push(gone); };
+    }
+    auto id = session_->Defer(std::move(events));
     return WrapReference(session_, id, nullptr);
   }
 
@@ -790,7 +794,7 @@ void RegisterCore(py::module_& module) {
            py::arg("fetch_local"))
       .def("notify_when_ready", &Core::NotifyWhenReady, py::arg("ref"), py::arg("queue"),
            py::arg("token"))
-      .def("defer", &Core::Defer, py::arg("queue"), py::arg("wanted"), py::arg("gone"))
+      .def("defer", &Core::Defer, py::arg("queue"), py::arg("wanted") = 0, py::arg("gone") = 0)
       .def("fulfil", &Core::Fulfil, py::arg("object_id"), py::arg("value"),
            py::arg("is_error") = false)
       .def("ref_counts", &Core::ReferenceCounts)

@@ -162,7 +162,8 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
     // No reference is left anywhere. Once, and the last event.
     absl::AnyInvocable<void()> gone;
   };
-  // A new object without a value, with one local reference, which the caller takes over.
+  // A new object without a value, with one local reference, which the caller takes over. Without
+  // events: its maker gives it a value before anybody else knows of it.
   base::ObjectId Defer(DeferredEvents events);
   // Gives a deferred object its value; a second value is ignored. Blocks, for a large value while
   // the store is full.

@@ -13,6 +13,7 @@ ObjectId CoreWorker::Defer(DeferredEvents events) {
   const ObjectId id = base::PutObjectId(put_task_, ++put_index_);
   ObjectTable::Entry& entry = objects_.AddOwned(id);
   entry.local = 1;
+  if (events.wanted == nullptr) return id;
   entry.released = true;  // whoever asks first has it computed
   deferred_.emplace(id, std::move(events));
   return id;

@@ -1,5 +1,5 @@
 """Direct transport: tensors go from the actor that made them to the actor that wants them, without
-the object store ([docs/direct_transport.md] in the repository).
+the object store (docs/direct_transport.md in the repository).
 
 A method declared with ``@ray.method(tensor_transport="...")`` leaves the tensors of its result in
 its actor's process. What travels is everything else. Whoever gets the result, as an argument or by

@@ -34,6 +34,15 @@ class Source(NamedTuple):
 
     actor_id: bytes
     handle_blob: bytes
+    num_restarts: int  # of the incarnation that has them
+
+    @classmethod
+    def here(cls) -> Source | None:
+        """The actor that this process is; None: none."""
+        actor = RUNTIME.actor
+        if actor is None:
+            return None
+        return cls(actor["actor_id"], actor["handle_blob"], actor["num_restarts"])
 
 
 class Description(NamedTuple):
@@ -142,9 +151,8 @@ def keep_tensors(value: Any, transport: str, obj_id: str) -> Any:
     if not parts.tensors:
         return value
     metadata, tensors_ref = MANAGER.keep(obj_id, transport, parts.tensors)
-    actor = RUNTIME.actor
-    source = None if actor is None else Source(actor["actor_id"], actor["handle_blob"])
-    return DirectObject(Description(obj_id, transport, metadata, tensors_ref, source), parts)
+    description = Description(obj_id, transport, metadata, tensors_ref, Source.here())
+    return DirectObject(description, parts)
 
 
 def returning_directly(method: Callable[..., Any], transport: str) -> Callable[..., Any]:

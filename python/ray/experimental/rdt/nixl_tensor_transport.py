@@ -79,8 +79,7 @@ class _Registrations:
 
     def hold(self, tensor: Any) -> Memory:
         """Has the memory of a tensor registered; returns what to release."""
-        wanted = memory_of(tensor)
-        region = next((known for known in self._held if covers(known, wanted)), None)
+        region = self.find(tensor)
         if region is None:
             region = storage_of(tensor)
             entry = (region.address, region.nbytes, region.device_index, "")
@@ -91,9 +90,9 @@ class _Registrations:
         return region
 
     def find(self, tensor: Any) -> Memory | None:
-        """What was registered for a tensor."""
+        """What is registered and has the memory of a tensor inside; None: nothing."""
         wanted = memory_of(tensor)
-        return next((known for known in self._held if covers(known, wanted)), None)
+        return next((known for known in list(self._held) if covers(known, wanted)), None)
 
     def release(self, regions: Iterable[Memory]) -> None:
         for region in regions:
@@ -108,9 +107,11 @@ class _Registrations:
 class _Remote:
     """A source, as the agent knows it."""
 
-    def __init__(self) -> None:
-        self.version = -1
+    def __init__(self, newest: NixlTransportMetadata) -> None:
+        self.newest = newest  # that was heard of
+        self.version = -1  # of what the agent knows
         self.reading = 0  # transfers under way
+        self.users = 0  # those, and others that wait to begin
 
 
 class _Remotes:
@@ -123,27 +124,42 @@ class _Remotes:
         self._known: OrderedDict[str, _Remote] = OrderedDict()
 
     def begin(self, metadata: NixlTransportMetadata) -> str:
-        """Lets the agent know the source as it is now; blocks while transfers from it, as it was
-        before, are under way. Returns its name."""
+        """Begins a transfer from a source, and lets the agent know that as it was heard of last;
+        blocks for transfers that began before that. Returns its name."""
         name = str(metadata.nixl_agent_name)
-        remote = self._known.setdefault(name, _Remote())
+        remote = self._known.setdefault(name, _Remote(metadata))
         self._known.move_to_end(name)
+        if remote.newest.nixl_agent_meta_version < metadata.nixl_agent_meta_version:
+            remote.newest = metadata
+        remote.users += 1
+        try:
+            while remote.version < remote.newest.nixl_agent_meta_version and remote.reading:
+                self._changed.wait()
+            if remote.version < remote.newest.nixl_agent_meta_version:
+                self._meet(name, remote)
+        except BaseException:
+            remote.users -= 1
+            raise
         remote.reading += 1
-        if remote.version < metadata.nixl_agent_meta_version:
-            self._changed.wait_for(lambda: remote.reading == 1)
-            if remote.version >= 0:
-                self._agent.remove_remote_agent(name)
-            self._agent.add_remote_agent(metadata.nixl_agent_meta)
-            remote.version = metadata.nixl_agent_meta_version
         return name
 
     def end(self, name: str) -> None:
-        self._known[name].reading -= 1
-        idle = [known for known, remote in self._known.items() if not remote.reading]
+        """Ends a transfer from a source."""
+        remote = self._known[name]
+        remote.reading -= 1
+        remote.users -= 1
+        idle = [known for known, other in self._known.items() if not other.users]
         for old in idle[: max(0, len(self._known) - _REMOTES_MAX)]:
             self._agent.remove_remote_agent(old)
             del self._known[old]
         self._changed.notify_all()
+
+    def _meet(self, name: str, remote: _Remote) -> None:
+        if remote.version >= 0:
+            self._agent.remove_remote_agent(name)
+            remote.version = -1
+        self._agent.add_remote_agent(remote.newest.nixl_agent_meta)
+        remote.version = remote.newest.nixl_agent_meta_version
 
 
 class NixlFetchRequest(FetchRequest):
@@ -279,20 +295,28 @@ class NixlTensorTransport(TensorTransportManager):
             raise ValueError(
                 f"All tensors of an object must be on one kind of device, not {kinds}."
             )
-        agent = self._started()
         self._synchronize(rdt_object)
-        tensors = self._in_pool(obj_id, [tensor for tensor in rdt_object if _has_bytes(tensor)])
-        metadata = NixlTransportMetadata(
-            layout_of(rdt_object), kinds.pop() if kinds else None, nixl_agent_name=agent.name
-        )
+        metadata = NixlTransportMetadata(layout_of(rdt_object), kinds.pop() if kinds else None)
+        try:
+            self._offer(obj_id, [tensor for tensor in rdt_object if _has_bytes(tensor)], metadata)
+        except BaseException:
+            self.garbage_collect(obj_id, metadata, rdt_object)
+            raise
+        return metadata
+
+    def _offer(self, obj_id: str, tensors: list[Any], metadata: NixlTransportMetadata) -> None:
+        agent = self._started()
+        tensors = self._in_pool(obj_id, tensors)
         with agent.changed:
-            self._held[obj_id] = [agent.registrations.hold(tensor) for tensor in tensors]
+            held = self._held.setdefault(obj_id, [])
+            for tensor in tensors:
+                held.append(agent.registrations.hold(tensor))
             if tensors:
                 descriptors = agent.descriptors(tensors)
                 metadata.nixl_serialized_descs = agent.nixl.get_serialized_descs(descriptors)
+            metadata.nixl_agent_name = agent.name
             metadata.nixl_agent_meta = agent.nixl.get_agent_metadata()
             metadata.nixl_agent_meta_version = agent.registrations.version
-        return metadata
 
     def garbage_collect(
         self, obj_id: str, tensor_transport_meta: TensorTransportMetadata, tensors: list[Any]

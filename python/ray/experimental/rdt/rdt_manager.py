@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import itertools
 import logging
+import os
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -75,6 +76,11 @@ class RDTManager:
     """
 
     def __init__(self) -> None:
+        self._begin()
+        # What a transport holds is not for a child of this process to end.
+        os.register_at_fork(after_in_child=self._begin)
+
+    def _begin(self) -> None:
         self._lock = threading.Lock()
         self._store = RDTStore()
         self._queue: ReadyQueue | None = None
@@ -86,7 +92,6 @@ class RDTManager:
         # Of objects whose tensors travel directly, as far as this process made or called for them.
         self._transports: dict[str, str] = {}
         self._refs: weakref.WeakValueDictionary[str, ObjectRef[Any]] = weakref.WeakValueDictionary()
-        self._capable: set[tuple[bytes, str]] = set()  # actors that have the transport
 
     # -- references
 
@@ -116,12 +121,20 @@ class RDTManager:
         weakref.finalize(obj_ref, self._forget, obj_id).atexit = False
 
     def is_managed_object(self, obj_id: str) -> bool:
-        """Whether the tensors of an object, by its hex id, are known here to travel directly."""
+        """Whether the tensors of an object are known here to travel directly.
+
+        Args:
+            obj_id: in hex, as everywhere here.
+        """
         return obj_id in self._transports or self._store.has_object(obj_id)
 
     def transport_of(self, ref: ObjectRef[Any]) -> str | None:
-        """The name of the transport of the object's tensors; None: it has none, or that is not
-        known before it is ready."""
+        """The name of the transport of an object's tensors; None: it has none, or that is not known
+        before it is ready. Its owner is asked, if that is another process.
+
+        Args:
+            ref: the object.
+        """
         name = self._transports.get(ref.hex())
         if name is not None:
             return name
@@ -129,39 +142,59 @@ class RDTManager:
         return None if description is None else description.transport
 
     def get_rdt_metadata(self, obj_id: str) -> TensorTransportMetadata | None:
-        """What the transport needs to know of tensors that are kept here; None: there are none."""
+        """What the transport needs to know of tensors that are kept here; None: there are none.
+
+        Args:
+            obj_id: in hex.
+        """
         kept = self._store.get_object(obj_id)
         return None if kept is None else kept.metadata
 
     def wait_for_tensor_transport_metadata(
         self, obj_id: str, timeout: float
     ) -> TensorTransportMetadata | None:
-        """As ``get_rdt_metadata``, also for tensors of other processes whose method this one has
-        called. Waits until the object is ready, ``timeout`` seconds at most; None: it was not, or
-        has no tensors."""
+        """As ``get_rdt_metadata``, also of tensors of other processes, for objects that this
+        process has called for. Blocks until the object is ready.
+
+        Args:
+            obj_id: in hex.
+            timeout: in seconds, at most.
+
+        Returns:
+            None: it is not ready in time, or has no tensors.
+        """
         ref = self._refs.get(obj_id)
         description = None if ref is None else self._describe(ref, timeout)
         return self.get_rdt_metadata(obj_id) if description is None else description.metadata
 
     # -- at the source
 
-    def actor_has_tensor_transport(self, actor: ActorHandle[Any], tensor_transport: str) -> bool:
-        """Whether an actor can use a transport; the transport is asked once for each actor."""
-        key = actor._actor_id.binary(), tensor_transport
-        if key not in self._capable:
-            if not TRANSPORTS.manager(tensor_transport).actor_has_tensor_transport(actor):
-                return False
-            self._capable.add(key)
-        return True
+    @staticmethod
+    def actor_has_tensor_transport(actor: ActorHandle[Any], tensor_transport: str) -> bool:
+        """Whether an actor can use a transport. The transport is asked, which may ask the actor.
+
+        Args:
+            actor: a handle.
+            tensor_transport: its name, in capitals.
+        """
+        return TRANSPORTS.manager(tensor_transport).actor_has_tensor_transport(actor)
 
     def put(self, value: Any, tensor_transport: str) -> ObjectRef[Any]:
-        """As ``ray.put(value, _tensor_transport=)``."""
+        """As ``ray.put(value, _tensor_transport=)``.
+
+        Args:
+            value: with tensors, somewhere.
+            tensor_transport: by name.
+
+        Raises:
+            ValueError: the transport is unknown, or does not serve the device of a tensor.
+        """
         core = RUNTIME.require()
         transport = TRANSPORTS.check_name(tensor_transport)
         if transport == OBJECT_STORE:
             return core.put(value)
         TRANSPORTS.publish()
-        ref = core.defer(self._started(), 0, 0)  # Needs its id before its value.
+        ref = core.defer(None)  # Its id is needed before its value.
         core.fulfil(ref.binary(), keep_tensors(value, transport, ref.hex()))
         self.add_rdt_ref(ref, None, transport)
         return ref
@@ -170,6 +203,11 @@ class RDTManager:
         self, obj_ref: ObjectRef[Any], tensor_transport: str, tensors: list[Any]
     ) -> ObjectRef[Any]:
         """Keeps tensors as those of an object of this process.
+
+        Args:
+            obj_ref: the object.
+            tensor_transport: a name, in capitals.
+            tensors: of the transport's data type.
 
         Returns:
             What others refer to them by; they are let go when nobody does.
@@ -181,6 +219,12 @@ class RDTManager:
     ) -> tuple[TensorTransportMetadata, ObjectRef[Any]]:
         """Keeps tensors until nobody refers to them.
 
+        Args:
+            obj_id: the object that they are part of, in hex. If it is kept already its method has
+                run again, and those tensors are let go.
+            transport: a name, in capitals.
+            tensors: of the transport's data type.
+
         Returns:
             What the transport needs to know to bring them, and a reference to them: an object of
             this process whose value, a list of them, is made when somebody asks for it.
@@ -189,18 +233,21 @@ class RDTManager:
             ValueError: a tensor is on a device that the transport does not serve.
         """
         _check_devices(transport, tensors)
+        self.free_object_primary_copy(obj_id)
         manager, number = TRANSPORTS.manager(transport), next(self._numbers)
         metadata = manager.extract_tensor_transport_metadata(obj_id, tensors)
+        self._store.add_object(obj_id, KeptObject(tensors, transport, metadata, number))
         tensors_ref = RUNTIME.require().defer(self._started(), 2 * number, 2 * number + 1)
         self._deferred[number] = obj_id, tensors_ref.binary()
-        replaced = self._store.add_object(obj_id, KeptObject(tensors, transport, metadata, number))
-        if replaced is not None:
-            self._let_go(obj_id, replaced)
         return metadata, tensors_ref
 
     def free_object_primary_copy(self, object_id: str) -> None:
         """Lets the tensors of an object go now, whoever refers to them. Does nothing if they are
-        not kept here."""
+        not kept here.
+
+        Args:
+            object_id: in hex.
+        """
         kept = self._store.pop_object(object_id)
         if kept is not None:
             self._let_go(object_id, kept)
@@ -208,8 +255,8 @@ class RDTManager:
     def shutdown(self) -> None:
         """Lets all tensors go and forgets what it knows: the session ends, and with it all
         references."""
-        for kept in (self._deferred, self._targets, self._transports, self._capable):
-            kept.clear()
+        for known in (self._deferred, self._targets, self._transports):
+            known.clear()
         for obj_id in self._store.ids():
             try:
                 self.free_object_primary_copy(obj_id)
@@ -219,36 +266,55 @@ class RDTManager:
     # -- at the receiver
 
     def set_target_buffers_for_ref(self, ref: ObjectRef[Any], target_buffers: list[Any]) -> None:
-        """As ``ray.experimental.set_target_for_ref``."""
+        """As ``ray.experimental.set_target_for_ref``.
+
+        Args:
+            ref: the object.
+            target_buffers: one for each of its tensors.
+
+        Raises:
+            TypeError, ValueError: likewise.
+        """
         if not isinstance(target_buffers, list):
             raise TypeError(f"The target must be a list, not {type(target_buffers).__name__}.")
         self._set_target(ref, Target(buffers=target_buffers))
 
     def set_target_device_for_ref(self, ref: ObjectRef[Any], target_device: str) -> None:
-        """As ``ray.experimental.set_target_device_for_ref``."""
+        """As ``ray.experimental.set_target_device_for_ref``.
+
+        Args:
+            ref: the object.
+            target_device: such as "cpu", "cuda:0".
+
+        Raises:
+            TypeError, ValueError: likewise.
+        """
         if not isinstance(target_device, str):
             raise TypeError(f"A device is named by a string, not {target_device!r}.")
         self._set_target(ref, Target(device=target_device))
 
     def get_rdt_objects(self, object_ids: list[str]) -> dict[str, list[Any]]:
-        """The tensors of those of the objects that are kept here, by hex id."""
+        """The tensors of those of the objects that are kept here, by id.
+
+        Args:
+            object_ids: in hex.
+        """
         kept = {obj_id: self._store.get_object(obj_id) for obj_id in object_ids}
         return {obj_id: found.tensors for obj_id, found in kept.items() if found is not None}
 
     def fetch_and_get_rdt_objects(
         self, object_ids: list[str], timeout: float | None = None, use_object_store: bool = False
     ) -> dict[str, list[Any]]:
-        """The tensors of objects that are kept here, or that this process has called for, by hex
-        id.
+        """The tensors of objects that are kept here, or that this process has called for, by id.
 
         Args:
-            object_ids: hex ids of objects whose tensors travel directly.
+            object_ids: in hex, of objects whose tensors travel directly.
             timeout: how long to wait for each object to be ready, in seconds. None: without limit.
             use_object_store: bring them through the object store.
 
         Raises:
             ValueError: one is not known here, is not ready in time, or has no tensors.
-            Exception: as ``ray.get``: they cannot be brought.
+            Exception: as of ``bring``.
         """
         found = self.get_rdt_objects(object_ids)
         for obj_id in object_ids:
@@ -264,25 +330,31 @@ class RDTManager:
     def bring(self, description: Description, through_store: bool) -> list[Any]:
         """The tensors of an object: those kept here themselves, or else copies of those elsewhere.
 
+        Args:
+            description: what came in their place.
+            through_store: not by the transport, but through the object store.
+
         Raises:
-            ActorDiedError: they cannot be brought, and the actor that had them is dead.
+            ValueError: they do not fit the target that was set.
+            ActorDiedError: the actor that had them is dead.
+            RayDirectTransportError: it was restarted, or this process does not know the transport.
             Exception: what the transport raises.
         """
         kept = self._store.get_object(description.obj_id)
         if kept is not None:
             return kept.tensors
         target = self._targets.pop(description.obj_id, None)
+        buffers = None if target is None else target.allocate(description)
         try:
-            buffers = None if target is None else target.allocate(description)
             if not through_store:
                 return _Transfer(description, buffers).run()
             tensors: list[Any] = RUNTIME.require().get_one(description.tensors_ref, None)
             return tensors if buffers is None else copy_into(buffers, tensors)
         except Exception as error:
-            death = _death_of(description.source)
-            if death is None:
+            loss = _loss_of(description)
+            if loss is None:
                 raise
-            raise death from error
+            raise loss from error
 
     # -- its own
 
@@ -378,12 +450,12 @@ class _Transfer:
         self._buffers = buffers
         self._manager: TensorTransportManager = TRANSPORTS.manager(description.transport)
         self._communicator: CommunicatorMetadata = self._manager.get_communicator_metadata(
-            _handle_of(description.source), _own_handle(), description.transport
+            _handle_of(description.source), _handle_of(Source.here()), description.transport
         )
 
     def run(self) -> list[Any]:
-        """Blocks until the tensors are here. Raises what the transport raises, and TimeoutError if
-        the source dies meanwhile."""
+        """Blocks until the tensors are here. Raises what the transport raises, and
+        RayDirectTransportError if the source dies meanwhile."""
         obj_id, metadata = self._description.obj_id, self._description.metadata
         request = self._manager.fetch_multiple_tensors(
             obj_id, metadata, self._communicator, self._buffers
@@ -391,10 +463,10 @@ class _Transfer:
         while True:
             try:
                 return self._manager.wait_fetch_complete(request, _LOOK_S)
-            except TimeoutError as error:
-                self._look_at_source(request, error)
+            except TimeoutError:
+                self._look_at_source(request)
 
-    def _look_at_source(self, request: FetchRequest, error: TimeoutError) -> None:
+    def _look_at_source(self, request: FetchRequest) -> None:
         source = self._description.source
         if source is None:
             return
@@ -402,7 +474,10 @@ class _Transfer:
             return
         if self._manager.can_abort_transport():
             self._manager.abort_transport(request.obj_id, self._communicator)
-        raise error
+        raise RayDirectTransportError(
+            f"Actor {source.actor_id.hex()} died while the transport {self._description.transport}"
+            f" brought the tensors of ObjectRef({request.obj_id}) from it."
+        )
 
 
 def _handle_of(source: Source | None) -> Any:
@@ -411,22 +486,29 @@ def _handle_of(source: Source | None) -> Any:
     return None if source is None else rebuild_handle(source.actor_id, source.handle_blob, None)
 
 
-def _own_handle() -> Any:
-    actor = RUNTIME.actor
-    return None if actor is None else _handle_of(Source(actor["actor_id"], actor["handle_blob"]))
+def _incarnation(actor: Any) -> int:
+    """Runs in an actor."""
+    assert RUNTIME.actor is not None
+    return RUNTIME.actor["num_restarts"]
 
 
-def _death_of(source: Source | None) -> ActorDiedError | None:
-    """How the source has died; None: it lives, or nobody knows."""
+def _loss_of(description: Description) -> RayError | None:
+    """Why the tensors are gone with their source; None: they are there, or nobody knows."""
+    source = description.source
     if source is None:
         return None
+    asked = _handle_of(source).__ray_call__.remote(_incarnation)
     try:
-        RUNTIME.require().get_one(_handle_of(source).__ray_ready__.remote(), _SIGN_OF_LIFE_S)
+        if RUNTIME.require().get_one(asked, _SIGN_OF_LIFE_S) == source.num_restarts:
+            return None
     except ActorDiedError as death:
         return death
     except RayError:
         return None
-    return None
+    return RayDirectTransportError(
+        f"The tensors of ObjectRef({description.obj_id}) are lost: the actor"
+        f" {source.actor_id.hex()}, which had them, was restarted."
+    )
 
 
 def _check_devices(transport: str, tensors: list[Any]) -> None:

@@ -25,14 +25,15 @@ class RDTStore:
         self._changed = threading.Condition()
         self._objects: dict[str, KeptObject] = {}
 
-    def add_object(self, obj_id: str, kept: KeptObject) -> KeptObject | None:
-        """Keeps tensors. Returns those of the same object that they replace: a method that ran
-        again made them anew."""
+    def add_object(self, obj_id: str, kept: KeptObject) -> None:
+        """Keeps the tensors of an object.
+
+        Args:
+            obj_id: an object that is not kept here yet.
+            kept: its tensors.
+        """
         with self._changed:
-            replaced = self._objects.get(obj_id)
             self._objects[obj_id] = kept
-            self._changed.notify_all()
-            return replaced
 
     def has_object(self, obj_id: str) -> bool:
         """Whether tensors of the object are kept here."""

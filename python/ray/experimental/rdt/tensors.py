@@ -144,11 +144,11 @@ def check_target(what: str, layout: list[tuple[Any, Any]], buffers: list[Any]) -
 
 
 def storage_of(tensor: Any) -> Memory:
-    """The whole piece of memory that a tensor, perhaps a view, is part of; at least the tensor."""
+    """The whole piece of memory that a tensor of torch, perhaps a view, is part of; of other
+    libraries the tensor's own."""
     own = memory_of(tensor)
     if not hasattr(tensor, "untyped_storage"):
-        base = getattr(tensor, "base", None)
-        return own if base is None or not hasattr(base, "flags") else memory_of(base)
+        return own
     storage = tensor.untyped_storage()
     return own._replace(address=storage.data_ptr(), nbytes=storage.nbytes())
 
