@@ -50,7 +50,8 @@ class Runtime:
         # submission without a strategy of its own asks for the group of who submits.
         self.captures_children = False
         self.custom_serializers: dict[type, CustomSerializer] = {}
-        # What modules that are loaded only by some programs have to do then.
+        # What modules that only some programs load have to do in a driver, once its session has
+        # begun, and before it ends.
         self.at_session_start: list[Callable[[], None]] = []
         self.at_session_end: list[Callable[[], None]] = []
         self.metrics = MetricRegistry()
@@ -67,8 +68,6 @@ class Runtime:
             self.session = session
             self.core = core
             self.epoch = self._epochs
-            for run in self.at_session_start:
-                run()
 
     def detach(self) -> tuple[Core | None, Session | None]:
         """Leaves the session and returns what the caller has to shut down."""

@@ -336,6 +336,8 @@ def _enter(
     RUNTIME.job = JobRecord.of_driver(job_config)
     RUNTIME.job.publish(core)
     try:
+        for run in RUNTIME.at_session_start:
+            run()
         RUNTIME.enter_environment(resolve(environment).text, [])
         if environment:
             from ray._runtime_env.eager import set_up_on_nodes

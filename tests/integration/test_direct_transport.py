@@ -123,6 +123,12 @@ class AsyncModel:
         return float(state["weights"].sum())
 
 
+class TwoSided(shared_memory_transport.SharedMemoryTransport):
+    @staticmethod
+    def is_one_sided():
+        return False
+
+
 @ray.remote(num_cpus=0)
 def first_of(value):
     return value[0][0]
@@ -423,6 +429,8 @@ def test_what_is_refused(actors):
         shared_memory_transport.register()
     with pytest.raises(ValueError, match="subclass of TensorTransportManager"):
         ray.experimental.register_tensor_transport("other", ["cpu"], int, np.ndarray)
+    with pytest.raises(ValueError, match="two-sided"):
+        ray.experimental.register_tensor_transport("other", ["cpu"], TwoSided, np.ndarray)
     with pytest.raises(TypeError, match="list of strings"):
         ray.experimental.register_tensor_transport(
             "other", "cpu", shared_memory_transport.CutWire, np.ndarray

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import inspect
 import io
 import pickle
 import threading
-from collections.abc import Callable, Iterator
+import types
+from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ray import _raylet
@@ -157,20 +157,20 @@ def keep_tensors(value: Any, transport: str, obj_id: str) -> Any:
 
 def returning_directly(method: Callable[..., Any], transport: str) -> Callable[..., Any]:
     """The method of this actor, with the tensors of its results kept here."""
-    if inspect.iscoroutinefunction(method):
-
-        @functools.wraps(method)
-        async def call_async(*args: Any, **kwargs: Any) -> Any:
-            value = await method(*args, **kwargs)
-            return keep_tensors(value, transport, _result_id())
-
-        return call_async
 
     @functools.wraps(method)
     def call(*args: Any, **kwargs: Any) -> Any:
-        return keep_tensors(method(*args, **kwargs), transport, _result_id())
+        obj_id = _result_id()
+        value = method(*args, **kwargs)
+        if isinstance(value, types.CoroutineType):  # The actor's event loop awaits it.
+            return _keep_when_done(value, transport, obj_id)
+        return keep_tensors(value, transport, obj_id)
 
     return call
+
+
+async def _keep_when_done(result: Coroutine[Any, Any, Any], transport: str, obj_id: str) -> Any:
+    return keep_tensors(await result, transport, obj_id)
 
 
 def _result_id() -> str:

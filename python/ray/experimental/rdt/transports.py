@@ -51,7 +51,7 @@ class Transports:
     """The registry of this process. Threads: any."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # A manager may look others up while it is made.
         self._registered: dict[str, TransportInfo] = {}  # by this process
         self._found: dict[str, TransportInfo] = {}  # by other processes, and the package's own
         self._managers: dict[str, TensorTransportManager] = {}
@@ -81,6 +81,11 @@ class Transports:
         for name, info in registered.items():
             core.kv_put(_key(name), cloudpickle.dumps(info), True, _namespace(core.job_id))
         self._published_epoch = epoch
+
+    def forget_found(self) -> None:
+        """Forgets what other processes of the job have registered: the session has ended."""
+        with self._lock:
+            self._found.clear()
 
     def check_name(self, name: str) -> str:
         """The name as transports are found by: in capitals.
@@ -146,9 +151,10 @@ class Transports:
         found = self._managers.get(name)
         if found is not None:
             return found
-        made = self.require(name).manager_class()
         with self._lock:
-            return self._managers.setdefault(name, made)
+            if name not in self._managers:
+                self._managers[name] = self.require(name).manager_class()
+            return self._managers[name]
 
 
 def _key(name: str) -> bytes:
@@ -161,6 +167,7 @@ def _namespace(job_id: bytes) -> str:
 
 TRANSPORTS = Transports()
 RUNTIME.at_session_start.append(TRANSPORTS.publish)
+RUNTIME.at_session_end.append(TRANSPORTS.forget_found)
 
 
 def register_tensor_transport(
@@ -184,7 +191,7 @@ def register_tensor_transport(
             usual.
 
     Raises:
-        ValueError: the class is no TensorTransportManager, or the name is taken.
+        ValueError: the class is no TensorTransportManager, or two-sided, or the name is taken.
         TypeError: another argument is of a wrong type.
     """
     if not isinstance(transport_name, str) or not transport_name:
@@ -200,6 +207,11 @@ def register_tensor_transport(
         raise ValueError(
             f"transport_manager_class must be a subclass of {TensorTransportManager.__name__}, not"
             f" {transport_manager_class!r}."
+        )
+    if not transport_manager_class.is_one_sided():
+        raise ValueError(
+            f"The tensor transport {transport_name!r} is two-sided, which is not supported yet: the"
+            " receiver must be able to bring tensors alone, and is_one_sided() to return True."
         )
     TRANSPORTS.register(
         transport_name.upper(), TransportInfo(transport_manager_class, list(devices), data_type)
