@@ -13,6 +13,7 @@ import ray
 from integration import shared_memory_transport
 from integration.programs import wait_until
 from integration.shared_memory_transport import NAME, notes
+from ray.cluster_utils import Cluster
 from ray.experimental import (
     set_target_device_for_ref,
     set_target_for_ref,
@@ -517,6 +518,29 @@ def test_session_end_lets_tensors_go(log, start_cluster):
     # A later session knows what was registered before it.
     start_cluster(num_cpus=1)
     assert ray.get(Model.remote().state.remote())["step"] == 7
+
+
+def test_between_nodes(log):
+    ray.shutdown()
+    cluster = Cluster(initialize_head=True, connect=True, head_node_args={"num_cpus": 1})
+    try:
+        cluster.add_node(num_cpus=1, resources={"there": 2})
+        source = Model.options(resources={"there": 1}).remote()
+        receiver = Model.remote()
+        ref, large = source.state.remote(), source.large.remote(200_000)
+        assert ray.get(receiver.total.remote(ref)) == 6
+        assert ray.get(receiver.total_of.remote([ref])) == [6]
+        assert ray.get(large, _use_object_store=True)["weights"][-1] == 199_999
+        del ref, large
+        wait_until(lambda: kept_in(source) == 0)
+        last = source.by_cut_wire.remote()
+        ray.wait([last])
+        cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
+        with pytest.raises(ray.exceptions.ActorDiedError):
+            ray.get(last)
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
 
 
 def test_transport_of_the_documentation(run_program):
