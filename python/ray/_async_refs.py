@@ -193,7 +193,15 @@ def _await(ref: ObjectRef[Any]) -> Generator[Any, None, Any]:
     return as_future(ref).__await__()
 
 
+def _tensor_transport(ref: ObjectRef[Any]) -> str | None:
+    from ray.experimental.rdt.rdt_manager import MANAGER  # Few programs need it.
+
+    return MANAGER.transport_of(ref)
+
+
 def install() -> None:
-    """Gives ObjectRef, a native type, its methods for asyncio and futures."""
-    for name, function in {"__await__": _await, "as_future": as_future, "future": future}.items():
+    """Gives ObjectRef, a native type, its methods that are written in Python."""
+    methods: dict[str, Any] = {"__await__": _await, "as_future": as_future, "future": future}
+    methods["tensor_transport"] = _tensor_transport
+    for name, function in methods.items():
         setattr(ObjectRef, name, function)

@@ -105,10 +105,17 @@ def _make_remote(definition: Any, options: dict[str, Any]) -> Any:
 
 
 @overload
-def get(object_refs: ObjectRef[R], *, timeout: float | None = None) -> R: ...
+def get(
+    object_refs: ObjectRef[R], *, timeout: float | None = None, _use_object_store: bool = False
+) -> R: ...
 @overload
-def get(object_refs: Sequence[ObjectRef[R]], *, timeout: float | None = None) -> list[R]: ...
-def get(object_refs: Any, *, timeout: float | None = None) -> Any:
+def get(
+    object_refs: Sequence[ObjectRef[R]],
+    *,
+    timeout: float | None = None,
+    _use_object_store: bool = False,
+) -> list[R]: ...
+def get(object_refs: Any, *, timeout: float | None = None, _use_object_store: bool = False) -> Any:
     """The values of objects. Blocks until they are there.
 
     >>> import ray
@@ -120,6 +127,8 @@ def get(object_refs: Any, *, timeout: float | None = None) -> Any:
         object_refs: a reference, or a list of them.
         timeout: how long to wait at most, in seconds. None: without limit. 0: only what is ready
             now.
+        _use_object_store: bring tensors that are with another actor (``ray.experimental.rdt``)
+            through the object store, instead of by their transport.
 
     Returns:
         The value, or a list of values in the order of the references. Arrays are read-only and may
@@ -136,6 +145,11 @@ def get(object_refs: Any, *, timeout: float | None = None) -> Any:
         core/test_core_objects.py.
     """
     core = RUNTIME.core or RUNTIME.require()
+    if _use_object_store:
+        from ray.experimental.rdt.direct_objects import through_object_store  # Few need it.
+
+        with through_object_store():
+            return get(object_refs, timeout=timeout)
     if type(object_refs) is ObjectRef:
         return core.get_one(object_refs, timeout)
     if isinstance(object_refs, list):
@@ -148,7 +162,9 @@ def get(object_refs: Any, *, timeout: float | None = None) -> Any:
     )
 
 
-def put(value: R, *, _owner: ActorHandle[Any] | None = None) -> ObjectRef[R]:
+def put(
+    value: R, *, _owner: ActorHandle[Any] | None = None, _tensor_transport: str | None = None
+) -> ObjectRef[R]:
     """Stores a value and gives a reference to it.
 
     Blocks only while the object store is full.
@@ -162,6 +178,8 @@ def put(value: R, *, _owner: ActorHandle[Any] | None = None) -> ObjectRef[R]:
             later changes of ``value`` are not seen. Contiguous arrays come back read-only,
             bytearray and memoryview as bytes.
         _owner: None. Ray has taken it out: who puts an object owns it.
+        _tensor_transport: a name: tensors in the value stay in this process, see
+            ``ray.experimental.rdt``. None: a snapshot of them is stored, too.
 
     Returns:
         A reference. The object lives as long as references to it do, anywhere.
@@ -169,7 +187,7 @@ def put(value: R, *, _owner: ActorHandle[Any] | None = None) -> ObjectRef[R]:
     Raises:
         TypeError: the value cannot be serialized (the message says which part), or is itself a
             reference.
-        ValueError: ``_owner`` is not None.
+        ValueError: ``_owner`` is not None, or the transport is unknown.
         ObjectStoreFullError: the store stayed full.
 
     Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.put.html, conformance
@@ -185,6 +203,10 @@ def put(value: R, *, _owner: ActorHandle[Any] | None = None) -> ObjectRef[R]:
             "The experimental `_owner` argument to `ray.put` has been removed in Ray 2.56. Let the"
             " actor that is to own the object put it."
         )
+    if _tensor_transport is not None:
+        from ray.experimental.rdt.rdt_manager import MANAGER  # Few programs need it.
+
+        return MANAGER.put(value, _tensor_transport)
     return (RUNTIME.core or RUNTIME.require()).put(value)
 
 

@@ -164,6 +164,13 @@ def _runtime_env(name: str, value: dict[str, Any] | None) -> None:
         check(value)
 
 
+def _tensor_transport(name: str, value: str | None) -> None:
+    if value is not None:
+        from ray.experimental.rdt.transports import TRANSPORTS  # Few programs need it.
+
+        TRANSPORTS.check_name(value)
+
+
 _NUMBER = (float, int, _NONE)
 _INTEGER = (int, _NONE)
 _TEXT = (str, _NONE)
@@ -208,6 +215,7 @@ TASK_OPTIONS: Table = (
 ACTOR_OPTIONS: Table = _COMMON | {
     "_actor_generator_backpressure_num_objects": Option(_INTEGER, _actor_backpressure),
     "allow_out_of_order_execution": Option((bool, _NONE), _anything),
+    "enable_tensor_transport": Option((bool, _NONE), _anything),
     "concurrency_groups": Option((dict, _NONE), _groups),
     "get_if_exists": Option((bool,), _anything),
     "lifetime": Option(_TEXT, _one_of("detached", "non_detached", None)),
@@ -226,6 +234,7 @@ METHOD_OPTIONS: Table = _GENERATORS | {
     "name": Option(_TEXT, _anything),
     "num_returns": Option((int, str, _NONE), _num_returns),
     "retry_exceptions": Option((bool, list, tuple, _NONE), _retry_exceptions),
+    "tensor_transport": Option(_TEXT, _tensor_transport),
 }
 
 

@@ -66,6 +66,10 @@ class ObjectRef(Generic[T]):
         """Of the running event loop."""
     def future(self) -> concurrent.futures.Future[T]:
         """Of any thread."""
+    def tensor_transport(self) -> str | None:
+        """The name of the transport that brings the tensors inside the object
+        (``ray.experimental.rdt``); None: they travel with it, or nobody has told this process and
+        the object is not ready."""
     def owner_address(self) -> bytes:
         """The serialized wire.v1.Address of the owner; empty for a ref made from bytes alone."""
 
@@ -219,6 +223,13 @@ class Core:
     def await_ready(self, queue: ReadyQueue) -> list[int]:
         """As ``queue.wait()``, but drives the session's loop meanwhile where no other thread does.
         Empty: the queue was closed, or the session has ended."""
+    def defer(self, queue: ReadyQueue | None, wanted: int = 0, gone: int = 0) -> ObjectRef[Any]:
+        """A new object whose value is made when somebody asks for it. ``queue`` gets ``wanted``
+        then (again if the value was lost with its node), and ``gone``, once, when no reference is
+        left anywhere. None: for who gives it its value before anybody else knows of it."""
+    def fulfil(self, object_id: bytes, value: Any, is_error: bool = False) -> None:
+        """Gives what ``defer`` made its value, or an exception to raise; a second one is ignored.
+        Blocks while the object store is full. TypeError for what cannot be serialized."""
     def ref_counts(self) -> dict[str, tuple[int, int]]:
         """hex id -> (local references, other holds: tasks, borrowers, containing objects). For
         tests and ray memory."""

@@ -50,6 +50,10 @@ class Runtime:
         # submission without a strategy of its own asks for the group of who submits.
         self.captures_children = False
         self.custom_serializers: dict[type, CustomSerializer] = {}
+        # What modules that only some programs load have to do in a driver, once its session has
+        # begun, and before it ends.
+        self.at_session_start: list[Callable[[], None]] = []
+        self.at_session_end: list[Callable[[], None]] = []
         self.metrics = MetricRegistry()
         # Set in a process that was forked from one with a session: it must not touch the parent's
         # sockets. Keeps the parent's core, so that its destructor never runs here.
@@ -68,6 +72,8 @@ class Runtime:
     def detach(self) -> tuple[Core | None, Session | None]:
         """Leaves the session and returns what the caller has to shut down."""
         with self.lock:
+            for run in self.at_session_end:
+                run()
             left = self.core, self.session
             self.core, self.session, self.epoch, self.job = None, None, 0, None
             self.enter_environment("", [])

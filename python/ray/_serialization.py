@@ -35,6 +35,15 @@ class UnserializableError(TypeError):
         return "Could not serialize {}: {}".format(*self.args)
 
 
+class PassedOnError(Exception):
+    """Raised while a value is unpickled, by what unpickles it: ``cause`` is to be raised as it
+    is."""
+
+    def __init__(self, cause: BaseException) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+
 def _pickle(value: Any, buffer_callback: Callable[[Any], Any] | None) -> bytes:
     from ray._value_pickler import ValuePickler  # Loads cloudpickle, which few values need.
 
@@ -101,6 +110,8 @@ class PythonHooks:
     def loads(self, data: memoryview, buffers: list[memoryview]) -> Any:
         try:
             return pickle.loads(data, buffers=buffers)
+        except PassedOnError as passed:
+            raise passed.cause from passed.cause.__cause__
         except Exception as error:
             raise exceptions.RaySystemError(error, traceback.format_exc()) from error
 

@@ -337,6 +337,8 @@ def _enter(
     RUNTIME.job = JobRecord.of_driver(job_config)
     RUNTIME.job.publish(core)
     try:
+        for run in RUNTIME.at_session_start:
+            run()
         if environment:
             from ray._runtime_env.eager import set_up_on_nodes
             from ray._runtime_env.resolution import resolve

@@ -93,7 +93,13 @@ class Worker:
             "__ray_call__": functools.partial(_call, instance),
             "__ray_terminate__": exit_actor,
         }
-        return every_actors.get(name) or getattr(instance, name)
+        name, _, transport = name.partition("@")  # As call_key has joined them.
+        method = every_actors.get(name) or getattr(instance, name)
+        if not transport:
+            return method
+        from ray.experimental.rdt.direct_objects import returning_directly  # Few need it.
+
+        return returning_directly(method, transport)
 
     def _load_definition(self, blob: bytes) -> Any:
         self.enter_job()

@@ -69,6 +69,16 @@ class MethodSpec(NamedTuple):
     is_generator: bool = False
 
 
+def call_key(method: str, transport: str) -> str:
+    """What an actor's process is told to call.
+
+    Args:
+        method: by name.
+        transport: keeps the tensors of the result in that process; "": none does.
+    """
+    return f"{method}@{transport}" if transport else method
+
+
 class ActorInterface:
     """What a handle knows of its class. Travels as the ``handle_blob`` wherever handles go.
 
@@ -77,6 +87,7 @@ class ActorInterface:
         methods: by name.
         max_task_retries: of calls that do not say theirs; -1: without limit.
         stream_backpressure: items of all its generators that may wait to be read; 0: no limit.
+        tensor_transport: whether calls may leave tensors with the actor.
 
     Threads: any.
     """
@@ -87,12 +98,13 @@ class ActorInterface:
         methods: dict[str, MethodSpec],
         max_task_retries: int,
         stream_backpressure: int,
+        tensor_transport: bool,
     ) -> None:
         self.class_name = class_name
         self.methods = methods
-        self.blob = pickle.dumps(
-            (class_name, methods, max_task_retries, stream_backpressure), protocol=5
-        )
+        state = class_name, methods, max_task_retries, stream_backpressure, tensor_transport
+        self.blob = pickle.dumps(state, protocol=5)
+        self._tensor_transport = tensor_transport
         self._max_task_retries = max_task_retries
         self._stream_backpressure = stream_backpressure
         self._templates: dict[Any, TaskTemplate] = {}
@@ -103,6 +115,27 @@ class ActorInterface:
         """The interface that made ``blob``; the same object for equal bytes, so that its templates
         are shared."""
         return ActorInterface(*pickle.loads(blob))
+
+    def transport(self, method: str, options: Mapping[str, Any]) -> str:
+        """By which tensor transport calls of ``method`` leave the tensors of their results where
+        they are, in capitals; "": they do not.
+
+        Args:
+            method: by name.
+            options: those that are not the method's own.
+
+        Raises:
+            ValueError: ``options`` name one, and the actor was not created for that.
+        """
+        name = options.get("tensor_transport")
+        if name is not None and not self._tensor_transport:
+            raise ValueError(
+                f"{self.class_name}.{method} cannot be called with tensor_transport={name!r}: its"
+                " actor was not created with @ray.remote(enable_tensor_transport=True)."
+            )
+        if name is None:
+            name = self.methods[method].options.get("tensor_transport")
+        return "" if name is None or name.upper() == "OBJECT_STORE" else name.upper()
 
     def template(self, method: str, options: Mapping[str, Any]) -> TaskTemplate:
         """The constant part of calls of ``method``, with these options over those it was declared
@@ -117,14 +150,20 @@ class ActorInterface:
 
     def _make_template(self, method: str, options: Mapping[str, Any]) -> TaskTemplate:
         retries, retry_on = options.get("max_task_retries"), options.get("retry_exceptions")
+        full_name = f"{self.class_name}.{method}"
+        transport = self.transport(method, options)
+        num_returns = native_num_returns(
+            options.get("num_returns"), self.methods[method].is_generator, full_name
+        )
+        if transport and num_returns != 1:
+            raise ValueError(
+                f"{full_name} has tensor_transport={transport!r} and must return one value"
+                " (num_returns=1): return a list or a dict of what belongs together."
+            )
         return TaskTemplate(
-            name=options.get("name") or f"{self.class_name}.{method}",
-            function=method.encode(),
-            num_returns=native_num_returns(
-                options.get("num_returns"),
-                self.methods[method].is_generator,
-                f"{self.class_name}.{method}",
-            ),
+            name=options.get("name") or full_name,
+            function=call_key(method, transport).encode(),
+            num_returns=num_returns,
             resources={},
             max_retries=self._max_task_retries if retries is None else retries,
             retry_exceptions=bool(retry_on),
@@ -190,10 +229,22 @@ class _Blueprint:
         self.arity = _constructor_arity(cls)
         self.methods = _find_methods(cls)
         self.is_asyncio = any(_is_asynchronous(getattr(cls, name, None)) for name in self.methods)
-        self._interfaces: dict[tuple[int, int], ActorInterface] = {}
+        self.has_transports = any(
+            method.options.get("tensor_transport") for method in self.methods.values()
+        )
+        self._interfaces: dict[tuple[int, int, bool], ActorInterface] = {}
+
+    def check_transports(self, options: Mapping[str, Any]) -> None:
+        """Raises ValueError if methods leave tensors with the actor, and ``options`` forbid it."""
+        if options.get("enable_tensor_transport") is False and self.has_transports:
+            raise ValueError(
+                f"{self.name} has methods with @ray.method(tensor_transport=...), which"
+                " enable_tensor_transport=False forbids. Leave out one of them."
+            )
 
     def interface(self, options: Mapping[str, Any]) -> ActorInterface:
-        key = (options.get("max_task_retries") or 0, actor_backpressure(options))
+        transports = bool(options.get("enable_tensor_transport")) or self.has_transports
+        key = (options.get("max_task_retries") or 0, actor_backpressure(options), transports)
         if key not in self._interfaces:
             made = ActorInterface(self.name, self.methods, *key)
             # Handles that come back from elsewhere then share its templates.
@@ -328,6 +379,7 @@ class ActorClass(ActorCaller[T]):
     def __init__(self, cls: type[T], options: Mapping[str, Any]) -> None:
         check_actor_options(options)
         super().__init__(_Blueprint(cls), dict(options))
+        self._blueprint.check_transports(options)
         self.__doc__ = cls.__doc__
         self.__wrapped__ = cls
 
@@ -341,7 +393,8 @@ class ActorClass(ActorCaller[T]):
                 by group), max_restarts and max_task_retries (-1: without limit), max_pending_calls
                 (-1: without limit), scheduling_strategy, label_selector and the other options of
                 ``RemoteFunction.options`` that say where it runs, allow_out_of_order_execution,
-                enable_task_events, runtime_env (a dict or RuntimeEnv, joined with that of this
+                enable_task_events, enable_tensor_transport (methods may be called with
+                ``tensor_transport``), runtime_env (a dict or RuntimeEnv, joined with that of this
                 process). Those not given stay as declared.
 
         Returns:
@@ -354,6 +407,7 @@ class ActorClass(ActorCaller[T]):
         """
         merged = {**self._options, **actor_options}
         check_actor_options(merged)
+        self._blueprint.check_transports(merged)
         return ActorCaller(self._blueprint, merged)
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
@@ -416,7 +470,7 @@ class ActorHandle(Generic[T]):
         interface: ActorInterface = self.__dict__["_ray_interface"]
         if name not in interface.methods:
             raise AttributeError(f"'ActorHandle' object has no attribute '{name}'")
-        method = ActorMethod(self._ray_client, interface, name, {}, self._ray_lifetime_ref)
+        method = ActorMethod(self._ray_client, name, interface, {}, self._ray_lifetime_ref)
         self.__dict__[name] = method
         return method
 
@@ -468,8 +522,8 @@ def rebuild_handle(
 
 class ActorMethod:
     """A method of an actor, with one set of options: ``handle.method`` or
-    ``handle.method.options(...)``. Programs do not make one of ``client``, ``interface``, ``name``,
-    ``options`` and ``lifetime_ref`` themselves."""
+    ``handle.method.options(...)``. Programs do not make one of ``client``, ``method_name``,
+    ``interface``, ``options`` and ``lifetime_ref`` themselves."""
 
     __slots__ = (
         "_arity",
@@ -485,18 +539,22 @@ class ActorMethod:
     def __init__(
         self,
         client: ActorClient,
+        method_name: str,
         interface: ActorInterface,
-        name: str,
         options: Mapping[str, Any],
         lifetime_ref: ObjectRef[Any] | None,
     ) -> None:
         self._client = client
-        self._submit = client.submit
+        self._submit: Callable[..., Any] = client.submit
+        if transport := interface.transport(method_name, options):
+            from ray.experimental.rdt.submission import submitter  # Few programs need it.
+
+            self._submit = submitter(client, interface, transport)
         self._interface = interface
-        self._name = name
+        self._name = method_name
         self._options = options  # Those that are not the method's own.
-        self._template = interface.template(name, options)
-        self._arity = interface.methods[name].arity
+        self._template = interface.template(method_name, options)
+        self._arity = interface.methods[method_name].arity
         self._lifetime_ref = lifetime_ref  # The actor lives until the call is submitted.
 
     def remote(self, *args: Any, **kwargs: Any) -> Any:
@@ -526,7 +584,8 @@ class ActorMethod:
 
         Args:
             **method_options: num_returns, concurrency_group, name, max_task_retries (-1: without
-                limit), retry_exceptions, enable_task_events.
+                limit), retry_exceptions, enable_task_events, tensor_transport (a name: tensors in
+                the result stay in the actor's process, see ``ray.experimental.rdt``).
 
         Raises:
             ValueError: an unknown option (the message lists the valid ones) or a value out of
@@ -536,7 +595,7 @@ class ActorMethod:
         check_objects_per_yield_stays(method_options, None, "actor method", "ray.method")
         check_options(method_options, METHOD_OPTIONS, "actor methods")
         return ActorMethod(
-            self._client, self._interface, self._name, method_options, self._lifetime_ref
+            self._client, self._name, self._interface, method_options, self._lifetime_ref
         )
 
     def bind(self, *args: Any, **kwargs: Any) -> ClassMethodNode | tuple[ClassMethodNode, ...]:
@@ -591,7 +650,8 @@ def method(*args: Any, **kwargs: Any) -> Any:
     Args:
         *args: the method, when used without options.
         **kwargs: num_returns, concurrency_group, max_task_retries (-1: without limit),
-            retry_exceptions, enable_task_events.
+            retry_exceptions, enable_task_events, tensor_transport (a name: tensors in the result
+            stay in the actor's process, see ``ray.experimental.rdt``).
 
     Raises:
         ValueError: an unknown option (the message lists the valid ones) or a value out of range.

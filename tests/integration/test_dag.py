@@ -282,3 +282,13 @@ def test_every_node_is_a_dag_node():
         nodes = [x, x[0], add.bind(1), Count.bind(), Count.bind().add.bind(), MultiOutputNode(x)]
     assert all(isinstance(node, DAGNode) for node in nodes)
     assert all(str(node).startswith(f"({type(node).__name__}, ") for node in nodes)
+
+
+def test_hint_for_compiled_graphs_changes_nothing_here():
+    node = add.bind(1, 2)
+    assert node.with_tensor_transport("nccl", device="cuda") is node
+    assert ray.get(node.execute()) == 3
+    with pytest.raises(ValueError, match="Invalid transport 'pigeon'"):
+        node.with_tensor_transport("pigeon")
+    with pytest.raises(ValueError, match="Invalid device 'abacus'"):
+        node.with_tensor_transport(device="abacus")

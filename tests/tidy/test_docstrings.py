@@ -26,6 +26,7 @@ MODULES = (
     "ray.experimental.locations",
     "ray.experimental.multiprocessing",
     "ray.experimental.queue",
+    "ray.experimental.rdt",
     "ray.experimental.tqdm_ray",
     "ray.job_config",
     "ray.remote_function",

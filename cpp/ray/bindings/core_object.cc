@@ -120,6 +120,32 @@ py::tuple Core::Wait(const py::list& waitables, int64_t num_returns, const py::o
   return py::make_tuple(yes, no);
 }
 
+py::object Core::Defer(const std::shared_ptr<ReadyQueue>& queue, uint64_t wanted, uint64_t gone) {
+  RequireLive();
+  CoreWorker::DeferredEvents events;
+  if (queue != nullptr) {
+    events.wanted = [queue, wanted] { queue->Push(wanted); };
+    events.gone = [queue, gone] { queue->Push(gone); };
+  }
+  auto id = session_->Defer(std::move(events));
+  return WrapReference(session_, id, nullptr);
+}
+
+void Core::Fulfil(const py::bytes& object_id, const py::object& value, bool is_error) {
+  RequireLive();
+  auto id = ValueOrRaise(base::ObjectId::FromBinary(std::string_view(object_id)));
+  const EncodedValue encoded = is_error ? EncodedValue::Error(value) : EncodedValue(value);
+  auto contained = encoded.references().Contained();
+  SignalCheck interrupted;
+  absl::Status stored;
+  {
+    core::ValueParts parts = encoded.parts();
+    GilRelease release;
+    stored = session_->Fulfil(id, parts, std::move(contained), "deferred", interrupted);
+  }
+  StoredOrRaise(stored);
+}
+
 bool Core::NotifyWhenReady(const py::object& ref, const std::shared_ptr<ReadyQueue>& queue,
                            uint64_t token) {
   return !session_->NotifyWhenReady(IdOf(ref.ptr()), [queue, token] { queue->Push(token); });
@@ -388,6 +414,9 @@ void RegisterCore(py::module_& module) {
            py::arg("fetch_local"))
       .def("notify_when_ready", &Core::NotifyWhenReady, py::arg("ref"), py::arg("queue"),
            py::arg("token"))
+      .def("defer", &Core::Defer, py::arg("queue"), py::arg("wanted") = 0, py::arg("gone") = 0)
+      .def("fulfil", &Core::Fulfil, py::arg("object_id"), py::arg("value"),
+           py::arg("is_error") = false)
       .def("await_ready", &Core::AwaitReady, py::arg("queue"))
       .def("ref_counts", &Core::ReferenceCounts)
       .def("submit_task", &Core::SubmitTask, py::arg("template"), py::arg("args"),

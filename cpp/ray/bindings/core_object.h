@@ -42,6 +42,8 @@ class Core {
   py::list Get(const py::list& refs, const py::object& timeout);
   py::tuple Wait(const py::list& waitables, int64_t num_returns, const py::object& timeout,
                  bool fetch_local);
+  py::object Defer(const std::shared_ptr<ReadyQueue>& queue, uint64_t wanted, uint64_t gone);
+  void Fulfil(const py::bytes& object_id, const py::object& value, bool is_error);
   bool NotifyWhenReady(const py::object& ref, const std::shared_ptr<ReadyQueue>& queue,
                        uint64_t token);
   std::vector<uint64_t> AwaitReady(const std::shared_ptr<ReadyQueue>& queue);

@@ -156,6 +156,23 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   // False: it has one now, and `ready` is dropped.
   bool NotifyWhenReady(const base::ObjectId& id, absl::AnyInvocable<void()> ready);
 
+  // -- deferred objects (core_worker_deferred.cc): their value is made when somebody asks for it
+  // Both run under the mutex, on some thread, without the GIL.
+  struct DeferredEvents {
+    // Somebody waits for the value: Fulfil is due. Again if the value was lost with its node.
+    absl::AnyInvocable<void()> wanted;
+    // No reference is left anywhere. Once, and the last event.
+    absl::AnyInvocable<void()> gone;
+  };
+  // A new object without a value, with one local reference, which the caller takes over. Without
+  // events: its maker gives it a value before anybody else knows of it.
+  base::ObjectId Defer(DeferredEvents events);
+  // Gives a deferred object its value; a second value is ignored. Blocks, for a large value while
+  // the store is full.
+  absl::Status Fulfil(const base::ObjectId& id, const ValueParts& parts,
+                      std::vector<ContainedObject> contained, std::string_view note,
+                      Interrupted interrupted);
+
   // -- tasks (core_worker_tasks.cc)
   // Each return object has one local reference, which the caller takes over.
   // `parent`: the task that submits it, or nil.
@@ -458,6 +475,7 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   void KeepLineage(const TaskPtr& task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void LetGo(const TaskPtr& task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool IsOwned(const ContainedObject& mentioned) const;
+  bool AskForDeferred(const base::ObjectId& id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // Deadlocks.
   void ProbeLater(const GetStatePtr& get) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -600,6 +618,7 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   // Objects of PlacementGroupReady that have no value yet.
   absl::flat_hash_map<base::ObjectId, base::PlacementGroupId> awaited_groups_
       ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_map<base::ObjectId, DeferredEvents> deferred_ ABSL_GUARDED_BY(mutex_);
   struct RefsTaken {
     PeerPtr peer;
     base::TaskId task;

@@ -26,6 +26,9 @@ absl::StatusOr<std::string> CoreWorker::WhyPending(const ObjectId& id, Interrupt
       return absl::StrCat("It belongs to the process ", entry->owner->worker_id.Hex(),
                           ", which submitted its task and can tell what that waits for.");
     }
+    if (deferred_.contains(id)) {
+      return "This process makes its value, now that somebody has asked for it.";
+    }
     if (!pending_.contains(base::TaskOf(id))) {
       auto group = awaited_groups_.find(id);
       if (group == awaited_groups_.end()) return "";

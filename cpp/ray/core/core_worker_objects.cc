@@ -623,6 +623,9 @@ void CoreWorker::OwnedObjectGone(const ObjectId& id) {
   if (!lineage_.empty()) {
     if (TaskPtr task = lineage_.ObjectGone(id); task != nullptr) LetGo(task);
   }
+  if (!deferred_.empty()) {
+    if (auto deferred = deferred_.extract(id); !deferred.empty()) deferred.mapped().gone();
+  }
   auto handle = handle_refs_.find(id);
   if (handle == handle_refs_.end()) return;
   wire::v1::ActorOutOfScope message;

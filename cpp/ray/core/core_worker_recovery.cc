@@ -63,6 +63,7 @@ void CoreWorker::Recover(const ObjectId& id) {
 
 // Of a value that is pending and that nobody computes.
 void CoreWorker::ComputeAgain(const ObjectId& id, const std::string& reason) {
+  if (AskForDeferred(id)) return;
   TaskId task_id = base::TaskOf(id);
   if (pending_.contains(task_id)) return;  // it runs again for another of its objects
   TaskPtr task = lineage_.Take(task_id);

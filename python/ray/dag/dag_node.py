@@ -134,6 +134,36 @@ class DAGNode(DAGNodeBase):
         is the input of the whole graph."""
         raise NotImplementedError
 
+    def with_tensor_transport(
+        self,
+        transport: str = "auto",
+        device: str = "default",
+        _static_shape: bool = False,
+        _direct_return: bool = False,
+    ) -> DAGNode:
+        """How a compiled graph is to move the tensors of this node's result; ``execute`` makes
+        calls as they are, and follows ``@ray.method(tensor_transport=...)`` instead.
+
+        Args:
+            transport: "auto", "nccl", "shm" or "accelerator".
+            device: where they are to be: "default" (as at the sender), "cpu", "gpu" or "cuda".
+            _static_shape: whether shapes and dtypes stay the same.
+            _direct_return: whether the result is a tensor, with nothing around it.
+
+        Returns:
+            This node.
+
+        Raises:
+            ValueError: another transport or device.
+        """
+        for name, value, allowed in (
+            ("transport", transport, ("auto", "nccl", "shm", "accelerator")),
+            ("device", device, ("default", "cpu", "gpu", "cuda")),
+        ):
+            if value not in allowed:
+                raise ValueError(f"Invalid {name} {value!r}: it must be one of {allowed}.")
+        return self
+
     # -- traversal
 
     def traverse_and_apply(self, fn: Callable[[DAGNode], Any]) -> None:

@@ -72,6 +72,20 @@ class ObjectTableTest : public ::testing::Test {
   const WorkerId borrower_ = WorkerId::Random();
 };
 
+TEST_F(ObjectTableTest, ValueThatIsYetToBeMadeIsAskedForOnce) {
+  ObjectId id = Own();
+  table_.Find(id)->released = true;  // as CoreWorker::Defer does
+  EXPECT_THAT(actions_.recovered, IsEmpty());
+  int ready = 0;
+  table_.WhenReady(id, [&] { ++ready; });
+  table_.WhenReady(id, [&] { ++ready; });
+  EXPECT_THAT(actions_.recovered, ElementsAre(id));
+  table_.SetInline(id, Buffer::Copy("value"));
+  EXPECT_EQ(ready, 2);
+  table_.RemoveLocal(id);
+  EXPECT_THAT(actions_.gone, ElementsAre(id));
+}
+
 TEST_F(ObjectTableTest, OwnedObjectGoesWithItsLastCount) {
   ObjectId id = Own();
   table_.AddLocal(id, nullptr);
