@@ -93,7 +93,7 @@ def _make_remote(definition: Any, options: dict[str, Any]) -> Any:
     if isinstance(definition, type):
         from ray.actor import ActorClass
 
-        return ActorClass(definition, options)
+        return ActorClass.of(definition, options)
     if isinstance(definition, FunctionType):
         from ray.remote_function import RemoteFunction
 

@@ -367,8 +367,14 @@ class ActorClass(ActorCaller[T]):
     [1, 2, 3]
 
     Args:
-        cls: the plain class.
-        options: as ``ActorClass.options`` takes them.
+        name: with ``bases`` and ``attr`` what Python gives the type of a base class when somebody
+            derives from it: the constructor is for that, and always raises.
+        bases: of the derived class.
+        attr: of the derived class.
+
+    Raises:
+        ActorClassInheritanceException: one of the bases is an actor class.
+        AssertionError: none is; actor classes are made by ``@ray.remote``.
 
     Threads: any. The class is pickled when its first actor of a session is created.
 
@@ -376,12 +382,25 @@ class ActorClass(ActorCaller[T]):
     actors/test_actor_basics.py.
     """
 
-    def __init__(self, cls: type[T], options: Mapping[str, Any]) -> None:
+    def __init__(self, name: str, bases: tuple[Any, ...], attr: dict[str, Any]) -> None:
+        for base in bases:
+            if isinstance(base, ActorClass):
+                base.__mro_entries__(bases)
+        raise AssertionError(f"ActorClass is not to be called: decorate {name} with @ray.remote.")
+
+    @classmethod
+    def of(cls, plain: type[T], options: Mapping[str, Any]) -> ActorClass[T]:
+        """The actor class of a plain class; ``options`` as ``ActorClass.options`` takes them."""
+        made = cls.__new__(cls)
+        made._wrap(plain, options)
+        return made
+
+    def _wrap(self, plain: type[T], options: Mapping[str, Any]) -> None:
         check_actor_options(options)
-        super().__init__(_Blueprint(cls), dict(options))
+        super().__init__(_Blueprint(plain), dict(options))
         self._blueprint.check_transports(options)
-        self.__doc__ = cls.__doc__
-        self.__wrapped__ = cls
+        self.__doc__ = plain.__doc__
+        self.__wrapped__ = plain
 
     def options(self, **actor_options: Any) -> ActorCaller[T]:
         """The same class with other options, for one or more actors. This object does not change.
@@ -434,7 +453,7 @@ class ActorClass(ActorCaller[T]):
         return self._blueprint.definition.value, self._options
 
     def __setstate__(self, state: tuple[type[T], Mapping[str, Any]]) -> None:
-        self.__init__(*state)  # type: ignore[misc]
+        self._wrap(*state)
 
 
 # ------------------------------------------------------------------------------------------------

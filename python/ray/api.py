@@ -284,4 +284,4 @@ def _remote_function(function: Any) -> RemoteFunction[..., Any]:
 
 @functools.lru_cache(maxsize=1024)
 def _actor_class(cls: Any) -> ActorClass[Any]:
-    return cls if isinstance(cls, ActorClass) else ActorClass(cls, {})
+    return cls if isinstance(cls, ActorClass) else ActorClass.of(cls, {})

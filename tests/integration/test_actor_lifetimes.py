@@ -120,3 +120,20 @@ def test_many_actors_begin_and_end():
     assert len(set(pids)) == 8
     del actors
     wait_until(lambda: not any(map(is_running, pids)))
+
+
+def test_actor_classes_are_neither_subclassed_nor_called():
+    @ray.remote
+    class Base:
+        pass
+
+    with pytest.raises(ray.actor.ActorClassInheritanceException, match="Base is an actor class"):
+
+        class Derived(Base):
+            pass
+
+    actor_class = type(Base)
+    with pytest.raises(ray.actor.ActorClassInheritanceException, match="Base is an actor class"):
+        actor_class("Derived", (Base,), {})
+    with pytest.raises(AssertionError, match=r"decorate Derived with @ray\.remote"):
+        actor_class("Derived", (), {})

@@ -53,7 +53,7 @@ class ClassNode(DAGNode):
         other_args_to_resolve: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(cls_args, cls_kwargs, cls_options, other_args_to_resolve)
-        self._caller = cls if isinstance(cls, ActorCaller) else ActorClass(cls, cls_options)
+        self._caller = cls if isinstance(cls, ActorCaller) else ActorClass.of(cls, cls_options)
         self._last_call: ClassMethodNode | None = None
 
     def __getattr__(self, name: str) -> Any:
