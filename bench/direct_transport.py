@@ -7,6 +7,7 @@ The ways take turns, so that whatever else the machine does meets all of them.
 """
 
 import argparse
+import os
 import pathlib
 import statistics
 import sys
@@ -51,6 +52,7 @@ def main():
     parser.add_argument("--megabytes", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=20)
     arguments = parser.parse_args()
+    os.environ["TRANSPORT_PREFIX"] = f"ray_bench_{os.getpid()}_"
     with ray.init(address="local", num_cpus=2, include_dashboard=False):
         source, receiver, same = (Worker.remote(arguments.megabytes) for _ in range(3))
         ways = {
@@ -65,6 +67,7 @@ def main():
         for way, times in taken.items():
             warm = times[3:]
             print(f"{way}: median {statistics.median(warm):.1f} ms, best {min(warm):.1f} ms")
+    shared_memory_transport.clean_up()
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import time
+import uuid
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker, shared_memory
 
@@ -16,6 +17,7 @@ from ray.experimental import (
 )
 
 NAME = "shared_memory"
+FOLDER = pathlib.Path("/dev/shm")
 
 
 @dataclass
@@ -23,8 +25,8 @@ class SharedMemoryMetadata(TensorTransportMetadata):
     names: list[str] = field(default_factory=list)
 
 
-def _open(name=None, size=0):
-    memory = shared_memory.SharedMemory(name=name, create=name is None, size=max(size, 1))
+def _open(name, size=None):
+    memory = shared_memory.SharedMemory(name, create=size is not None, size=max(size or 0, 1))
     # The transport itself unlinks it; the tracker would when the first process ends.
     resource_tracker.unregister(memory._name, "shared_memory")
     return memory
@@ -55,7 +57,7 @@ class SharedMemoryTransport(TensorTransportManager):
         note("extract", obj_id, len(rdt_object))
         held = self._held[obj_id] = []
         for array in rdt_object:
-            memory = _open(size=array.nbytes)
+            memory = _open(f"{prefix()}{uuid.uuid4().hex}", array.nbytes)
             np.ndarray(array.shape, array.dtype, memory.buf)[...] = array
             held.append(memory)
         return SharedMemoryMetadata(
@@ -87,7 +89,7 @@ class SharedMemoryTransport(TensorTransportManager):
         note("collect", obj_id, len(tensors))
         for memory in self._held.pop(obj_id):
             memory.close()
-            os.unlink(f"/dev/shm/{memory.name}")
+            (FOLDER / memory.name).unlink()
 
     def abort_transport(self, obj_id, communicator_metadata):
         note("abort", obj_id)
@@ -111,6 +113,17 @@ class SlowWire(SharedMemoryTransport):
     def wait_fetch_complete(self, fetch_request, timeout=-1):
         time.sleep(min(timeout, 0.05))
         raise TimeoutError("still on its way")
+
+
+def prefix():
+    """Of the names of all memory of a run, by which what killed actors have left is found."""
+    return os.environ.get("TRANSPORT_PREFIX", "ray_test_")
+
+
+def clean_up():
+    """Removes what killed processes have left."""
+    for path in FOLDER.glob(f"{prefix()}*"):
+        path.unlink()
 
 
 def note(*what):

@@ -139,8 +139,11 @@ def first_of(value):
 def log(tmp_path_factory):
     path = tmp_path_factory.mktemp("transport") / "log"
     os.environ["TRANSPORT_LOG"] = str(path)
+    os.environ["TRANSPORT_PREFIX"] = f"ray_test_{os.getpid()}_"
     yield path
-    del os.environ["TRANSPORT_LOG"]
+    ray.shutdown()
+    shared_memory_transport.clean_up()
+    del os.environ["TRANSPORT_LOG"], os.environ["TRANSPORT_PREFIX"]
 
 
 @pytest.fixture
@@ -545,5 +548,8 @@ def test_between_nodes(log):
 
 def test_transport_of_the_documentation(run_program):
     page = pathlib.Path(__file__).parents[2] / "docs" / "direct_transport.md"
+    before = set(shared_memory_transport.FOLDER.glob("*.npy"))
     (program,) = re.findall(r"```python\n(import os, uuid.*?)```", page.read_text(), re.DOTALL)
     assert "1000.0" in run_program(program, RAY_ADDRESS="local").finish()
+    for path in set(shared_memory_transport.FOLDER.glob("*.npy")) - before:
+        path.unlink(missing_ok=True)  # Its actor ended before it could.
