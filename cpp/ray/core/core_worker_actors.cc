@@ -164,7 +164,10 @@ std::optional<TaskId> CoreWorker::SubmitActorCall(const ActorId& id, TemplatePtr
   return task_id;
 }
 
-void CoreWorker::Subscribe(const ActorId& actor) { Subscribe(actor, kSubscribeAttempts); }
+void CoreWorker::Subscribe(const ActorId& actor) {
+  mutex_.AssertHeld();
+  Subscribe(actor, kSubscribeAttempts);
+}
 
 // The GCS does not know actors that died long ago, nor for a moment one that another node has just
 // registered.
@@ -185,6 +188,7 @@ void CoreWorker::Subscribe(const ActorId& actor, int attempts_left) {
                                          "the cluster knows it no more: it died long ago");
                   }
                   loop_.RunAfter(kSubscribeAgain, [this, actor, attempts_left] {
+                    mutex_.AssertHeld();
                     if (!shut_down_.load()) Subscribe(actor, attempts_left - 1);
                   });
                 });

@@ -450,6 +450,7 @@ bool CoreWorker::DriveUnlessWanted(absl::FunctionRef<bool()> done) {
 // owner and borrower
 
 void CoreWorker::RegisterBorrow(const ObjectId& id, const AddressPtr& owner) {
+  mutex_.AssertHeld();
   PeerPtr peer = peers_->Get(owner);
   if (peer == nullptr) {
     // Answered from the loop: the table must not be re-entered.
@@ -483,6 +484,7 @@ void CoreWorker::OnBorrowAnswer(const ObjectId& id, bool known) {
 
 void CoreWorker::ReleaseBorrow(const ObjectId& id, const AddressPtr& owner,
                                uint32_t registrations) {
+  mutex_.AssertHeld();
   PeerPtr peer = peers_->FindConnected(owner->worker_id);
   if (peer == nullptr) return;  // REF-4: the owner forgot this process when the connection broke
   wire::v1::ObjectIds message;
@@ -521,6 +523,7 @@ void CoreWorker::OnRemoveBorrower(const PeerPtr& peer, const net::Frame& frame) 
 }
 
 void CoreWorker::FetchFromOwner(const ObjectId& id, const AddressPtr& owner) {
+  mutex_.AssertHeld();
   PeerPtr peer = peers_->Get(owner);
   if (peer == nullptr) {
     loop_.Post([this, id] {
@@ -613,6 +616,7 @@ void CoreWorker::OnObjectReply(const ObjectId& id, const absl::StatusOr<net::Fra
 }
 
 void CoreWorker::FreeStored(const ObjectId& id, const base::NodeId& node) {
+  mutex_.AssertHeld();
   if (store_ == nullptr) return;
   store_->Free(id, node);
   ScheduleDrain();

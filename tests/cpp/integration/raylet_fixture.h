@@ -20,6 +20,7 @@
 #include "ray/gcs/gcs_server.h"
 #include "ray/net/connection.h"
 #include "ray/net/event_loop.h"
+#include "ray/net/parse_frame.h"
 #include "ray/raylet/raylet.h"
 #include "ray/wire/v1/wire.pb.h"
 
@@ -248,6 +249,16 @@ class RayletFixture : public ::testing::Test {
     request.set_job_id(driver.welcome.job_id());
     request.set_task_name("f");
     return request;
+  }
+  // The reply, which is empty until it has come.
+  std::shared_ptr<wire::v1::RequestLeaseReply> AskForLease(
+      TestClient& driver, uint64_t request_id, const resources::ResourceSet& resources) {
+    auto reply = std::make_shared<wire::v1::RequestLeaseReply>();
+    driver.connection().Call(wire::v1::REQUEST_LEASE, LeaseFor(driver, request_id, resources),
+                             [reply](absl::StatusOr<net::Frame> frame) {
+                               if (frame.ok()) net::ParseMetadata(*frame, reply.get());
+                             });
+    return reply;
   }
   double Available(TestClient& client, const std::string& name) {
     const auto reply = client.Call<wire::v1::ClusterStateReply>(wire::v1::CLUSTER_STATE,

@@ -71,21 +71,16 @@ TEST_F(RayletHandshakeTest, WorkerIdThatIsInUseIsRefused) {
 
 TEST_F(RayletLeaseTest, ForksAWorkerGrantsItAndUsesItAgain) {
   auto driver = Driver();
-  RequestLeaseReply first;
-  driver->connection().Call(REQUEST_LEASE, LeaseFor(*driver, 1, {{"CPU", 1}}),
-                            [&](absl::StatusOr<net::Frame> frame) {
-                              ASSERT_TRUE(frame.ok());
-                              first.ParseFromString(std::string(frame->metadata));
-                            });
+  const auto first = AskForLease(*driver, 1, {{"CPU", 1}});
   auto worker = Worker();
-  ASSERT_TRUE(Poll([&] { return first.outcome() == RequestLeaseReply::GRANTED; }));
-  EXPECT_EQ(first.worker().worker_id(), worker->id.BinaryString());
-  EXPECT_EQ(first.worker().node_id(), raylet_->identity().id.BinaryString());
-  EXPECT_THAT(first.worker().endpoint(), HasSubstr(worker->id.Hex()));
+  ASSERT_TRUE(Poll([&] { return first->outcome() == RequestLeaseReply::GRANTED; }));
+  EXPECT_EQ(first->worker().worker_id(), worker->id.BinaryString());
+  EXPECT_EQ(first->worker().node_id(), raylet_->identity().id.BinaryString());
+  EXPECT_THAT(first->worker().endpoint(), HasSubstr(worker->id.Hex()));
   EXPECT_EQ(Available(*driver, "CPU"), 1);
 
   ReturnLease done;
-  done.set_lease_id(first.lease_id());
+  done.set_lease_id(first->lease_id());
   driver->Send(RETURN_LEASE, done);
   driver->Send(RETURN_LEASE, done);  // twice: harmless
   const auto second =
@@ -97,40 +92,29 @@ TEST_F(RayletLeaseTest, ForksAWorkerGrantsItAndUsesItAgain) {
 
 TEST_F(RayletLeaseTest, WorkerThatUsedAGpuIsAskedToExit) {
   auto driver = Driver();
-  RequestLeaseReply reply;
-  driver->connection().Call(REQUEST_LEASE, LeaseFor(*driver, 1, {{"GPU", 1}}),
-                            [&](absl::StatusOr<net::Frame> frame) {
-                              ASSERT_TRUE(frame.ok());
-                              reply.ParseFromString(std::string(frame->metadata));
-                            });
+  const auto reply = AskForLease(*driver, 1, {{"GPU", 1}});
   auto worker = Worker();
-  ASSERT_TRUE(Poll([&] { return reply.outcome() == RequestLeaseReply::GRANTED; }));
-  EXPECT_EQ(reply.instances().at("GPU").indices_size(), 1);
+  ASSERT_TRUE(Poll([&] { return reply->outcome() == RequestLeaseReply::GRANTED; }));
+  EXPECT_EQ(reply->instances().at("GPU").indices_size(), 1);
   ReturnLease done;
-  done.set_lease_id(reply.lease_id());
+  done.set_lease_id(reply->lease_id());
   driver->Send(RETURN_LEASE, done);
   EXPECT_FALSE(worker->Next(EXIT_WORKER).As<ExitWorker>().force());
 }
 
 TEST_F(RayletLeaseTest, CancelAnswersTheRequest) {
   auto driver = Driver();
-  RequestLeaseReply reply;
-  driver->connection().Call(REQUEST_LEASE, LeaseFor(*driver, 5, {{"CPU", 99}}),
-                            [&](absl::StatusOr<net::Frame> frame) {
-                              ASSERT_TRUE(frame.ok());
-                              reply.ParseFromString(std::string(frame->metadata));
-                            });
+  const auto reply = AskForLease(*driver, 5, {{"CPU", 99}});
   CancelLease cancel;
   cancel.set_request_id(5);
   driver->Send(CANCEL_LEASE, cancel);
   driver->Send(CANCEL_LEASE, cancel);
-  EXPECT_TRUE(Poll([&] { return reply.outcome() == RequestLeaseReply::CANCELLED; }));
+  EXPECT_TRUE(Poll([&] { return reply->outcome() == RequestLeaseReply::CANCELLED; }));
 }
 
 TEST_F(RayletLeaseTest, InfeasibleRequestIsExplained) {
   auto driver = Driver();
-  driver->connection().Call(REQUEST_LEASE, LeaseFor(*driver, 5, {{"TPU", 4}}),
-                            [](const absl::StatusOr<net::Frame>&) {});
+  AskForLease(*driver, 5, {{"TPU", 4}});
   const auto warning = driver->Next(TASK_PENDING_WARNING).As<PendingWarning>();
   EXPECT_EQ(warning.request_id(), 5u);
   EXPECT_TRUE(warning.infeasible());
@@ -139,19 +123,16 @@ TEST_F(RayletLeaseTest, InfeasibleRequestIsExplained) {
 
 TEST_F(RayletLeaseTest, HolderOfIdleLeasesIsAskedForThemWhenAnotherWaits) {
   auto first = Driver();
-  first->connection().Call(REQUEST_LEASE, LeaseFor(*first, 1, {{"CPU", 2}}),
-                           [](const absl::StatusOr<net::Frame>&) {});
+  AskForLease(*first, 1, {{"CPU", 2}});
   auto worker = Worker();
   auto second = Driver();
-  second->connection().Call(REQUEST_LEASE, LeaseFor(*second, 1, {{"CPU", 1}}),
-                            [](const absl::StatusOr<net::Frame>&) {});
+  AskForLease(*second, 1, {{"CPU", 1}});
   first->Next(RECLAIM_LEASES);
 }
 
 TEST_F(RayletLeaseTest, BlockedWorkerLendsItsCpus) {
   auto driver = Driver();
-  driver->connection().Call(REQUEST_LEASE, LeaseFor(*driver, 1, {{"CPU", 2}}),
-                            [](const absl::StatusOr<net::Frame>&) {});
+  AskForLease(*driver, 1, {{"CPU", 2}});
   auto worker = Worker();
   EXPECT_TRUE(Poll([&] { return Available(*driver, "CPU") == 0; }));
   WorkerBlocked blocked;
@@ -165,8 +146,7 @@ TEST_F(RayletLeaseTest, BlockedWorkerLendsItsCpus) {
 
 TEST_F(RayletLeaseTest, WorkersDeathGivesItsResourcesBack) {
   auto driver = Driver();
-  driver->connection().Call(REQUEST_LEASE, LeaseFor(*driver, 1, {{"CPU", 2}}),
-                            [](const absl::StatusOr<net::Frame>&) {});
+  AskForLease(*driver, 1, {{"CPU", 2}});
   auto worker = Worker();
   EXPECT_TRUE(Poll([&] { return Available(*driver, "CPU") == 0; }));
   kill(worker->pid, SIGKILL);
@@ -176,20 +156,14 @@ TEST_F(RayletLeaseTest, WorkersDeathGivesItsResourcesBack) {
 
 TEST_F(RayletLeaseTest, DriversEndTakesItsWorkersAlong) {
   auto driver = Driver();
-  driver->connection().Call(REQUEST_LEASE, LeaseFor(*driver, 1, {{"CPU", 1}}),
-                            [](const absl::StatusOr<net::Frame>&) {});
+  AskForLease(*driver, 1, {{"CPU", 1}});
   auto leased = Worker();
   const auto idle_reply = [&] {
-    RequestLeaseReply reply;
-    driver->connection().Call(REQUEST_LEASE, LeaseFor(*driver, 2, {{"CPU", 1}}),
-                              [&reply](absl::StatusOr<net::Frame> frame) {
-                                ASSERT_TRUE(frame.ok());
-                                reply.ParseFromString(std::string(frame->metadata));
-                              });
+    const auto reply = AskForLease(*driver, 2, {{"CPU", 1}});
     auto worker = Worker();
-    EXPECT_TRUE(Poll([&] { return reply.outcome() == RequestLeaseReply::GRANTED; }));
+    EXPECT_TRUE(Poll([&] { return reply->outcome() == RequestLeaseReply::GRANTED; }));
     ReturnLease done;
-    done.set_lease_id(reply.lease_id());
+    done.set_lease_id(reply->lease_id());
     driver->Send(RETURN_LEASE, done);
     return worker;
   };
@@ -203,8 +177,7 @@ TEST_F(RayletLeaseTest, DriversEndTakesItsWorkersAlong) {
 
 TEST_F(RayletLeaseTest, StopLeavesNoProcessAndNoSocket) {
   auto driver = Driver();
-  driver->connection().Call(REQUEST_LEASE, LeaseFor(*driver, 1, {{"CPU", 1}}),
-                            [](const absl::StatusOr<net::Frame>&) {});
+  AskForLease(*driver, 1, {{"CPU", 1}});
   auto worker = Worker();
   const absl::Time start = absl::Now();
   raylet_->Stop();
@@ -384,19 +357,14 @@ TEST_F(RayletActorTest, UnknownActorIsNotFound) {
 
 TEST_F(RayletActorTest, WaitsUntilItsResourcesAreFree) {
   auto driver = Driver();
-  RequestLeaseReply lease;
-  driver->connection().Call(REQUEST_LEASE, LeaseFor(*driver, 1, {{"CPU", 2}}),
-                            [&](absl::StatusOr<net::Frame> frame) {
-                              ASSERT_TRUE(frame.ok());
-                              lease.ParseFromString(std::string(frame->metadata));
-                            });
+  const auto lease = AskForLease(*driver, 1, {{"CPU", 2}});
   auto task_worker = Worker();
-  ASSERT_TRUE(Poll([&] { return lease.outcome() == RequestLeaseReply::GRANTED; }));
+  ASSERT_TRUE(Poll([&] { return lease->outcome() == RequestLeaseReply::GRANTED; }));
   const ActorId actor = Register(*driver, {{"CPU", 1}}, {});
   const ActorInfoReply answer = Subscribe(*driver, actor);
   EXPECT_EQ(answer.info().state(), PENDING_CREATION);
   ReturnLease done;
-  done.set_lease_id(lease.lease_id());
+  done.set_lease_id(lease->lease_id());
   driver->Send(RETURN_LEASE, done);
   // No fresh worker is idle, but the task's worker is, and belongs to the same job.
   AnswerCreation(*task_worker, task_worker->Next(CREATE_ACTOR), true);
@@ -517,8 +485,7 @@ TEST_F(RayletClusterTest, StateOfThisNodeIsKnownWithoutTheGcs) {
 TEST_F(RayletLogTest, LinesOfAJobsWorkersReachItsDriverOnly) {
   auto driver = Driver();
   auto other = Driver();
-  driver->connection().Call(REQUEST_LEASE, LeaseFor(*driver, 1, {{"CPU", 1}}),
-                            [](const absl::StatusOr<net::Frame>&) {});
+  AskForLease(*driver, 1, {{"CPU", 1}});
   auto worker = Worker();
   EXPECT_TRUE(Poll([&] { return Available(*driver, "CPU") == 1; }));
   std::ofstream(absl::StrCat(session_, "/logs/worker-1-", worker->pid, ".out"))
