@@ -442,6 +442,7 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   void PinAll(Task* task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void KeepLineage(const TaskPtr& task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void LetGo(const TaskPtr& task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool HoldsForLineage(const ContainedObject& mentioned) const;
   bool IsOwned(const ContainedObject& mentioned) const;
 
   // Deadlocks.
