@@ -103,6 +103,8 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   // gone. Idempotent.
   void Shutdown();
   bool is_shut_down() const { return shut_down_.load(); }
+  // Those of its parts; for tests and simulation.
+  void CheckInvariants();
 
   Identity identity() const;
   const base::Config& config() const { return config_; }
