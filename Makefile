@@ -46,6 +46,8 @@ test: ctest
 
 soak: build-tests
 	MANTA_SIM_SEEDS=$(SOAK_SEEDS) build/release/tests/sim/test_sim
+	MANTA_SIM_SEEDS=$(SOAK_SEEDS) MANTA_SIM_NODES=1000 MANTA_SIM_TASKS=100000 \
+	  build/release/tests/sim/test_cluster_sim
 	RAY_TEST_SOAK=1 $(VENV_PYTHON) -m pytest tests/chaos -s --timeout=600 $(PYTEST_ARGS)
 	$(VENV_PYTHON) tests/soak/soak.py $(SOAK_ARGS)
 

@@ -215,6 +215,14 @@ void CoreWorker::Shutdown() {
 // back. What came before is still theirs.
 void CoreWorker::WakeReaders() { absl::MutexLock wake(&message_mutex_); }
 
+void CoreWorker::CheckInvariants() {
+  absl::MutexLock lock(&mutex_);
+  objects_.CheckInvariants();
+  tasks_->CheckInvariants();
+  actors_.CheckInvariants();
+  receiver_.CheckInvariants();
+}
+
 CoreWorker::Identity CoreWorker::identity() const {
   auto* self = const_cast<CoreWorker*>(this);
   absl::MutexLock lock(&self->mutex_);

@@ -105,6 +105,8 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   bool is_shut_down() const { return shut_down_.load(); }
   // It was shut down, or its raylet is gone: nothing will come any more.
   bool has_ended() const { return shut_down_.load() || raylet_lost_.load(); }
+  // Those of its parts; for tests and simulation.
+  void CheckInvariants();
 
   Identity identity() const;
   const base::Config& config() const { return config_; }
@@ -474,6 +476,7 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   void PinAll(Task* task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void KeepLineage(const TaskPtr& task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void LetGo(const TaskPtr& task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool HoldsForLineage(const ContainedObject& mentioned) const;
   bool IsOwned(const ContainedObject& mentioned) const;
   bool AskForDeferred(const base::ObjectId& id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 

@@ -124,7 +124,7 @@ void CoreWorker::KeepLineage(const TaskPtr& task) {
   }
   if (!stored) return;
   for (const ContainedObject& mentioned : task->mentions) {
-    if (IsOwned(mentioned)) objects_.PinLineage(mentioned.id);
+    if (HoldsForLineage(mentioned)) objects_.PinLineage(mentioned.id);
   }
   for (const TaskPtr& evicted : lineage_.Keep(task, live)) LetGo(evicted);
 }
@@ -135,9 +135,17 @@ void CoreWorker::LetGo(const TaskPtr& task) {
   loop_.Post([this, task] {
     mutex_.AssertHeld();
     for (const ContainedObject& mentioned : task->mentions) {
-      if (IsOwned(mentioned)) objects_.UnpinLineage(mentioned.id);
+      if (HoldsForLineage(mentioned)) objects_.UnpinLineage(mentioned.id);
     }
   });
+}
+
+// What an actor's method has made does not keep the actor: it may hold that very object itself, and
+// neither would ever go.
+bool CoreWorker::HoldsForLineage(const ContainedObject& mentioned) const {
+  const bool is_handle =
+      mentioned.id == HandleReferenceOf(base::ActorOf(base::TaskOf(mentioned.id)));
+  return IsOwned(mentioned) && !is_handle;
 }
 
 bool CoreWorker::IsOwned(const ContainedObject& mentioned) const {

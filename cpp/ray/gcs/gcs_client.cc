@@ -3,7 +3,6 @@
 #include <grpcpp/grpcpp.h>
 
 #include <chrono>
-#include <deque>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -15,8 +14,10 @@
 #include "ray/base/clock.h"
 #include "ray/base/ids.h"
 #include "ray/base/logging.h"
+#include "ray/gcs/gcs_client_events.h"
 #include "ray/gcs/gcs_client_target.h"
 #include "ray/gcs/message_batch.h"
+#include "ray/gcs/node_outbox.h"
 #include "ray/gcs/tls_files.h"
 #include "ray/gcs/v1/gcs.grpc.pb.h"
 
@@ -297,7 +298,7 @@ class GcsClient::Impl {
     leaving_ = true;
   }
 
-  bool left() const { return leaving_ && (!registered_ || unacknowledged_.empty()); }
+  bool left() const { return leaving_ && (!registered_ || outbox_.kept().empty()); }
 
   // Dropped while there is no connection: the next registration makes up for it.
   void Send(NodeMessage message) {
@@ -307,9 +308,8 @@ class GcsClient::Impl {
   // Kept until it is acknowledged.
   void Deliver(NodeMessage message) {
     if (leaving_) return;
-    message.set_sequence(++last_sequence_);
-    if (channel_ != nullptr) channel_->Write(message);
-    unacknowledged_.push_back(std::move(message));
+    const NodeMessage& kept = outbox_.Add(std::move(message));
+    if (channel_ != nullptr) channel_->Write(kept);
   }
 
   template <typename Request, typename Reply>
@@ -359,55 +359,16 @@ class GcsClient::Impl {
     NodeMessage registration;
     *registration.mutable_register_() = registration_();
     channel_->Write(std::move(registration));
-    for (const NodeMessage& message : unacknowledged_) channel_->Write(message);
+    for (const NodeMessage& message : outbox_.kept()) channel_->Write(message);
   }
 
   void OnMessage(const GcsMessage& message) {
-    Forget(message.acknowledged());
-    switch (message.message_case()) {
-      case GcsMessage::kRegistered:
-        registered_ = true;
-        failure_reported_ = false;
-        Raise(events_.on_registered, message.registered());
-        break;
-      case GcsMessage::kActorChanged:
-        Raise(events_.on_actor_changed, message.actor_changed());
-        break;
-      case GcsMessage::kCreateActor:
-        Raise(events_.on_create_actor, message.create_actor());
-        break;
-      case GcsMessage::kKillWorker:
-        Raise(events_.on_kill_worker, message.kill_worker());
-        break;
-      case GcsMessage::kNodesChanged:
-        Raise(events_.on_nodes_changed, message.nodes_changed());
-        break;
-      case GcsMessage::kPrepareBundles:
-        Raise(events_.on_prepare_bundles, message.prepare_bundles());
-        break;
-      case GcsMessage::kCommitBundles:
-        Raise(events_.on_commit_bundles, message.commit_bundles());
-        break;
-      case GcsMessage::kReturnBundles:
-        Raise(events_.on_return_bundles, message.return_bundles());
-        break;
-      case GcsMessage::kDrain:
-        Raise(events_.on_drain, message.drain());
-        break;
-      case GcsMessage::MESSAGE_NOT_SET:
-        break;  // a bare acknowledgement
+    outbox_.Acknowledge(message.acknowledged());
+    if (message.has_registered()) {
+      registered_ = true;
+      failure_reported_ = false;
     }
-  }
-
-  template <typename Event, typename Message>
-  static void Raise(const Event& event, const Message& message) {
-    if (event) event(message);
-  }
-
-  void Forget(uint64_t acknowledged) {
-    while (!unacknowledged_.empty() && unacknowledged_.front().sequence() <= acknowledged) {
-      unacknowledged_.pop_front();
-    }
+    RaiseEvent(message, events_);
   }
 
   void OnChannelDone(const absl::Status& status) {
@@ -426,7 +387,7 @@ class GcsClient::Impl {
       if (std::exchange(failure_reported_, true)) return;
     }
     MANTA_LOG(kWarning, "no channel to the GCS at ", options_.address, ": ", why.ToString());
-    Raise(events_.on_disconnected, why);
+    if (events_.on_disconnected) events_.on_disconnected(why);
   }
 
   // -- unary calls
@@ -491,9 +452,7 @@ class GcsClient::Impl {
   bool registered_ = false;
   bool failure_reported_ = false;
   bool leaving_ = false;
-  uint64_t last_sequence_ = 0;
-  // Bounded by what the node's workers do while the GCS is away.
-  std::deque<NodeMessage> unacknowledged_;
+  NodeOutbox outbox_;
 
   absl::flat_hash_map<AnyCall*, std::unique_ptr<AnyCall>> calls_;
 };

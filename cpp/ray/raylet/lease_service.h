@@ -80,6 +80,10 @@ class LeaseService final : private scheduling::LeaseQueue::Actions,
 
   scheduling::LeaseQueue& queue() { return queue_; }
   const scheduling::LeaseQueue& queue() const { return queue_; }
+  void CheckInvariants() {
+    queue_.CheckInvariants();
+    router_.CheckInvariants();
+  }
 
  private:
   using RequestKey = std::pair<scheduling::ClientId, uint64_t>;

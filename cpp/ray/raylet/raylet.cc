@@ -549,4 +549,11 @@ void Raylet::Stop() {
   supervisor_.reset();
 }
 
+void Raylet::CheckInvariants() {
+  leases_->CheckInvariants();
+  workers_->pool().CheckInvariants();
+  objects_->store().CheckInvariants();
+  transfer_->CheckInvariants();
+}
+
 }  // namespace ray::raylet

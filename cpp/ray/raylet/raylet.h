@@ -81,6 +81,10 @@ class Raylet {
   void Stop();
 
   const NodeIdentity& identity() const { return identity_; }
+  // What is here now; for tests and simulation, as is the next.
+  wire::v1::NodeState State() const { return node_->State(); }
+  // Those of its parts.
+  void CheckInvariants();
 
  private:
   Raylet(net::EventLoop* loop, const base::Clock* clock, base::Config config, NodeIdentity identity,

@@ -56,6 +56,10 @@ class TransferService final : private transfer::PullManager::Actions {
                     net::Connection& connection);
   void ClientGone(const Client& client);
   void NodeDead(const base::NodeId& node);
+  void CheckInvariants() const {
+    pulls_.CheckInvariants();
+    pushes_.CheckInvariants();
+  }
 
  private:
   using PullManager = transfer::PullManager;

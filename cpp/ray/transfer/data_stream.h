@@ -40,7 +40,7 @@
 #include "ray/net/tls_channel.h"
 #include "ray/store/extent.h"
 #include "ray/store/shared_memory.h"
-#include "ray/transfer/offer_table.h"
+#include "ray/transfer/grant_table.h"
 
 namespace ray::transfer {
 
@@ -51,32 +51,6 @@ struct StreamSocket {
   std::string already_read;              // bytes that came after it
   // The source's memory, if it is on this machine: it answers with places, not bytes.
   std::unique_ptr<store::SharedMemory> source_memory;
-};
-
-// What other nodes may read here.
-// Threads: thread-safe.
-class GrantTable {
- public:
-  // What is granted. `unused` runs once it was removed and all that was sent of it acknowledged, on
-  // whichever thread that is.
-  struct Grant {
-    store::Extent extent;
-    net::UniqueFd file = {};  // where the extent lies, if not in the store's memory
-    OfferTable::AvailableBytes available_bytes = nullptr;  // of a copy in the making; null: all
-    absl::AnyInvocable<void()> unused;
-    ~Grant() { unused(); }
-    bool Allows(store::Extent part) const;
-  };
-  void Add(const base::NodeId& node, const base::ObjectId& id, std::shared_ptr<const Grant> grant);
-  void Remove(const base::NodeId& node, const base::ObjectId& id);
-
-  // Null: not granted. What it names stays while the pointer is held.
-  std::shared_ptr<const Grant> Find(const base::NodeId& node, const base::ObjectId& id) const;
-
- private:
-  using Key = std::pair<base::NodeId, base::ObjectId>;
-  mutable absl::Mutex mutex_;
-  absl::flat_hash_map<Key, std::shared_ptr<const Grant>> grants_ ABSL_GUARDED_BY(mutex_);
 };
 
 // The source's end.

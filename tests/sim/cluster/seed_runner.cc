@@ -1,0 +1,151 @@
+#include "tests/sim/cluster/seed_runner.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/personality.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include "ray/base/check.h"
+#include "ray/base/lock_order.h"
+#include "ray/base/logging.h"
+
+namespace ray::sim {
+namespace {
+
+int g_runner = -1;
+
+VirtualCluster::Options OptionsOf(const SeedRequest& request) {
+  std::mt19937_64 random(request.seed * 7919);
+  VirtualCluster::Options options;
+  options.seed = request.seed;
+  if (request.nodes > 0) {
+    options.nodes = request.nodes;
+    options.drivers = request.drivers;
+    options.calls = request.calls;
+    options.faults = false;
+    options.program = request.program;
+    if (request.program != Program::kManyTasks) return options;
+    options.task_time_max = absl::Seconds(2);
+    options.check_every = 20'000;
+    // Each report of a node goes to all others.
+    options.flags = {{"node_report_interval_ms", "5000"}};
+    return options;
+  }
+  options.nodes = 2 + random() % 4;
+  options.drivers = 1 + random() % 3;
+  options.calls = 20 + random() % 60;
+  options.faults = random() % 6 != 0;
+  options.task_time_max = absl::Milliseconds(random() % 2 == 0 ? 20 : 400);
+  return options;
+}
+
+#if defined(__x86_64__)
+// protobuf walks its maps in an order that the processor's clock decides; here that counts how
+// often it is read.
+void ReadClock(int signal, siginfo_t*, void* context) {
+  greg_t* registers = static_cast<ucontext_t*>(context)->uc_mcontext.gregs;
+  const auto* code = reinterpret_cast<const uint8_t*>(registers[REG_RIP]);
+  const bool rdtsc = code[0] == 0x0f && code[1] == 0x31;
+  const bool rdtscp = code[0] == 0x0f && code[1] == 0x01 && code[2] == 0xf9;
+  if (!rdtsc && !rdtscp) {
+    ::signal(signal, SIG_DFL);
+    return;
+  }
+  static greg_t ticks = 0;
+  registers[REG_RAX] = ticks += 1000;
+  registers[REG_RDX] = 0;
+  if (rdtscp) registers[REG_RCX] = 0;
+  registers[REG_RIP] += rdtsc ? 2 : 3;
+}
+
+void CountClockReads() {
+  struct sigaction action {};
+  action.sa_sigaction = ReadClock;
+  action.sa_flags = SA_SIGINFO;
+  sigaction(SIGSEGV, &action, nullptr);
+  prctl(PR_SET_TSC, PR_TSC_SIGSEGV);
+}
+#else
+void CountClockReads() {}
+#endif
+
+[[noreturn]] void EndProcess(int code) {
+  syscall(SYS_exit_group, code);
+  abort();
+}
+
+// Forks a process for each request, and passes on what it answers.
+[[noreturn]] void Serve(int socket) {
+  SeedRequest request;
+  while (read(socket, &request, sizeof request) == sizeof request) {
+    int ends[2];
+    MANTA_CHECK(pipe(ends) == 0);
+    const pid_t child = static_cast<pid_t>(fork());
+    MANTA_CHECK(child >= 0);
+    if (child == 0) {
+      CountClockReads();
+      auto* cluster = new VirtualCluster(OptionsOf(request));
+      const VirtualCluster::Outcome outcome = cluster->Run();
+      MANTA_CHECK(write(ends[1], &outcome, sizeof outcome) == sizeof outcome);
+      EndProcess(0);
+    }
+    close(ends[1]);
+    VirtualCluster::Outcome outcome;
+    bool ok = read(ends[0], &outcome, sizeof outcome) == sizeof outcome;
+    close(ends[0]);
+    int status = 0;
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
+    }
+    ok = ok && status == 0;
+    MANTA_CHECK(write(socket, &ok, sizeof ok) == sizeof ok);
+    MANTA_CHECK(write(socket, &outcome, sizeof outcome) == sizeof outcome);
+  }
+  EndProcess(0);
+}
+
+}  // namespace
+
+void SeedRunner::Begin(char** argv) {
+  const int before = personality(0xffffffff);
+  if (before >= 0 && (before & ADDR_NO_RANDOMIZE) == 0 &&
+      personality(static_cast<unsigned long>(before) | ADDR_NO_RANDOMIZE) >= 0) {
+    execv("/proc/self/exe", argv);
+  }
+  // Each process of the world that maps its node's store has a descriptor of it.
+  rlimit files{};
+  getrlimit(RLIMIT_NOFILE, &files);
+  files.rlim_cur = files.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &files);
+  // The locks of many processes, in one thread.
+  base::StopCheckingLockOrder();
+  const char* level = getenv("MANTA_SIM_LOG");
+  base::InitLogging({.process_name = "sim", .level = level == nullptr ? "error" : level});
+  int ends[2];
+  MANTA_CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0);
+  const pid_t runner = static_cast<pid_t>(fork());
+  MANTA_CHECK(runner >= 0);
+  if (runner == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    close(ends[0]);
+    Serve(ends[1]);
+  }
+  close(ends[1]);
+  g_runner = ends[0];
+}
+
+bool SeedRunner::Run(const SeedRequest& request, VirtualCluster::Outcome* outcome) {
+  MANTA_CHECK(write(g_runner, &request, sizeof request) == sizeof request);
+  bool ok = false;
+  MANTA_CHECK(read(g_runner, &ok, sizeof ok) == sizeof ok);
+  MANTA_CHECK(read(g_runner, outcome, sizeof *outcome) == sizeof *outcome);
+  return ok;
+}
+
+}  // namespace ray::sim
