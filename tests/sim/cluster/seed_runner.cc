@@ -23,6 +23,9 @@ extern "C" const char etext;
 namespace ray::sim {
 namespace {
 
+// Of real time, for one run.
+constexpr unsigned kSecondsMax = 280;
+
 int g_runner = -1;
 
 VirtualCluster::Options OptionsOf(const SeedRequest& request) {
@@ -98,6 +101,7 @@ void CountClockReads() {}
     const pid_t child = static_cast<pid_t>(fork());
     MANTA_CHECK(child >= 0);
     if (child == 0) {
+      alarm(kSecondsMax);  // a run that turns in circles at one point of time
       CountClockReads();
       auto* cluster = new VirtualCluster(OptionsOf(request));
       const VirtualCluster::Outcome outcome = cluster->Run();
