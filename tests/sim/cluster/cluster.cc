@@ -164,9 +164,14 @@ void VirtualCluster::PlanFaults(absl::Duration span) {
   for (uint64_t i = times(4); i > 0; --i) {
     at_random([this] {
       std::vector<Socket*> sockets = world_.OpenSockets();
-      // A Unix socket breaks with a process only.
+      // A Unix socket breaks with a process only. Between core workers a break counts as the end of
+      // the other one, which ActorSubmitter then waits to hear of.
       std::erase_if(sockets, [](const Socket* socket) {
-        return socket->process->machine == socket->peer->process->machine;
+        const auto of_worker = [](const Socket* end) {
+          return end->process->name == "worker" || end->process->name == "driver";
+        };
+        return socket->process->machine == socket->peer->process->machine || of_worker(socket) ||
+               of_worker(socket->peer);
       });
       if (!sockets.empty()) world_.Break(sockets[world_.Any(sockets.size())]);
     });
@@ -216,7 +221,8 @@ void VirtualCluster::KillGcs() {
   storage_.last_write = storage_.writes + 1 + world_.Any(5);
 }
 
-// Not the first node, whose driver must live, for longer than it takes to be declared dead.
+// For less than breaks a connection; or, not the first node, whose driver must live, for so long
+// that it is declared dead.
 void VirtualCluster::CutOffSome() {
   ++outcome_.cuts;
   const bool short_one = world_.Chance(0.6);
@@ -225,7 +231,7 @@ void VirtualCluster::CutOffSome() {
     if (world_.Chance(0.4)) machines.insert(nodes_[i].machine);
   }
   world_.CutOff(machines, short_one ? world_.Between(absl::Milliseconds(10), absl::Seconds(1))
-                                    : world_.Between(absl::Seconds(1), absl::Seconds(12)));
+                                    : world_.Between(absl::Seconds(11), absl::Seconds(15)));
 }
 
 void VirtualCluster::DrainOne(size_t index) {
