@@ -139,6 +139,7 @@ TEST_F(TlsConnectionTest, WhatIsChangedOnTheWayClosesTheConnection) {
   EXPECT_THAT(changed.frames, IsEmpty());
   EXPECT_EQ(changed.closes[0].code(), absl::StatusCode::kInvalidArgument);
   sender.connection->Close(absl::CancelledError("test ends"));
+  ASSERT_TRUE(Until([&] { return !sender.closes.empty(); }));  // not after this frame is gone
 }
 
 }  // namespace
