@@ -111,14 +111,16 @@ class Session:
 
     def end(self) -> None:
         """Blocks until no process, socket or thread of the session is left. A cluster that was
-        joined goes on."""
-        if self._printer is not None:
-            self._core.flush_logs(_FLUSH_TIMEOUT_S)
-        self._core.shutdown()
-        if self._printer is not None:
-            self._printer.join()
-        if self._node is not None:
-            self._node.stop()
+        joined goes on. Ctrl-C spares the wait for what workers have printed, and nothing else."""
+        try:
+            if self._printer is not None:
+                self._core.flush_logs(_FLUSH_TIMEOUT_S)
+        finally:
+            self._core.shutdown()
+            if self._printer is not None:
+                self._printer.join()
+            if self._node is not None:
+                self._node.stop()
 
 
 def init(

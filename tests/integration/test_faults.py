@@ -189,6 +189,32 @@ os._exit(0)
 
 
 @pytest.mark.ours_only
+def test_interrupt_of_the_last_flush_leaves_nothing_behind(run_program):
+    program = run_program("""
+import os, ray
+from ray._runtime import RUNTIME
+ray.init(address="local", num_cpus=1)
+
+class Interrupted:
+    def __init__(self, core):
+        self._core = core
+    def __getattr__(self, name):
+        return getattr(self._core, name)
+    def flush_logs(self, timeout):
+        raise KeyboardInterrupt
+
+RUNTIME.session._core = Interrupted(RUNTIME.core)
+try:
+    ray.shutdown()
+except KeyboardInterrupt:
+    children = open(f"/proc/self/task/{os.getpid()}/children").read().split()
+    print("interrupted", children, flush=True)
+os._exit(0)
+""")
+    assert program.line_with("interrupted") == "interrupted []"
+
+
+@pytest.mark.ours_only
 def test_readers_of_messages_hear_that_the_raylet_is_gone(run_program):
     program = run_program("""
 import os, ray
