@@ -1,9 +1,12 @@
 """Processes that die, and signals."""
 
+import contextlib
 import os
 import pathlib
 import signal
+import socket
 import stat
+import struct
 import time
 
 import psutil
@@ -12,7 +15,7 @@ import pytest
 import ray
 from integration.programs import is_running, state, wait_until
 from ray.cluster_utils import Cluster
-from ray.exceptions import RayTaskError, WorkerCrashedError
+from ray.exceptions import ActorUnavailableError, RayTaskError, WorkerCrashedError
 
 
 @ray.remote
@@ -299,3 +302,46 @@ time.sleep(1000)
 """)
     program.line_with("down")
     wait_until(lambda: program.processes() == [program.process.pid], timeout_s=5)
+
+
+@ray.remote(num_cpus=0)
+class Counter:
+    def __init__(self):
+        self.calls = 0
+
+    def count(self):
+        self.calls += 1
+        return self.calls
+
+    def count_and_cut_off(self, pid, cut):
+        """Breaks the connection with another process, in the first `cut` calls of all."""
+        self.calls += 1
+        if self.calls <= cut:
+            for end in connections_with(pid):
+                end.shutdown(socket.SHUT_RDWR)
+        return self.calls
+
+
+def connections_with(pid):
+    found = []
+    for descriptor in map(int, os.listdir("/proc/self/fd")):
+        with contextlib.suppress(OSError):
+            end = socket.socket(fileno=os.dup(descriptor))
+            credentials = end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+            if struct.unpack("3i", credentials)[0] == pid:
+                found.append(end)
+    return found
+
+
+def test_calls_go_on_when_the_connection_to_a_living_actor_breaks(cluster):
+    counter = Counter.remote()
+    assert ray.get(counter.count.remote()) == 1
+    with pytest.raises(ActorUnavailableError, match="the actor lives"):
+        ray.get(counter.count_and_cut_off.remote(os.getpid(), 2), timeout=20)
+    assert ray.get(counter.count.remote(), timeout=20) == 3
+
+
+def test_call_with_retries_runs_again_when_its_connection_breaks(cluster):
+    counter = Counter.remote()
+    retried = counter.count_and_cut_off.options(max_task_retries=1)
+    assert ray.get(retried.remote(os.getpid(), 1), timeout=20) == 2

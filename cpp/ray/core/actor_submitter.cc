@@ -12,6 +12,17 @@ using base::ActorId;
 using base::WorkerId;
 using wire::v1::ActorInfo;
 
+namespace {
+
+// Why a call that was under way has no result.
+constexpr char kRestarting[] =
+    "the process of the actor ended while this call was under way, and the actor is being "
+    "restarted.";
+constexpr char kDisconnected[] =
+    "the connection to the actor's process broke while this call was under way; the actor lives.";
+
+}  // namespace
+
 void ActorSubmitter::AddActor(const ActorId& id, int32_t pending_calls_max) {
   auto& slot = actors_[id];
   if (slot != nullptr) return;
@@ -94,7 +105,11 @@ void ActorSubmitter::Retry(const TaskPtr& task) {
 void ActorSubmitter::OnActorInfo(const ActorInfo& info) {
   absl::StatusOr<ActorId> id = ActorId::FromBinary(info.actor_id());
   Actor* actor = id.ok() ? Find(*id) : nullptr;
-  if (actor == nullptr || actor->death.has_value() || info.revision() <= actor->revision) return;
+  if (actor == nullptr || actor->death.has_value()) return;
+  // The incarnation that this process has lost the connection to lives: calls go on over another.
+  const bool is_back =
+      info.revision() == actor->revision && std::exchange(actor->asked, false) && IsCutOff(*actor);
+  if (info.revision() <= actor->revision && !is_back) return;
   actor->revision = info.revision();
   actor->state = info.state();
   actor->description = info.class_name();
@@ -109,8 +124,9 @@ void ActorSubmitter::OnActorInfo(const ActorInfo& info) {
     actor->address = *std::move(address);
     by_worker_[actor->address->worker_id] = actor;
     // A verdict that was awaited: the incarnation that lost these calls is gone, and the actor is
-    // back.
-    FailAll(std::exchange(actor->no_verdict, {}), UnavailableError(*actor));
+    // back; or only the connection was.
+    FailAll(std::exchange(actor->no_verdict, {}),
+            UnavailableError(*actor, is_back ? kDisconnected : kRestarting));
     return Flush(*actor);
   }
   if (info.state() == wire::v1::DEAD) actor->death = DeathError(*actor, info);
@@ -120,7 +136,7 @@ void ActorSubmitter::OnActorInfo(const ActorInfo& info) {
                           actions_->IsConnected(actor->address->worker_id);
   if (!replies_may_come && actor->address != nullptr) LoseInFlight(*actor);
   if (info.state() == wire::v1::RESTARTING) {
-    FailAll(std::exchange(actor->no_verdict, {}), UnavailableError(*actor));
+    FailAll(std::exchange(actor->no_verdict, {}), UnavailableError(*actor, kRestarting));
   } else if (info.state() == wire::v1::DEAD) {
     Die(*actor);
   }
@@ -147,8 +163,21 @@ void ActorSubmitter::OnConnectionLost(const WorkerId& worker) {
   LoseInFlight(*actor);
   if (actor->death.has_value()) return Die(*actor);
   if (actor->state == wire::v1::RESTARTING) {
-    FailAll(std::exchange(actor->no_verdict, {}), UnavailableError(*actor));
+    FailAll(std::exchange(actor->no_verdict, {}), UnavailableError(*actor, kRestarting));
+  } else if (IsCutOff(*actor)) {
+    actions_->AskLater(actor->id);
   }
+}
+
+bool ActorSubmitter::IsCutOff(const Actor& actor) {
+  return actor.state == wire::v1::ALIVE && actor.address == nullptr;
+}
+
+void ActorSubmitter::AskIfCutOff(const ActorId& id) {
+  Actor* actor = Find(id);
+  if (actor == nullptr || !IsCutOff(*actor)) return;
+  actor->asked = true;
+  actions_->Subscribe(id);
 }
 
 // The incarnation is gone: calls with retries go back to the front of the queue, the others await
@@ -203,13 +232,12 @@ SystemError ActorSubmitter::DeathError(const Actor& actor, const ActorInfo& info
   return error;
 }
 
-SystemError ActorSubmitter::UnavailableError(const Actor& actor) const {
+SystemError ActorSubmitter::UnavailableError(const Actor& actor, const char* why) const {
   SystemError error;
   error.code = "ACTOR_UNAVAILABLE";
-  error.message = absl::StrCat(
-      "the process of the actor ended while this call was under way, and the actor is being "
-      "restarted. Whether the "
-      "call ran is not known. Set max_task_retries to have such calls run again.");
+  error.message = absl::StrCat(why,
+                               " Whether the call ran is not known. Set max_task_retries to have "
+                               "such calls run again.");
   error.details = {{"actor_id", actor.id.Hex()}, {"class_name", actor.description}};
   return error;
 }

@@ -7,7 +7,8 @@
 //   CALL-2  a call that was in flight when its incarnation died runs again only if it had retries
 //   left; else its error
 //           waits for the verdict: ActorUnavailable if the actor restarts, ActorDied if it does
-//           not.
+//           not. So does one whose connection broke although the incarnation lives: then the
+//           verdict is ActorUnavailable, and calls go on over a new connection.
 //   CALL-3  every submitted call ends in exactly one reply or one Actions::Fail.
 //   CALL-4  of actors that are dead and have no calls at most kDeadActorsKept are kept.
 //
@@ -43,6 +44,8 @@ class ActorSubmitter {
     virtual void Fail(const TaskPtr& task, const SystemError& error) = 0;
     // Ask to be told about this actor from now on (OnActorInfo).
     virtual void Subscribe(const base::ActorId& actor) = 0;
+    // Call AskIfCutOff in a moment: if the incarnation has ended, news of that come first.
+    virtual void AskLater(const base::ActorId& actor) = 0;
     // The actor will never run again: what its creation kept alive can go.
     virtual void ActorDead(const base::ActorId& actor) = 0;
     virtual bool IsConnected(const base::WorkerId& worker) = 0;
@@ -72,6 +75,8 @@ class ActorSubmitter {
   void IncarnationEnds(const base::ActorId& actor, const base::WorkerId& worker);
   // The worker of some actor (or of none) cannot be reached any more.
   void OnConnectionLost(const base::WorkerId& worker);
+  // Asks what has become of an actor whose connection broke, if nothing was heard since.
+  void AskIfCutOff(const base::ActorId& actor);
   void OnTaskDone(const TaskPtr& task);
   // The call raised and may run again on the same incarnation: to the back of the queue, as a new
   // attempt.
@@ -94,6 +99,7 @@ class ActorSubmitter {
     std::deque<TaskPtr> queue;        // not sent; submission order
     std::deque<TaskPtr> in_flight;    // sent to `address`'s incarnation; submission order
     std::vector<TaskPtr> no_verdict;  // CALL-2: lost, no retries, the actor's fate unknown
+    bool asked = false;               // whether it lives, although its connection broke
     bool was_alive = false;           // some incarnation was, as far as this process has heard
     std::string description;          // "Counter" or "": class name for messages
     std::string pending_reason;       // what the GCS says that its creation waits for
@@ -108,7 +114,8 @@ class ActorSubmitter {
   void Die(Actor& actor);
   void ForgetOldest();
   SystemError DeathError(const Actor& actor, const wire::v1::ActorInfo& info) const;
-  SystemError UnavailableError(const Actor& actor) const;
+  static bool IsCutOff(const Actor& actor);
+  SystemError UnavailableError(const Actor& actor, const char* why) const;
 
   Actions* const actions_;
   absl::flat_hash_map<base::ActorId, std::unique_ptr<Actor>> actors_;

@@ -345,6 +345,7 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   void PushCall(const AddressPtr& worker, const TaskPtr& task) override;
   void Fail(const TaskPtr& task, const SystemError& error) override;
   void Subscribe(const base::ActorId& actor) override;
+  void AskLater(const base::ActorId& actor) override;
   void ActorDead(const base::ActorId& actor) override;
   bool IsConnected(const base::WorkerId& worker) override;
 

@@ -16,6 +16,8 @@ namespace {
 
 constexpr int kSubscribeAttempts = 10;
 constexpr absl::Duration kSubscribeAgain = absl::Milliseconds(500);
+// Of a process that ended its raylet knows within milliseconds.
+constexpr absl::Duration kAskLater = absl::Seconds(1);
 
 }  // namespace
 
@@ -192,6 +194,13 @@ void CoreWorker::Subscribe(const ActorId& actor, int attempts_left) {
                     if (!shut_down_.load()) Subscribe(actor, attempts_left - 1);
                   });
                 });
+}
+
+void CoreWorker::AskLater(const ActorId& actor) {
+  loop_.RunAfter(kAskLater, [this, actor] {
+    mutex_.AssertHeld();
+    if (!shut_down_.load()) actors_.AskIfCutOff(actor);
+  });
 }
 
 void CoreWorker::ActorDead(const ActorId& actor) {

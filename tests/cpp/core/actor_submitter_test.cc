@@ -26,6 +26,7 @@ class RecordedActions : public ActorSubmitter::Actions {
   std::vector<TaskPtr> pushed;
   std::vector<std::pair<TaskPtr, std::string>> failed;  // with the code
   std::vector<ActorId> subscribed;
+  std::vector<ActorId> asked_later;
   std::vector<ActorId> dead;
   bool connected = false;
 
@@ -34,6 +35,7 @@ class RecordedActions : public ActorSubmitter::Actions {
     failed.emplace_back(task, error.code);
   }
   void Subscribe(const ActorId& actor) override { subscribed.push_back(actor); }
+  void AskLater(const ActorId& actor) override { asked_later.push_back(actor); }
   void ActorDead(const ActorId& actor) override { dead.push_back(actor); }
   bool IsConnected(const WorkerId&) override { return connected; }
 };
@@ -180,6 +182,25 @@ TEST_F(ActorSubmitterTest, VerdictMayBeTheNextIncarnation) {  // CALL-2
   Lose(ComeAlive());
   ComeAlive();
   EXPECT_THAT(actions_.failed, ElementsAre(Pair(call, "ACTOR_UNAVAILABLE")));
+}
+
+TEST_F(ActorSubmitterTest, CallsGoOnWhenOnlyTheConnectionBroke) {  // CALL-2
+  AddressPtr address = MakeAddress();
+  Tell(wire::v1::ALIVE, 1, address);
+  TaskPtr lost = Call(/*retries=*/0);
+  TaskPtr again = Call(/*retries=*/1);
+  submitter_.OnConnectionLost(address->worker_id);
+  EXPECT_THAT(actions_.asked_later, ElementsAre(actor_));
+  TaskPtr later = Call();
+  Tell(wire::v1::ALIVE, 1, address);  // said again, but not because it was asked
+  EXPECT_THAT(actions_.pushed, ElementsAre(lost, again));
+  submitter_.AskIfCutOff(actor_);
+  EXPECT_EQ(actions_.subscribed.size(), 2u);
+  Tell(wire::v1::ALIVE, 1, address);
+  EXPECT_THAT(actions_.failed, ElementsAre(Pair(lost, "ACTOR_UNAVAILABLE")));
+  EXPECT_THAT(actions_.pushed, ElementsAre(lost, again, again, later));
+  submitter_.AskIfCutOff(actor_);
+  EXPECT_EQ(actions_.subscribed.size(), 2u) << "it is connected";
 }
 
 TEST_F(ActorSubmitterTest, LostCallsWithRetriesRunAgainInOrderAheadOfLaterOnes) {  // CALL-1, CALL-2
@@ -331,7 +352,7 @@ TEST_F(ActorSubmitterTest, RandomEventsEndEveryCallOnce) {
       actions.pushed.clear();  // the replies never come
     };
     for (int step = 0; step < 100; ++step) {
-      switch (random() % 8) {
+      switch (random() % 9) {
         case 0:
         case 1:
         case 2: {
@@ -356,6 +377,13 @@ TEST_F(ActorSubmitterTest, RandomEventsEndEveryCallOnce) {
         case 7:
           lose();
           address = MakeAddress();
+          tell(wire::v1::ALIVE);
+          break;
+        case 8:  // the connection, not the incarnation
+          if (submitter.StateOf(actor_) != wire::v1::ALIVE) break;
+          lose();
+          submitter.AskIfCutOff(actor_);
+          --revision;
           tell(wire::v1::ALIVE);
           break;
       }
