@@ -244,6 +244,7 @@ class ActorSubmission : public Path, ActorSubmitter::Actions {
   void PushCall(const AddressPtr&, const TaskPtr& task) override { pushed_.push_back(task); }
   void Fail(const TaskPtr&, const SystemError&) override {}
   void Subscribe(const ActorId&) override {}
+  void AskLater(const ActorId&) override {}
   void ActorDead(const ActorId&) override {}
   bool IsConnected(const WorkerId&) override { return true; }
 

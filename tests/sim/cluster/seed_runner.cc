@@ -23,8 +23,9 @@ extern "C" const char etext;
 namespace ray::sim {
 namespace {
 
-// Of real time, for one run.
+// Of real time, for one run: a small one, and what many tasks on many nodes take besides.
 constexpr unsigned kSecondsMax = 280;
+constexpr unsigned kTasksTimesNodesPerSecond = 20'000;
 
 int g_runner = -1;
 
@@ -101,7 +102,9 @@ void CountClockReads() {}
     const pid_t child = static_cast<pid_t>(fork());
     MANTA_CHECK(child >= 0);
     if (child == 0) {
-      alarm(kSecondsMax);  // a run that turns in circles at one point of time
+      // A run that turns in circles at one point of time.
+      alarm(kSecondsMax + static_cast<unsigned>(request.nodes * request.drivers * request.calls /
+                                                kTasksTimesNodesPerSecond));
       CountClockReads();
       auto* cluster = new VirtualCluster(OptionsOf(request));
       const VirtualCluster::Outcome outcome = cluster->Run();
