@@ -56,7 +56,7 @@ ROWS = [
     Row("stored objects in one get", (100, 300, 1_000, 3_000, 10_000)),
     Row("references in one object", (100, 300, 1_000, 3_000, 10_000)),
     Row("live references", (10_000, 30_000, 100_000, 300_000, 1_000_000)),
-    Row("placement groups at once", (30, 100, 300, 1_000)),
+    Row("placement groups at once", (100, 300, 1_000, 3_000, 10_000)),
     Row("actors of one machine", (30, 100, 300, 1_000), 240),
     Row("drivers at once", (3, 10, 30, 100), 240),
     Row("MB spilled and read back", (960, 3_200, 9_600), 300),
