@@ -12,6 +12,9 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include <cstring>
+#include <string>
+
 #include "ray/base/check.h"
 #include "ray/base/lock_order.h"
 #include "ray/base/logging.h"
@@ -125,6 +128,26 @@ void CountClockReads() {}
   EndProcess(0);
 }
 
+// What the process that runs the seeds is called: by its arguments it knows what it is.
+constexpr char kRunner[] = "seed_runner";
+constexpr int kRunnerSocket = 3;
+
+// Arguments, environment and descriptors are the same whoever starts the test: they move the stack,
+// and what is ordered by addresses with it.
+[[noreturn]] void BecomeRunner(int socket, const char* log_level) {
+  MANTA_CHECK(dup2(socket, kRunnerSocket) == kRunnerSocket);
+  close_range(kRunnerSocket + 1, ~0U, 0);
+  char name[sizeof kRunner];
+  std::strcpy(name, kRunner);
+  std::string level = log_level;
+  std::string trace = "MANTA_SIM_TRACE=1";
+  char* const arguments[] = {name, level.data(), nullptr};
+  char* const environment[] = {getenv("MANTA_SIM_TRACE") == nullptr ? nullptr : trace.data(),
+                               nullptr};
+  execve("/proc/self/exe", arguments, environment);
+  abort();
+}
+
 }  // namespace
 
 void SeedRunner::Begin(char** argv) {
@@ -133,23 +156,25 @@ void SeedRunner::Begin(char** argv) {
       personality(static_cast<unsigned long>(before) | ADDR_NO_RANDOMIZE) >= 0) {
     execv("/proc/self/exe", argv);
   }
+  // The locks of many processes, in one thread.
+  base::StopCheckingLockOrder();
+  if (std::strcmp(argv[0], kRunner) == 0) {
+    base::InitLogging({.process_name = "sim", .level = argv[1]});
+    Serve(kRunnerSocket);
+  }
   // Each process of the world that maps its node's store has a descriptor of it.
   rlimit files{};
   getrlimit(RLIMIT_NOFILE, &files);
   files.rlim_cur = files.rlim_max;
   setrlimit(RLIMIT_NOFILE, &files);
-  // The locks of many processes, in one thread.
-  base::StopCheckingLockOrder();
   const char* level = getenv("MANTA_SIM_LOG");
-  base::InitLogging({.process_name = "sim", .level = level == nullptr ? "error" : level});
   int ends[2];
   MANTA_CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0);
   const pid_t runner = static_cast<pid_t>(fork());
   MANTA_CHECK(runner >= 0);
   if (runner == 0) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    close(ends[0]);
-    Serve(ends[1]);
+    BecomeRunner(ends[1], level == nullptr ? "error" : level);
   }
   close(ends[1]);
   g_runner = ends[0];
