@@ -88,6 +88,29 @@ def test_a_chain_is_computed_again_though_its_inputs_were_let_go(cluster, worker
     assert marks() == 8
 
 
+def test_an_argument_that_was_put_is_there_for_the_second_computation(cluster, worker, count):
+    mark, marks = count
+
+    @ray.remote
+    def double(data):
+        mark()
+        return data * 2
+
+    doubled = double.remote(ray.put(np.arange(300_000)))  # nobody else refers to what was put
+    given = double.remote(np.ones(300_000))
+    of_one_attempt = double.options(max_retries=0).remote(np.arange(300_000))
+    of_that = double.remote(of_one_attempt)
+    del of_one_attempt
+    for ref in (doubled, given, of_that):
+        made_there(ref)
+    lose(cluster, worker)
+    assert int(ray.get(doubled)[299_999]) == 599_998
+    assert int(ray.get(given)[0]) == 2
+    with pytest.raises(ray.exceptions.ObjectLostError, match="max_retries=0"):
+        ray.get(of_that, timeout=60)  # what it needs was on the lost node
+    assert marks() == 4 + 2
+
+
 def test_a_copy_elsewhere_spares_the_computation(cluster, worker, make, count):
     _, marks = count
     ref = make.remote()

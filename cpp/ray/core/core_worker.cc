@@ -98,6 +98,7 @@ absl::Status CoreWorker::Start() {
     store_ = std::make_unique<StoreClient>(raylet_, store_memory_, self_->node_id, on_release);
   }
   lineage_ = Lineage(static_cast<size_t>(config_.lineage_max_bytes));
+  objects_.set_kept_bytes_max(static_cast<uint64_t>(config_.lineage_max_bytes));
   copy_options_ = store::CopyOptions::FromConfig(config_);
   tasks_ = std::make_unique<TaskSubmitter>(SubmitterOptions(config_),
                                            static_cast<TaskSubmitter::Actions*>(this));

@@ -332,6 +332,7 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
                      uint32_t registrations) override;
   void FetchFromOwner(const base::ObjectId& id, const AddressPtr& owner) override;
   void Recover(const base::ObjectId& id) override;
+  bool CanRecover(const base::ObjectId& id) override;
   void FreeStored(const base::ObjectId& id, const base::NodeId& node) override;
   void KeepCopy(const base::ObjectId& id, const base::NodeId& node) override;
   void OwnedObjectGone(const base::ObjectId& id) override;

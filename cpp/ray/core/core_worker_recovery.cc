@@ -39,7 +39,9 @@ void CoreWorker::OnNodeGone(const net::Frame& frame) {
   MANTA_LOG(kInfo, "node ", node->Hex(), " is dead: ", message->reason());
   peers_->NodeGone(*node);
   for (const AddressPtr& worker : tasks_->WorkersOn(*node)) LoseWorker(worker);
-  for (const ObjectId& id : objects_.NodeGone(*node)) Recover(id);
+  for (const ObjectId& id : objects_.NodeGone(*node)) {
+    ComputeAgain(id, "all copies of it were lost with their nodes");
+  }
 }
 
 // No copy of the object is at `nodes`, as this process or a borrower found out.
@@ -58,7 +60,13 @@ void CoreWorker::CopiesLost(const ObjectId& id, const std::vector<NodeId>& nodes
 
 void CoreWorker::Recover(const ObjectId& id) {
   mutex_.AssertHeld();
-  ComputeAgain(id, "all copies of it were lost with their nodes");
+  ComputeAgain(id, "its value was let go when only tasks that may run again needed it");
+}
+
+bool CoreWorker::CanRecover(const ObjectId& id) {
+  mutex_.AssertHeld();
+  const TaskId task = base::TaskOf(id);
+  return deferred_.contains(id) || lineage_.Has(task) || pending_.contains(task);
 }
 
 // Of a value that is pending and that nobody computes.
