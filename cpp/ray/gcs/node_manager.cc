@@ -297,6 +297,11 @@ std::vector<NodeId> NodeManager::Dead() const {
   return dead;
 }
 
+bool NodeManager::IsDead(const NodeId& node) const {
+  auto found = nodes_.find(node);
+  return found != nodes_.end() && !found->second.state.alive();
+}
+
 wire::v1::ClusterStateReply NodeManager::ClusterState() const {
   wire::v1::ClusterStateReply reply;
   for (const auto& [id, node] : nodes_) *reply.add_nodes() = node.state;

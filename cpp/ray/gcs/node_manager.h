@@ -76,6 +76,7 @@ class NodeManager {
   absl::Status Drain(const wire::v1::DrainNode& request);
 
   std::vector<base::NodeId> Dead() const;  // those that are remembered
+  bool IsDead(const base::NodeId& node) const;
   // Alive and remembered dead nodes.
   wire::v1::ClusterStateReply ClusterState() const;
 

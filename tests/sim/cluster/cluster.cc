@@ -329,6 +329,23 @@ void VirtualCluster::CheckQuiet() {
 std::string VirtualCluster::WhyNotQuiet() {
   if (!gcs_process_->alive || gcs_ == nullptr) return "the GCS is away";
   gcs::ControlPlane& control = gcs_->control();
+  // First who may use something, the last of them first, then what is in use.
+  const auto jobs = control.ListJobs({});
+  for (const gcs::v1::JobState& job : jobs->jobs()) {
+    if (!job.finished())
+      return absl::StrCat("job ", base::BytesToHex(job.job_id()), " of nobody runs");
+  }
+  const auto groups = control.ListPlacementGroups({});
+  for (const wire::v1::PlacementGroupInfo& group : groups->groups()) {
+    if (group.state() == wire::v1::GROUP_STATE_REMOVED) continue;
+    return absl::StrCat("placement group ", base::BytesToHex(group.spec().placement_group_id()),
+                        " of nobody is there");
+  }
+  const auto actors = control.ListActors({});
+  for (const wire::v1::ActorInfo& actor : actors->actors()) {
+    if (actor.state() == wire::v1::DEAD) continue;
+    return absl::StrCat("actor ", base::BytesToHex(actor.actor_id()), " of nobody lives");
+  }
   const auto state = control.ClusterState({});
   size_t alive = 0;
   for (const wire::v1::NodeState& seen : state->nodes()) {
@@ -356,19 +373,6 @@ std::string VirtualCluster::WhyNotQuiet() {
     if (!now.demands().empty()) return absl::StrCat("something waits at ", name);
   }
   if (alive != nodes_.size()) return "a node is missing";
-  const auto actors = control.ListActors({});
-  for (const wire::v1::ActorInfo& actor : actors->actors()) {
-    if (actor.state() != wire::v1::DEAD) return "an actor of nobody lives";
-  }
-  const auto groups = control.ListPlacementGroups({});
-  for (const wire::v1::PlacementGroupInfo& group : groups->groups()) {
-    if (group.state() != wire::v1::GROUP_STATE_REMOVED)
-      return "a placement group of nobody is there";
-  }
-  const auto jobs = control.ListJobs({});
-  for (const gcs::v1::JobState& job : jobs->jobs()) {
-    if (!job.finished()) return "a job of nobody runs";
-  }
   return "";
 }
 
