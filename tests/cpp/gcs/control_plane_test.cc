@@ -82,8 +82,9 @@ TEST_F(ControlPlaneTest, ACreationThatComesAfterItsJobsEndLeavesNoGroup) {
   wire::v1::PlacementGroupSpec detached = Group(job);
   detached.set_detached(true);
   EXPECT_EQ(Create(detached).code(), 0);
+  const auto groups = control_.ListPlacementGroups({});
   int living = 0;
-  for (const auto& group : control_.ListPlacementGroups({})->groups()) {
+  for (const wire::v1::PlacementGroupInfo& group : groups->groups()) {
     living += group.state() != wire::v1::GROUP_STATE_REMOVED ? 1 : 0;
   }
   EXPECT_EQ(living, 1);

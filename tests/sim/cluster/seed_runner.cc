@@ -15,6 +15,7 @@
 #include <cstring>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "ray/base/check.h"
 #include "ray/base/lock_order.h"
 #include "ray/base/logging.h"
@@ -132,18 +133,17 @@ void CountClockReads() {}
 constexpr char kRunner[] = "seed_runner";
 constexpr int kRunnerSocket = 3;
 
-// Arguments, environment and descriptors are the same whoever starts the test: they move the stack,
-// and what is ordered by addresses with it.
+// Arguments, environment and descriptors are of the same size whoever starts the test: they move the
+// stack, and what is ordered by addresses with it. So who looks at a run sees the same one.
 [[noreturn]] void BecomeRunner(int socket, const char* log_level) {
   MANTA_CHECK(dup2(socket, kRunnerSocket) == kRunnerSocket);
   close_range(kRunnerSocket + 1, ~0U, 0);
   char name[sizeof kRunner];
   std::strcpy(name, kRunner);
   std::string level = log_level;
-  std::string trace = "MANTA_SIM_TRACE=1";
+  std::string trace = absl::StrCat("MANTA_SIM_TRACE=", getenv("MANTA_SIM_TRACE") != nullptr);
   char* const arguments[] = {name, level.data(), nullptr};
-  char* const environment[] = {getenv("MANTA_SIM_TRACE") == nullptr ? nullptr : trace.data(),
-                               nullptr};
+  char* const environment[] = {trace.data(), nullptr};
   execve("/proc/self/exe", arguments, environment);
   abort();
 }

@@ -20,7 +20,7 @@ World* g_world = nullptr;
 }  // namespace
 
 World::World(uint64_t seed)
-    : show_(getenv("MANTA_SIM_TRACE") != nullptr), random_(seed), last_fd_(kFirstSocket) {
+    : show_(std::string_view(getenv("MANTA_SIM_TRACE")) == "1"), random_(seed), last_fd_(kFirstSocket) {
   MANTA_CHECK(g_world == nullptr);
   g_world = this;
 }
