@@ -78,6 +78,10 @@ absl::Status CoreWorker::Start() {
                                             [this](const PeerPtr& peer, const absl::Status&) {
                                               mutex_.AssertHeld();
                                               OnPeerLost(peer);
+                                            },
+                                            [this](const PeerPtr& peer) {
+                                              mutex_.AssertHeld();
+                                              AskIfAlive(peer);
                                             }});
   // The sockets of a session lie beside the raylet's.
   std::string directory = options_.raylet_endpoint.substr(0, options_.raylet_endpoint.rfind('/'));
@@ -372,6 +376,21 @@ void CoreWorker::OnPeerLost(const PeerPtr& peer) {
   unread_items_.ReaderGone(peer->worker_id);
   stream_room_changed_ = other_loop_.fd >= 0;  // nobody will read what is still sent there
   LoseWorker(peer->address);
+}
+
+// Its node's raylet knows whether the process is there.
+void CoreWorker::AskIfAlive(const PeerPtr& peer) {
+  wire::v1::WorkerDeathRequest request;
+  request.set_worker_id(peer->worker_id.BinaryString());
+  request.set_node_id(peer->address->node_id.BinaryString());
+  raylet_->Call(wire::v1::WORKER_DEATH, request,
+                [this, peer](const absl::StatusOr<net::Frame>& frame) {
+                  mutex_.AssertHeld();
+                  if (!frame.ok() || shut_down_.load()) return;
+                  const auto reply = net::ParseMetadata<wire::v1::WorkerDeathReply>(*frame);
+                  // Whether a node is dead, NODE_GONE says.
+                  if (reply.ok() && !reply->is_alive() && !reply->node_died()) peers_->Forget(peer);
+                });
 }
 
 void CoreWorker::LoseWorker(const AddressPtr& worker) {

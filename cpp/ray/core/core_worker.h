@@ -315,6 +315,7 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   void OnPeerFrame(const PeerPtr& peer, const net::Frame& frame)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnPeerLost(const PeerPtr& peer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void AskIfAlive(const PeerPtr& peer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void PushMessage(Message message);
   void PushWarning(std::string_view name, std::string_view text);
   void WakeReaders();

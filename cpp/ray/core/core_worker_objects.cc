@@ -486,7 +486,7 @@ void CoreWorker::ReleaseBorrow(const ObjectId& id, const AddressPtr& owner,
                                uint32_t registrations) {
   mutex_.AssertHeld();
   PeerPtr peer = peers_->FindConnected(owner->worker_id);
-  if (peer == nullptr) return;  // REF-4: the owner forgot this process when the connection broke
+  if (peer == nullptr) return;  // REF-4: the owner forgot this process when the connection ended
   wire::v1::ObjectIds message;
   message.add_object_ids(id.BinaryString());
   message.add_counts(registrations);

@@ -27,7 +27,7 @@
 //   REF-3  Registrations are counted, because the owner may register a receiver while the
 //   receiver's release of an
 //          earlier one is under way. A release carries the count it gives back.
-//   REF-4  A borrower whose connection breaks loses all its registrations.
+//   REF-4  A borrower whose connection ends (core/peers.h) loses all its registrations.
 //
 // Threads: thread-compatible; the core worker's mutex.   Errors: none; unknown ids are reported by
 // Find. Actions are called inline and must not re-enter the table.

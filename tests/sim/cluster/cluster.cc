@@ -161,17 +161,12 @@ void VirtualCluster::PlanFaults(absl::Duration span) {
   }
   for (uint64_t i = times(3); i > 0; --i) at_random([this] { KillGcs(); });
   for (uint64_t i = times(3); i > 0; --i) at_random([this] { CutOffSome(); });
-  for (uint64_t i = times(4); i > 0; --i) {
+  for (uint64_t i = times(world_.Chance(0.5) ? 4 : 40); i > 0; --i) {
     at_random([this] {
       std::vector<Socket*> sockets = world_.OpenSockets();
-      // A Unix socket breaks with a process only. Between core workers a break counts as the end of
-      // the other one, which ActorSubmitter then waits to hear of.
+      // A Unix socket breaks with a process only.
       std::erase_if(sockets, [](const Socket* socket) {
-        const auto of_worker = [](const Socket* end) {
-          return end->process->name == "worker" || end->process->name == "driver";
-        };
-        return socket->process->machine == socket->peer->process->machine || of_worker(socket) ||
-               of_worker(socket->peer);
+        return socket->process->machine == socket->peer->process->machine;
       });
       if (!sockets.empty()) world_.Break(sockets[world_.Any(sockets.size())]);
     });
@@ -221,8 +216,8 @@ void VirtualCluster::KillGcs() {
   storage_.last_write = storage_.writes + 1 + world_.Any(5);
 }
 
-// For less than breaks a connection; or, not the first node, whose driver must live, for so long
-// that it is declared dead.
+// For less than a node is declared dead after; or, not the first node, whose driver must live,
+// perhaps for longer.
 void VirtualCluster::CutOffSome() {
   ++outcome_.cuts;
   const bool short_one = world_.Chance(0.6);
@@ -230,8 +225,8 @@ void VirtualCluster::CutOffSome() {
   for (size_t i = short_one ? 0 : 1; i < nodes_.size(); ++i) {
     if (world_.Chance(0.4)) machines.insert(nodes_[i].machine);
   }
-  world_.CutOff(machines, short_one ? world_.Between(absl::Milliseconds(10), absl::Seconds(1))
-                                    : world_.Between(absl::Seconds(11), absl::Seconds(15)));
+  world_.CutOff(machines, short_one ? world_.Between(absl::Milliseconds(10), absl::Seconds(4))
+                                    : world_.Between(absl::Seconds(4), absl::Seconds(15)));
 }
 
 void VirtualCluster::DrainOne(size_t index) {

@@ -133,8 +133,8 @@ void CountClockReads() {}
 constexpr char kRunner[] = "seed_runner";
 constexpr int kRunnerSocket = 3;
 
-// Arguments, environment and descriptors are of the same size whoever starts the test: they move the
-// stack, and what is ordered by addresses with it. So who looks at a run sees the same one.
+// Arguments, environment and descriptors are of the same size whoever starts the test: they move
+// the stack, and what is ordered by addresses with it. So who looks at a run sees the same one.
 [[noreturn]] void BecomeRunner(int socket, const char* log_level) {
   MANTA_CHECK(dup2(socket, kRunnerSocket) == kRunnerSocket);
   close_range(kRunnerSocket + 1, ~0U, 0);
