@@ -74,10 +74,9 @@ void StoreClient::Fetch(const std::vector<StoredObject>& objects, OnFetched done
       wire::v1::STORE_GET, request,
       [this, ids = std::move(ids), fetched = std::move(fetched), missing = std::move(missing),
        done = std::move(done)](absl::StatusOr<net::Frame> reply) mutable {
+        if (!reply.ok()) return;  // nothing is known of the objects
         wire::v1::StoreGetReply parsed;
-        if (reply.ok()) {
-          net::ParseMetadata(*reply, &parsed);
-        }
+        net::ParseMetadata(*reply, &parsed);
         for (size_t i = 0; i < missing.size(); ++i) {
           FetchedObject& object = fetched[missing[i]];
           if (i >= static_cast<size_t>(parsed.entries_size())) break;
@@ -103,10 +102,9 @@ void StoreClient::Prefetch(const StoredObject& object, OnHere done) {
   raylet_->Call(
       wire::v1::STORE_GET, request,
       [done = std::move(done)](absl::StatusOr<net::Frame> reply) mutable {
+        if (!reply.ok()) return;
         wire::v1::StoreGetReply parsed;
-        if (reply.ok()) {
-          net::ParseMetadata(*reply, &parsed);
-        }
+        net::ParseMetadata(*reply, &parsed);
         if (parsed.entries_size() == 1 && parsed.entries(0).present()) {
           return done(nullptr);
         }

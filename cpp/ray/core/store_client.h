@@ -76,9 +76,11 @@ class StoreClient {
   StoreClient(std::shared_ptr<net::Connection> raylet, std::shared_ptr<store::SharedMemory> memory,
               const base::NodeId& node, PinnedObject::OnRelease on_release);
 
-  // What this process already holds is answered at once, without asking the raylet.
+  // What this process already holds is answered at once, without asking the raylet. Never answered
+  // when the raylet is lost: that ends the session, and says nothing of the objects.
   void Fetch(const std::vector<StoredObject>& objects, OnFetched done);
-  // Brings the object to this node, without a pin. `done`: null, or why it did not come.
+  // Brings the object to this node, without a pin. `done`: null, or why it did not come; as
+  // Fetch, not if the raylet is lost.
   using OnHere = absl::AnyInvocable<void(const FetchedObject* failed)>;
   void Prefetch(const StoredObject& object, OnHere done);
   void Create(const base::ObjectId& id, uint64_t size_bytes, const WorkerAddress& owner,

@@ -216,8 +216,8 @@ void VirtualCluster::KillGcs() {
   storage_.last_write = storage_.writes + 1 + world_.Any(5);
 }
 
-// For less than a node is declared dead after; or, not the first node, whose driver must live,
-// perhaps for longer.
+// All of them for less than breaks a connection; or not the first node, whose driver must live, and
+// perhaps until the others are declared dead.
 void VirtualCluster::CutOffSome() {
   ++outcome_.cuts;
   const bool short_one = world_.Chance(0.6);
@@ -225,8 +225,8 @@ void VirtualCluster::CutOffSome() {
   for (size_t i = short_one ? 0 : 1; i < nodes_.size(); ++i) {
     if (world_.Chance(0.4)) machines.insert(nodes_[i].machine);
   }
-  world_.CutOff(machines, short_one ? world_.Between(absl::Milliseconds(10), absl::Seconds(4))
-                                    : world_.Between(absl::Seconds(4), absl::Seconds(15)));
+  world_.CutOff(machines, short_one ? world_.Between(absl::Milliseconds(10), absl::Seconds(1))
+                                    : world_.Between(absl::Seconds(1), absl::Seconds(15)));
 }
 
 void VirtualCluster::DrainOne(size_t index) {
