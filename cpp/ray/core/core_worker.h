@@ -512,6 +512,9 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Subscribe(const base::ActorId& actor, int attempts_left)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void ForgetNotCreated(const ActorHandle& handle) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Abandon(const ActorHandle& handle, const wire::v1::RegisterActorReply& reply)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void MarkActorDead(const base::ActorId& id, wire::v1::ActorDeathCause cause,
                      std::string_view message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 

@@ -32,7 +32,11 @@ absl::StatusOr<CoreWorker::ActorHandle> CoreWorker::CreateActor(NewActor actor,
   *request.mutable_spec() = std::move(actor.spec);
   wire::v1::ActorSpec* spec = request.mutable_spec();
   bool named = !spec->name().empty();
-  auto answer = std::make_shared<std::optional<wire::v1::RegisterActorReply>>();
+  struct Registration {
+    std::optional<wire::v1::RegisterActorReply> reply;
+    bool abandoned = false;
+  };
+  auto registration = std::make_shared<Registration>();
   ActorHandle handle;
   {
     absl::MutexLock lock(&mutex_);
@@ -73,14 +77,16 @@ absl::StatusOr<CoreWorker::ActorHandle> CoreWorker::CreateActor(NewActor actor,
       handle_refs_[handle.handle_ref] = handle.id;
     }
     RegisterActor(
-        request, [this, answer, named, id = handle.id](const wire::v1::RegisterActorReply& reply) {
+        request, [this, registration, named, handle](const wire::v1::RegisterActorReply& reply) {
           mutex_.AssertHeld();
-          if (reply.status().code() != 0 && !named) {
+          const bool failed = reply.status().code() != 0;
+          if (failed && !named) {
             MarkActorDead(
-                id, wire::v1::CREATION_FAILED,
+                handle.id, wire::v1::CREATION_FAILED,
                 absl::StrCat("the actor could not be registered: ", reply.status().message()));
           }
-          answer->emplace(reply);
+          registration->reply = reply;
+          if (registration->abandoned) Abandon(handle, reply);
         });
     // After the registration: the raylet answers a subscription to an actor that nobody registered
     // with "not found".
@@ -88,17 +94,18 @@ absl::StatusOr<CoreWorker::ActorHandle> CoreWorker::CreateActor(NewActor actor,
   }
   if (!named) return handle;
 
-  auto outcome = driver_->WaitUntil([&] { return answer->has_value(); }, kNoDeadline, interrupted);
-  if (outcome == net::LoopDriver::Outcome::kInterrupted) return absl::CancelledError("interrupted");
+  auto outcome =
+      driver_->WaitUntil([&] { return registration->reply.has_value(); }, kNoDeadline, interrupted);
   absl::MutexLock lock(&mutex_);
-  const wire::v1::RegisterActorReply& reply = **answer;
-  if (reply.status().code() == 0) return handle;
-  // The name is somebody else's: nothing was created here.
-  if (!handle.handle_ref.IsNil()) {
-    handle_refs_.erase(handle.handle_ref);
-    objects_.RemoveLocal(handle.handle_ref);
+  if (outcome == net::LoopDriver::Outcome::kInterrupted) {
+    // The GCS can hear that nobody wants the actor once it knows it.
+    registration->abandoned = true;
+    if (registration->reply.has_value()) Abandon(handle, *registration->reply);
+    return absl::CancelledError("interrupted");
   }
-  MarkActorDead(handle.id, wire::v1::CREATION_FAILED, "the name was taken");
+  const wire::v1::RegisterActorReply& reply = *registration->reply;
+  if (reply.status().code() == 0) return handle;
+  ForgetNotCreated(handle);
   bool taken = reply.status().code() == static_cast<int>(absl::StatusCode::kAlreadyExists);
   if (!taken || !request.get_if_exists()) {
     return absl::Status(static_cast<absl::StatusCode>(reply.status().code()),
@@ -110,6 +117,22 @@ absl::StatusOr<CoreWorker::ActorHandle> CoreWorker::CreateActor(NewActor actor,
   actors_.AddActor(existing.id, reply.existing().pending_calls_max());
   actors_.OnActorInfo(reply.existing());
   return existing;
+}
+
+// The name is somebody else's, or the GCS could not be asked: nothing was created here.
+void CoreWorker::ForgetNotCreated(const ActorHandle& handle) {
+  if (!handle.handle_ref.IsNil()) {
+    handle_refs_.erase(handle.handle_ref);
+    objects_.RemoveLocal(handle.handle_ref);
+  }
+  MarkActorDead(handle.id, wire::v1::CREATION_FAILED, "the name was taken");
+}
+
+// Its caller was interrupted: an actor that was created ends as if its only handle were dropped,
+// unless it is detached.
+void CoreWorker::Abandon(const ActorHandle& handle, const wire::v1::RegisterActorReply& reply) {
+  if (reply.status().code() != 0) return ForgetNotCreated(handle);
+  if (!handle.handle_ref.IsNil()) objects_.RemoveLocal(handle.handle_ref);
 }
 
 void CoreWorker::RegisterActor(const wire::v1::RegisterActor& request,
