@@ -247,7 +247,7 @@ void CoreWorker::OnRayletFrame(const net::Frame& frame) {
       auto info = net::ParseMetadata<wire::v1::ActorInfo>(frame);
       if (!info.ok()) return;
       if (!info->pending_reason().empty()) PushWarning(info->class_name(), info->pending_reason());
-      return actors_.OnActorInfo(*info);
+      return HearOfActor(*info);
     }
     case wire::v1::TASK_PENDING_WARNING: {
       auto warning = net::ParseMetadata<wire::v1::PendingWarning>(frame);

@@ -514,6 +514,16 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Subscribe(const base::ActorId& actor, int attempts_left)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  ActorHandle NewHandle(bool detached) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool CanBeMadeAnew(const base::ActorId& actor) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  ActorHandle MakeAnew(const base::ActorId& actor) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void NotRegistered(const base::ActorId& actor, const wire::v1::RegisterActorReply& reply)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void ForgetMakingIfUnused(const base::ActorId& actor) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void HearOfActor(const wire::v1::ActorInfo& info) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void ForgetNotCreated(const ActorHandle& handle) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Abandon(const ActorHandle& handle, const wire::v1::RegisterActorReply& reply)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void MarkActorDead(const base::ActorId& id, wire::v1::ActorDeathCause cause,
                      std::string_view message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
@@ -601,10 +611,18 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   absl::flat_hash_map<base::TaskId, net::EventLoop::TimerId> delayed_ ABSL_GUARDED_BY(mutex_);
   bool tick_scheduled_ ABSL_GUARDED_BY(mutex_) = false;
 
-  // Owned, not detached actors: handle reference -> actor, and what an actor's restart would need.
+  // Owned, not detached actors that are in scope: handle reference -> actor.
   absl::flat_hash_map<base::ObjectId, base::ActorId> handle_refs_ ABSL_GUARDED_BY(mutex_);
-  absl::flat_hash_map<base::ActorId, std::vector<base::ObjectId>> creation_pins_
-      ABSL_GUARDED_BY(mutex_);
+  // What an actor of this process is made of: kept until it is dead, and for as long as results of
+  // its calls could be computed again.
+  struct ActorMaking {
+    std::vector<base::ObjectId> pins;              // what its arguments mention: a restart needs it
+    std::optional<wire::v1::RegisterActor> again;  // to make it anew; nullopt: it may not be
+    base::ActorId successor;                       // it was made anew as this one
+    size_t kept_calls = 0;                         // in the lineage
+    bool dead = false;
+  };
+  absl::flat_hash_map<base::ActorId, ActorMaking> makings_ ABSL_GUARDED_BY(mutex_);
 
   // Execution.
   struct HeldReply {

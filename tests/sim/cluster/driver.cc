@@ -337,6 +337,7 @@ void VirtualDriver::UseGroup() {
         world_->Chance(0.5) ? -1 : static_cast<int>(world_->Any(bundles)));
     CallOptions options;
     options.strategy = strategy.SerializeAsString();
+    options.group = *group;
     std::vector<HandlePtr> objects;
     const size_t calls = 1 + world_->Any(4);
     for (size_t i = 0; i < calls; ++i) {
@@ -377,8 +378,10 @@ bool VirtualDriver::Check(const Known& known) {
   waits_for_ = nullptr;
   if (value.error == "ENDED" || SaysThatWeAreDead(value)) return false;
   if (!value.error.empty()) {
-    // A worker that ends with the group for which it ran may own what other calls have made.
-    const bool ended_with_group = value.error == "OWNER_DIED" && counts_.groups > 0;
+    // A call that still runs when its group is removed, as it was given up, ends with its worker,
+    // which may own what other calls have made.
+    const bool ended_with_group =
+        options_.faults && value.error == "OWNER_DIED" && counts_.groups > 0;
     MANTA_CHECK_MSG(
         known.may_fail || ended_with_group,
         absl::StrCat("function ", std::string(1, known.function), " (object ",
