@@ -26,7 +26,7 @@ def test_table_of_flags_is_fresh():
 
 
 def test_wire_page_lists_every_frame_type():
-    proto = (ROOT / "protos" / "ray" / "wire" / "v1" / "wire.proto").read_text()
+    proto = (ROOT / "protos" / "ray" / "wire" / "v1" / "frame_type.proto").read_text()
     (body,) = re.findall(r"enum FrameType {(.*?)\n}", proto, re.DOTALL)
     types = re.findall(r"^  (\w+) = (\d+);", body, re.MULTILINE)
     page = (ROOT / "docs" / "wire.md").read_text()

@@ -13,7 +13,7 @@
 #include "ray/base/ids.h"
 #include "ray/gcs/answered_requests.h"
 #include "ray/gcs/storage.h"
-#include "ray/wire/v1/wire.pb.h"
+#include "ray/wire/v1/cluster.pb.h"
 
 namespace ray::gcs {
 

@@ -15,6 +15,7 @@
 #include "ray/raylet/frame_router.h"
 #include "ray/raylet/node_peers.h"
 #include "ray/raylet/worker_pool.h"
+#include "ray/wire/v1/workers.pb.h"
 
 namespace ray::raylet {
 

@@ -31,6 +31,7 @@
 #include "ray/transfer/data_stream.h"
 #include "ray/transfer/offer_table.h"
 #include "ray/transfer/pull_manager.h"
+#include "ray/wire/v1/transfer.pb.h"
 #include "ray/transfer/push_ahead_table.h"
 #include "ray/transfer/push_table.h"
 
