@@ -14,7 +14,9 @@
 
 #include <cstring>
 #include <string>
+#include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "ray/base/check.h"
 #include "ray/base/lock_order.h"
 #include "ray/base/logging.h"
@@ -132,6 +134,10 @@ void CountClockReads() {}
 constexpr char kRunner[] = "seed_runner";
 constexpr int kRunnerSocket = 3;
 
+// What is kept of the environment. The sanitizers' options are there in their builds only.
+constexpr const char* kVariables[] = {"MANTA_SIM_TRACE", "ASAN_OPTIONS", "LSAN_OPTIONS",
+                                      "UBSAN_OPTIONS"};
+
 // Arguments, environment and descriptors are the same whoever starts the test: they move the stack,
 // and what is ordered by addresses with it.
 [[noreturn]] void BecomeRunner(int socket, const char* log_level) {
@@ -140,11 +146,15 @@ constexpr int kRunnerSocket = 3;
   char name[sizeof kRunner];
   std::strcpy(name, kRunner);
   std::string level = log_level;
-  std::string trace = "MANTA_SIM_TRACE=1";
   char* const arguments[] = {name, level.data(), nullptr};
-  char* const environment[] = {getenv("MANTA_SIM_TRACE") == nullptr ? nullptr : trace.data(),
-                               nullptr};
-  execve("/proc/self/exe", arguments, environment);
+  std::vector<std::string> kept;
+  for (const char* variable : kVariables) {
+    if (const char* value = getenv(variable)) kept.push_back(absl::StrCat(variable, "=", value));
+  }
+  std::vector<char*> environment;
+  for (std::string& setting : kept) environment.push_back(setting.data());
+  environment.push_back(nullptr);
+  execve("/proc/self/exe", arguments, environment.data());
   abort();
 }
 
