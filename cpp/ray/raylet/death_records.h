@@ -24,6 +24,9 @@ class DeathRecords {
   // Remembers the latest `limit` deaths. All pointers outlive the object.
   DeathRecords(net::EventLoop* loop, FrameRouter* router, const WorkerPool* pool, NodePeers* peers,
                size_t limit);
+  ~DeathRecords();
+  DeathRecords(const DeathRecords&) = delete;
+  DeathRecords& operator=(const DeathRecords&) = delete;
 
   void WorkerDied(const WorkerDeath& death, const std::string& explanation);
   size_t size() const { return known_.size(); }

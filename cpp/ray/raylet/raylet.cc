@@ -437,7 +437,9 @@ void Raylet::OnPeerLost(const base::NodeId& node, const absl::Status& why) {
   leases_->NodeLost(node);
   owners_->NodeLost(node);
   if (peers_->Find(node) == nullptr) return;
-  loop_->RunAfter(kPeerRetry, [this, node] { logs_->PeerThere(node); });
+  loop_->RunAfter(kPeerRetry, [this, alive = std::weak_ptr<bool>(alive_), node] {
+    if (!alive.expired()) logs_->PeerThere(node);
+  });
 }
 
 void Raylet::OnPeerFrame(const base::NodeId& node, const net::Frame& frame) {

@@ -140,6 +140,7 @@ class Raylet {
   bool ready_ = false;
   bool stopped_ = false;
   std::string leave_reason_ = "it was stopped";
+  const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // timers see its end
 
   // Each uses what stands before it.
   FrameRouter router_;

@@ -90,6 +90,7 @@ absl::StatusOr<PullAnswer> ParseAnswer(const net::Frame& frame) {
       answer.available_bytes = reply.available_bytes();
       answer.tier = reply.tier();
       answer.facts.size_bytes = reply.size_bytes();
+      if (reply.size_bytes() == 0) return absl::InvalidArgumentError("an object without bytes");
       answer.facts.note = reply.note();
       MANTA_ASSIGN_OR_RETURN(answer.facts.owner, WorkerId::FromBinary(reply.owner().worker_id()));
       MANTA_ASSIGN_OR_RETURN(answer.facts.owner_node, NodeId::FromBinary(reply.owner().node_id()));
@@ -553,9 +554,12 @@ void TransferService::RefusePinned(const NodeId& node, const ObjectId& id,
 
 void TransferService::GrantPinned(const NodeId& node, const ObjectId& id, store::Extent extent,
                                   net::UniqueFd file, const Responder& responder) {
-  if (!pushes_.IsGranted(node, id)) {  // given up meanwhile
+  if (!pushes_.IsGranted(node, id)) {
+    // Given up meanwhile, or an earlier question of that node failed: it may ask again.
     MANTA_CHECK(store_->Release(kSource, id).ok());
-    return;
+    PullBeginReply busy;
+    busy.set_outcome(PullBeginReply::BUSY);
+    return responder.Send(busy);
   }
   auto unused = [this, post = PostToLoop(), id] {
     post([this, id] {
