@@ -1,12 +1,11 @@
 # make setup       system packages (only missing ones), .venv, build and install ray into it
 # make quickstart  setup, then the example
 # make test        setup, then the C++ tests (ctest) and the Python tests (pytest)
-# make soak        tests/chaos for long, with figures
 # make lint        ruff and clang-format, changing nothing;  make format changes
 # make bench       C++ benchmarks (bench/cpp), built in build/bench, then all that bench/RESULTS.md shows
-# make soak        1,000,000 tasks and 10,000 actors: no process may grow (tests/soak; SOAK_ARGS="--tasks 100000")
 # make asan|tsan   C++ tests under the sanitizers, in build/asan and build/tsan
-# make soak        long runs: thousands of seeds of the simulation (SOAK_SEEDS)
+# make soak        long runs: thousands of seeds of the simulation (SOAK_SEEDS), tests/chaos with
+#                  figures, 1,000,000 tasks and 10,000 actors without growth (tests/soak; SOAK_ARGS)
 # make gpu-check   the accelerator layer alone, built in build/accelerators; needs no setup
 # make thread-safety   Clang's thread-safety analysis (installs clang-14 when missing)
 

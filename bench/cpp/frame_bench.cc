@@ -9,7 +9,7 @@
 #include "ray/base/ids.h"
 #include "ray/core/task_frames.h"
 #include "ray/net/frame.h"
-#include "ray/wire/v1/wire.pb.h"
+#include "ray/wire/v1/frame_type.pb.h"
 
 namespace ray::core {
 namespace {

@@ -10,7 +10,8 @@
 #include "ray/base/check.h"
 #include "ray/net/connection.h"
 #include "ray/net/event_loop.h"
-#include "ray/wire/v1/wire.pb.h"
+#include "ray/wire/v1/cluster.pb.h"
+#include "ray/wire/v1/frame_type.pb.h"
 
 namespace ray::net {
 namespace {

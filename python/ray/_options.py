@@ -95,8 +95,12 @@ def _num_returns(name: str, value: int | str | None) -> None:
         )
 
 
+def _is_limit(value: int | None) -> bool:
+    return value is None or value == -1 or value >= 1
+
+
 def _backpressure(name: str, value: int | None) -> None:
-    if value is not None and value != -1 and value < 1:
+    if not _is_limit(value):
         raise ValueError(
             f"The keyword {name!r} only accepts None, a positive integer or -1 (without limit), not"
             f" {value!r}."
@@ -112,7 +116,7 @@ def _objects_per_yield(name: str, value: int | None) -> None:
 
 
 def _actor_backpressure(name: str, value: int | None) -> None:
-    if value is not None and value != -1 and value < 1:
+    if not _is_limit(value):
         raise ValueError(
             f"{name} must be > 0 to cap the actor's total unconsumed generator objects, or -1 to"
             f" disable. Got {value!r}."

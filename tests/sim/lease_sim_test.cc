@@ -9,7 +9,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
-#include "tests/sim/virtual_cluster.h"
+#include "tests/sim/lease_cluster.h"
 
 namespace ray::sim {
 namespace {
@@ -34,9 +34,9 @@ uint64_t FromEnvironment(const char* name, uint64_t otherwise) {
   return value == nullptr ? otherwise : strtoull(value, nullptr, 10);
 }
 
-VirtualCluster::Options SmallCluster(uint64_t seed) {
+LeaseCluster::Options SmallCluster(uint64_t seed) {
   std::mt19937_64 random(seed * 7919);
-  VirtualCluster::Options options;
+  LeaseCluster::Options options;
   options.seed = seed;
   options.nodes = 2 + random() % 9;
   options.owner_nodes = 1 + random() % options.nodes;
@@ -47,19 +47,19 @@ VirtualCluster::Options SmallCluster(uint64_t seed) {
   return options;
 }
 
-VirtualCluster::Outcome RunSeed(const VirtualCluster::Options& options) {
+LeaseCluster::Outcome RunSeed(const LeaseCluster::Options& options) {
   g_running = absl::StrCat("seed ", options.seed, " fails: MANTA_SIM_FIRST_SEED=", options.seed,
                            " MANTA_SIM_SEEDS=1\n");
   signal(SIGABRT, NameTheSeed);
-  return VirtualCluster(options).Run();
+  return LeaseCluster(options).Run();
 }
 
 TEST(LeaseSimTest, SmallClustersUnderFaults) {
   const uint64_t first = FromEnvironment("MANTA_SIM_FIRST_SEED", 1);
   const uint64_t seeds = FromEnvironment("MANTA_SIM_SEEDS", 300);
-  VirtualCluster::Outcome sum;
+  LeaseCluster::Outcome sum;
   for (uint64_t seed = first; seed < first + seeds; ++seed) {
-    const VirtualCluster::Outcome outcome = RunSeed(SmallCluster(seed));
+    const LeaseCluster::Outcome outcome = RunSeed(SmallCluster(seed));
     sum.granted += outcome.granted;
     sum.granted_elsewhere += outcome.granted_elsewhere;
     sum.lost += outcome.lost;
@@ -79,15 +79,15 @@ TEST(LeaseSimTest, SmallClustersUnderFaults) {
 
 TEST(LeaseSimTest, ASeedReplaysExactly) {
   for (uint64_t seed : {3, 5, 8, 13}) {
-    const VirtualCluster::Outcome first = RunSeed(SmallCluster(seed));
-    const VirtualCluster::Outcome second = RunSeed(SmallCluster(seed));
+    const LeaseCluster::Outcome first = RunSeed(SmallCluster(seed));
+    const LeaseCluster::Outcome second = RunSeed(SmallCluster(seed));
     EXPECT_EQ(first.trace, second.trace) << "seed " << seed;
     EXPECT_EQ(first.events, second.events) << "seed " << seed;
   }
 }
 
 TEST(LeaseSimTest, AThousandNodesRunAHundredThousandTasks) {
-  VirtualCluster::Options options;
+  LeaseCluster::Options options;
   options.seed = 1;
   options.nodes = 1000;
   options.owner_nodes = 10;
@@ -96,7 +96,7 @@ TEST(LeaseSimTest, AThousandNodesRunAHundredThousandTasks) {
   options.tasks = kManyTasks;
   options.task_max = absl::Milliseconds(500);
   options.check_every = 20'000;
-  const VirtualCluster::Outcome outcome = RunSeed(options);
+  const LeaseCluster::Outcome outcome = RunSeed(options);
   EXPECT_GT(outcome.granted_elsewhere, kManyTasks / 2);
 }
 

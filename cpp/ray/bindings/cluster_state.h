@@ -3,7 +3,7 @@
 
 #include <pybind11/pybind11.h>
 
-#include "ray/wire/v1/wire.pb.h"
+#include "ray/wire/v1/cluster.pb.h"
 
 namespace ray::bindings {
 

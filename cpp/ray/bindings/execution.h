@@ -13,6 +13,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "ray/core/core_worker.h"
+#include "ray/wire/v1/scheduling.pb.h"
 
 namespace ray::bindings {
 

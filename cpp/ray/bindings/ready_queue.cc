@@ -39,33 +39,25 @@ std::vector<uint64_t> ReadyQueue::Drain() {
   return std::exchange(tokens_, {});
 }
 
-std::vector<uint64_t> ReadyQueue::Wait() {
-  {
-    absl::MutexLock lock(&mutex_);
-    auto ready = [this] {
-      mutex_.AssertHeld();
-      return closed_ || !tokens_.empty();
-    };
-    mutex_.Await(absl::Condition(&ready));
-  }
-  return Drain();
+bool ReadyQueue::AwaitReady(absl::Duration timeout) {
+  absl::MutexLock lock(&mutex_);
+  auto ready = [this] {
+    mutex_.AssertHeld();
+    return closed_ || !tokens_.empty();
+  };
+  return mutex_.AwaitWithTimeout(absl::Condition(&ready), timeout);
 }
 
-bool ReadyQueue::IsReady() {
-  absl::MutexLock lock(&mutex_);
-  return closed_ || !tokens_.empty();
+std::vector<uint64_t> ReadyQueue::Wait() {
+  AwaitReady(absl::InfiniteDuration());
+  return Drain();
 }
 
 std::vector<uint64_t> ReadyQueue::WaitDriving(core::CoreWorker* session) {
   absl::Duration pause = kPauseMin;
   while (!session->is_shut_down()) {
-    if (session->DriveUnlessWanted([this] { return IsReady(); })) break;
-    absl::MutexLock lock(&mutex_);
-    auto ready = [this] {
-      mutex_.AssertHeld();
-      return closed_ || !tokens_.empty();
-    };
-    if (mutex_.AwaitWithTimeout(absl::Condition(&ready), pause)) break;
+    if (session->DriveUnlessWanted([this] { return AwaitReady(absl::ZeroDuration()); })) break;
+    if (AwaitReady(pause)) break;
     pause = std::min(pause * 2, kPauseMax);
   }
   return Drain();

@@ -9,6 +9,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 #include "ray/core/core_worker.h"
 #include "ray/net/endpoint.h"
 
@@ -29,7 +30,8 @@ class ReadyQueue {
 
  private:
   void Signal();
-  bool IsReady();
+  // Whether there are tokens, or it is closed, before the timeout.
+  bool AwaitReady(absl::Duration timeout);
 
   const net::UniqueFd fd_;
   absl::Mutex mutex_;

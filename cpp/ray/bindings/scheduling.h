@@ -8,7 +8,9 @@
 #include <string>
 
 #include "ray/core/core_worker.h"
-#include "ray/wire/v1/wire.pb.h"
+#include "ray/wire/v1/placement_groups.pb.h"
+#include "ray/wire/v1/resources.pb.h"
+#include "ray/wire/v1/scheduling.pb.h"
 
 namespace ray::bindings {
 

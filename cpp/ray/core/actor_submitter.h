@@ -28,7 +28,7 @@
 #include "ray/core/serialized_value.h"
 #include "ray/core/task.h"
 #include "ray/core/worker_address.h"
-#include "ray/wire/v1/wire.pb.h"
+#include "ray/wire/v1/actors.pb.h"
 
 namespace ray::core {
 

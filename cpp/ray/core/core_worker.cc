@@ -11,6 +11,7 @@
 #include "ray/base/status_macros.h"
 #include "ray/net/parse_frame.h"
 #include "ray/net/tls_wire.h"
+#include "ray/wire/v1/workers.pb.h"
 
 namespace ray::core {
 

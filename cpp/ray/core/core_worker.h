@@ -45,7 +45,17 @@
 #include "ray/core/unread_items.h"
 #include "ray/net/loop_driver.h"
 #include "ray/store/parallel_copy.h"
-#include "ray/wire/v1/wire.pb.h"
+#include "ray/wire/v1/actors.pb.h"
+#include "ray/wire/v1/cluster.pb.h"
+#include "ray/wire/v1/connection.pb.h"
+#include "ray/wire/v1/frame_type.pb.h"
+#include "ray/wire/v1/leases.pb.h"
+#include "ray/wire/v1/logs.pb.h"
+#include "ray/wire/v1/placement_groups.pb.h"
+#include "ray/wire/v1/resources.pb.h"
+#include "ray/wire/v1/store.pb.h"
+#include "ray/wire/v1/task_events.pb.h"
+#include "ray/wire/v1/tasks.pb.h"
 
 namespace ray::core {
 

@@ -13,6 +13,8 @@
 #include "ray/base/logging.h"
 #include "ray/core/core_worker.h"
 #include "ray/net/parse_frame.h"
+#include "ray/wire/v1/objects.pb.h"
+#include "ray/wire/v1/workers.pb.h"
 
 namespace ray::core {
 

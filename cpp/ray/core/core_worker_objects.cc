@@ -7,6 +7,7 @@
 #include "ray/base/clock.h"
 #include "ray/core/core_worker.h"
 #include "ray/net/parse_frame.h"
+#include "ray/wire/v1/objects.pb.h"
 
 namespace ray::core {
 

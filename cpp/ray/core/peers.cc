@@ -10,7 +10,8 @@
 #include "ray/base/logging.h"
 #include "ray/base/status_macros.h"
 #include "ray/net/parse_frame.h"
-#include "ray/wire/v1/wire.pb.h"
+#include "ray/wire/v1/connection.pb.h"
+#include "ray/wire/v1/frame_type.pb.h"
 
 namespace ray::core {
 namespace {

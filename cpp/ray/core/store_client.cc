@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "ray/base/status_macros.h"
 #include "ray/net/parse_frame.h"
+#include "ray/wire/v1/frame_type.pb.h"
 
 namespace ray::core {
 

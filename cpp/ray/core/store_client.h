@@ -19,7 +19,7 @@
 #include "ray/core/worker_address.h"
 #include "ray/net/connection.h"
 #include "ray/store/shared_memory.h"
-#include "ray/wire/v1/wire.pb.h"
+#include "ray/wire/v1/store.pb.h"
 
 namespace ray::core {
 

@@ -8,7 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "ray/base/ids.h"
-#include "ray/wire/v1/wire.pb.h"
+#include "ray/wire/v1/connection.pb.h"
 
 namespace ray::core {
 

@@ -6,7 +6,7 @@
 #include <string_view>
 
 #include "ray/base/ids.h"
-#include "ray/wire/v1/wire.pb.h"
+#include "ray/wire/v1/actors.pb.h"
 
 namespace ray::gcs {
 

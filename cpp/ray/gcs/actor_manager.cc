@@ -133,7 +133,7 @@ absl::Status ActorManager::Accept(const wire::v1::RegisterActor& request,
 
   // A retry of a registration whose answer was lost.
   if (table_.Find(actor->id) != nullptr) return absl::OkStatus();
-  if (dead_owners_.contains(actor->owner)) {
+  if (dead_owners_.contains(actor->owner) || nodes_->IsDead(actor->owner_node)) {
     return absl::FailedPreconditionError(
         absl::StrCat("the owner of the actor, worker ", actor->owner.Hex(), ", is dead"));
   }

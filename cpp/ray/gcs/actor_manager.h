@@ -36,7 +36,9 @@
 #include "ray/gcs/placement_group_manager.h"
 #include "ray/gcs/storage.h"
 #include "ray/gcs/v1/gcs.pb.h"
-#include "ray/wire/v1/wire.pb.h"
+#include "ray/wire/v1/actors.pb.h"
+#include "ray/wire/v1/cluster.pb.h"
+#include "ray/wire/v1/connection.pb.h"
 
 namespace ray::gcs {
 

@@ -1,16 +1,16 @@
-// The life of an actor, as states of wire.proto:
+// The life of an actor, as states of protos/ray/wire/v1/actors.proto:
 //
-//   PENDING_CREATION --created--> ALIVE --worker or node lost, restarts left--> RESTARTING
-//   --created--> ALIVE PENDING_CREATION --worker lost in __init__, restarts left--> RESTARTING (and
-//   again from RESTARTING) any but DEAD --killed, out of scope, exit, no restarts left, ...-->
-//   DEAD, for good
+//   PENDING_CREATION --created--> ALIVE
+//   ALIVE --worker or node lost, restarts left--> RESTARTING --created--> ALIVE
+//   PENDING_CREATION, RESTARTING --worker lost in __init__, restarts left--> RESTARTING
+//   any but DEAD --killed, out of scope, exit, no restarts left, ...--> DEAD, for good
 //
 // Threads: constants.
 #pragma once
 
 #include <utility>
 
-#include "ray/wire/v1/wire.pb.h"
+#include "ray/wire/v1/actors.pb.h"
 
 namespace ray::gcs {
 

@@ -27,7 +27,7 @@
 #include "ray/gcs/storage.h"
 #include "ray/gcs/v1/storage.pb.h"
 #include "ray/resources/resource_set.h"
-#include "ray/wire/v1/wire.pb.h"
+#include "ray/wire/v1/actors.pb.h"
 
 namespace ray::gcs {
 

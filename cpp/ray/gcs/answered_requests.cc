@@ -53,6 +53,13 @@ void AnsweredRequests::Remember(const std::string& request_id, std::string reply
   if (by_number_.size() > remembered_max_) ForgetOldest(batch);
 }
 
+void AnsweredRequests::Forget(const std::string& request_id) {
+  auto found = answers_.find(request_id);
+  if (found == answers_.end()) return;
+  by_number_.erase(found->second.number);
+  answers_.erase(found);
+}
+
 void AnsweredRequests::ForgetOldest(WriteBatch* batch) {
   const auto oldest = by_number_.begin();
   batch->Delete(kTable, oldest->second);

@@ -30,6 +30,8 @@ class AnsweredRequests {
   const std::string* Find(const std::string& request_id) const;
   // Adds to the batch what must be written with the effect. Nothing for "".
   void Remember(const std::string& request_id, std::string reply, WriteBatch* batch);
+  // The batch could not be written: the request had no effect. Nothing for "".
+  void Forget(const std::string& request_id);
 
  private:
   void ForgetOldest(WriteBatch* batch);

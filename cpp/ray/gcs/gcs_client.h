@@ -30,7 +30,10 @@
 #include "ray/gcs/v1/gcs.pb.h"
 #include "ray/net/event_loop.h"
 #include "ray/net/tls_credentials.h"
-#include "ray/wire/v1/wire.pb.h"
+#include "ray/wire/v1/actors.pb.h"
+#include "ray/wire/v1/cluster.pb.h"
+#include "ray/wire/v1/connection.pb.h"
+#include "ray/wire/v1/placement_groups.pb.h"
 
 namespace ray::gcs {
 

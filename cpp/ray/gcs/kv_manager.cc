@@ -1,6 +1,7 @@
 #include "ray/gcs/kv_manager.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
@@ -114,8 +115,7 @@ absl::Status KvManager::Put(std::string_view table, const Request& request,
   if (reply->found() && !request.overwrite()) return absl::OkStatus();
   WriteBatch batch;
   batch.Put(table, request.key(), request.value());
-  answered_->Remember(request_id, reply->SerializeAsString(), &batch);
-  return storage_->Write(batch);
+  return WriteAnswered(request_id, *reply, std::move(batch));
 }
 
 absl::Status KvManager::Delete(std::string_view table, const Request& request,
@@ -128,8 +128,16 @@ absl::Status KvManager::Delete(std::string_view table, const Request& request,
       }));
   if (batch.changes().empty()) return absl::OkStatus();
   reply->set_count(batch.changes().size());
-  answered_->Remember(request_id, reply->SerializeAsString(), &batch);
-  return storage_->Write(batch);
+  return WriteAnswered(request_id, *reply, std::move(batch));
+}
+
+// With the reply, for when the request comes again.
+absl::Status KvManager::WriteAnswered(const std::string& request_id, const Reply& reply,
+                                      WriteBatch batch) {
+  answered_->Remember(request_id, reply.SerializeAsString(), &batch);
+  const absl::Status written = storage_->Write(batch);
+  if (!written.ok()) answered_->Forget(request_id);
+  return written;
 }
 
 absl::Status KvManager::Keys(std::string_view table, const Request& request, Reply* reply) {

@@ -13,7 +13,7 @@
 #include "ray/base/ids.h"
 #include "ray/gcs/answered_requests.h"
 #include "ray/gcs/storage.h"
-#include "ray/wire/v1/wire.pb.h"
+#include "ray/wire/v1/cluster.pb.h"
 
 namespace ray::gcs {
 
@@ -44,6 +44,7 @@ class KvManager {
                    Reply* reply);
   absl::Status Delete(std::string_view table, const Request& request, const std::string& request_id,
                       Reply* reply);
+  absl::Status WriteAnswered(const std::string& request_id, const Reply& reply, WriteBatch batch);
   absl::Status Exists(std::string_view table, const Request& request, Reply* reply);
   absl::Status Keys(std::string_view table, const Request& request, Reply* reply);
 

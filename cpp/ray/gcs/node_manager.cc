@@ -66,11 +66,15 @@ absl::Status NodeManager::Load() {
       storage_->Scan(kTable, "", [&](std::string_view key, std::string_view value) {
         v1::NodeRecord record;
         auto id = ParseId<NodeId>(key, "key of a node");
-        if (!id.ok() || !record.ParseFromArray(value.data(), static_cast<int>(value.size()))) {
+        const bool parsed = record.ParseFromArray(value.data(), static_cast<int>(value.size()));
+        auto total = ResourceSet::FromWire(record.state().total());
+        if (!id.ok() || !parsed || !total.ok()) {
           damage = absl::DataLossError(absl::StrCat("unreadable node ", base::BytesToHex(key)));
           return false;
         }
         Node& node = nodes_[*id];
+        // What it can hold counts before it is back, or what names it would be given up.
+        node.total = *std::move(total);
         node.state = std::move(*record.mutable_state());
         node.labels = LabelsOf(node.state);
         node.death_number = record.death_number();
@@ -102,6 +106,11 @@ absl::Status NodeManager::Save(const Node& node) {
   *record.mutable_state() = node.state;
   record.set_death_number(node.death_number);
   return storage_->Put(kTable, node.state.node_id(), record.SerializeAsString());
+}
+
+bool NodeManager::IsDead(const NodeId& node) const {
+  auto found = nodes_.find(node);
+  return found != nodes_.end() && found->second.death_number > 0;
 }
 
 NodeManager::Node* NodeManager::FindAlive(const NodeId& node) {
@@ -295,11 +304,6 @@ std::vector<NodeId> NodeManager::Dead() const {
   std::vector<NodeId> dead;
   for (const auto& [number, id] : dead_) dead.push_back(id);
   return dead;
-}
-
-bool NodeManager::IsDead(const NodeId& node) const {
-  auto found = nodes_.find(node);
-  return found != nodes_.end() && !found->second.state.alive();
 }
 
 wire::v1::ClusterStateReply NodeManager::ClusterState() const {

@@ -75,8 +75,8 @@ class NodeManager {
   // is replaced.
   absl::Status Drain(const wire::v1::DrainNode& request);
 
-  std::vector<base::NodeId> Dead() const;  // those that are remembered
-  bool IsDead(const base::NodeId& node) const;
+  std::vector<base::NodeId> Dead() const;       // those that are remembered
+  bool IsDead(const base::NodeId& node) const;  // one of these
   // Alive and remembered dead nodes.
   wire::v1::ClusterStateReply ClusterState() const;
 

@@ -254,8 +254,11 @@ absl::Status PlacementGroupManager::OnBundlesPrepared(const NodeId& node,
   PlacementGroup* group = table_.Find(id);
   if (group == nullptr || group->removed()) return absl::OkStatus();
   if (message.attempt() == kNoAttempt) {
-    // A node that came back has no room any more for what it should have kept.
-    if (!message.ok()) LoseBundles(group, node);
+    // A node that came back has no room any more for what it should have kept. It gives back all
+    // that it has of the group: it may have kept some, or set aside its share of an attempt.
+    if (message.ok()) return absl::OkStatus();
+    SendReturn(id, node, {}, /*removed=*/false);
+    LoseBundles(group, node);
     return absl::OkStatus();
   }
   auto share = group->shares.find(node);
@@ -450,9 +453,9 @@ void PlacementGroupManager::OnNodeDead(const NodeId& node) {
 }
 
 void PlacementGroupManager::LoseBundles(PlacementGroup* group, const NodeId& node) {
-  const bool had_attempt = !group->shares.empty();
-  if (had_attempt) Abort(group, node);
   const std::vector<uint32_t> lost = group->BundlesOn(node);
+  if (lost.empty() && !group->shares.contains(node)) return;
+  if (!group->shares.empty()) Abort(group, node);
   for (uint32_t index : lost) group->SetNode(index, NodeId());
   if (!lost.empty() && group->created()) {
     group->info.set_state(wire::v1::GROUP_RESCHEDULING);

@@ -43,7 +43,8 @@
 #include "ray/gcs/placement_group_table.h"
 #include "ray/gcs/storage.h"
 #include "ray/gcs/v1/gcs.pb.h"
-#include "ray/wire/v1/wire.pb.h"
+#include "ray/wire/v1/cluster.pb.h"
+#include "ray/wire/v1/placement_groups.pb.h"
 
 namespace ray::gcs {
 

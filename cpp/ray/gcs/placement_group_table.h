@@ -28,7 +28,7 @@
 #include "ray/gcs/v1/storage.pb.h"
 #include "ray/resources/resource_set.h"
 #include "ray/scheduling/bundle_placement.h"
-#include "ray/wire/v1/wire.pb.h"
+#include "ray/wire/v1/placement_groups.pb.h"
 
 namespace ray::gcs {
 

@@ -1,11 +1,11 @@
-// absl::Status as the StatusReply of wire.proto.
+// absl::Status as the StatusReply of the wire (protos/ray/wire/v1/connection.proto).
 // Threads: free functions, thread-safe.
 #pragma once
 
 #include <string>
 
 #include "absl/status/status.h"
-#include "ray/wire/v1/wire.pb.h"
+#include "ray/wire/v1/connection.pb.h"
 
 namespace ray::gcs {
 

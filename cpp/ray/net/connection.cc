@@ -17,7 +17,7 @@
 #include "ray/base/clock.h"
 #include "ray/base/logging.h"
 #include "ray/net/authentication.h"
-#include "ray/wire/v1/wire.pb.h"
+#include "ray/wire/v1/frame_type.pb.h"
 
 namespace ray::net {
 namespace {

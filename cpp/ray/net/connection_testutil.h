@@ -11,7 +11,7 @@
 
 #include "ray/base/check.h"
 #include "ray/net/endpoint.h"
-#include "ray/wire/v1/wire.pb.h"
+#include "ray/wire/v1/connection.pb.h"
 
 namespace ray::net {
 

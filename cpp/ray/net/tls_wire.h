@@ -3,7 +3,7 @@
 #pragma once
 
 #include "ray/net/tls_credentials.h"
-#include "ray/wire/v1/wire.pb.h"
+#include "ray/wire/v1/connection.pb.h"
 
 namespace ray::net {
 

@@ -24,7 +24,7 @@
 #include "ray/raylet/client_registry.h"
 #include "ray/raylet/worker_pool.h"
 #include "ray/scheduling/lease_queue.h"
-#include "ray/wire/v1/wire.pb.h"
+#include "ray/wire/v1/actors.pb.h"
 
 namespace ray::raylet {
 

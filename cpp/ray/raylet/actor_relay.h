@@ -23,7 +23,7 @@
 #include "ray/gcs/gcs_client.h"
 #include "ray/raylet/client_registry.h"
 #include "ray/raylet/frame_router.h"
-#include "ray/wire/v1/wire.pb.h"
+#include "ray/wire/v1/actors.pb.h"
 
 namespace ray::raylet {
 

@@ -11,7 +11,7 @@
 #include "ray/base/ids.h"
 #include "ray/net/connection.h"
 #include "ray/scheduling/lease_queue.h"
-#include "ray/wire/v1/wire.pb.h"
+#include "ray/wire/v1/connection.pb.h"
 
 namespace ray::raylet {
 

@@ -1,5 +1,6 @@
 #include "ray/raylet/client_registry.h"
 
+#include <limits>
 #include <utility>
 #include <vector>
 
@@ -156,9 +157,15 @@ absl::Status ClientRegistry::CheckHello(const Hello& hello, From from) const {
     case wire::v1::WORKER:
     case wire::v1::WORKER_SETUP:
       MANTA_RETURN_IF_ERROR(CheckWorkerId(hello));
-      if (events_.expects_worker(hello.startup_token())) return absl::OkStatus();
-      return absl::PermissionDeniedError(
-          absl::StrCat("no worker with startup token ", hello.startup_token(), " is expected"));
+      if (!events_.expects_worker(hello.startup_token())) {
+        return absl::PermissionDeniedError(
+            absl::StrCat("no worker with startup token ", hello.startup_token(), " is expected"));
+      }
+      // It will be killed by that number; one that is no process's may mean many processes.
+      if (hello.pid() <= 0 || hello.pid() > std::numeric_limits<pid_t>::max()) {
+        return absl::InvalidArgumentError(absl::StrCat(hello.pid(), " is no process's id"));
+      }
+      return absl::OkStatus();
     default:
       return absl::InvalidArgumentError(absl::StrCat(
           "a process of kind ", static_cast<int>(hello.kind()), " is no client of a raylet"));

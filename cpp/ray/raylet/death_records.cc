@@ -27,6 +27,12 @@ DeathRecords::DeathRecords(net::EventLoop* loop, FrameRouter* router, const Work
       });
 }
 
+DeathRecords::~DeathRecords() {
+  for (const auto& [worker, questions] : questions_) {
+    for (const Question& question : questions) loop_->Cancel(question.timer);
+  }
+}
+
 absl::Status DeathRecords::OnQuestion(const wire::v1::WorkerDeathRequest& message,
                                       const Responder& responder) {
   if (!message.node_id().empty()) return PassOn(message, responder);

@@ -16,6 +16,7 @@
 #include "ray/raylet/frame_router.h"
 #include "ray/raylet/node_peers.h"
 #include "ray/raylet/worker_pool.h"
+#include "ray/wire/v1/workers.pb.h"
 
 namespace ray::raylet {
 
@@ -24,6 +25,9 @@ class DeathRecords {
   // Remembers the latest `limit` deaths. All pointers outlive the object.
   DeathRecords(net::EventLoop* loop, FrameRouter* router, const WorkerPool* pool,
                const ClientRegistry* clients, NodePeers* peers, size_t limit);
+  ~DeathRecords();
+  DeathRecords(const DeathRecords&) = delete;
+  DeathRecords& operator=(const DeathRecords&) = delete;
 
   void WorkerDied(const WorkerDeath& death, const std::string& explanation);
   size_t size() const { return known_.size(); }

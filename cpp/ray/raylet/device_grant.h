@@ -5,7 +5,7 @@
 #include <string>
 
 #include "ray/accelerators/node_accelerators.h"
-#include "ray/wire/v1/wire.pb.h"
+#include "ray/wire/v1/resources.pb.h"
 
 namespace ray::raylet {
 

@@ -17,7 +17,7 @@
 #include "ray/net/connection.h"
 #include "ray/net/parse_frame.h"
 #include "ray/raylet/client.h"
-#include "ray/wire/v1/wire.pb.h"
+#include "ray/wire/v1/frame_type.pb.h"
 
 namespace ray::raylet {
 

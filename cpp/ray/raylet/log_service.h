@@ -23,6 +23,7 @@
 #include "ray/raylet/node_identity.h"
 #include "ray/raylet/node_peers.h"
 #include "ray/raylet/worker_pool.h"
+#include "ray/wire/v1/logs.pb.h"
 
 namespace ray::raylet {
 

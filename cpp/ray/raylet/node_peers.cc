@@ -7,6 +7,8 @@
 #include "absl/strings/str_cat.h"
 #include "ray/base/logging.h"
 #include "ray/net/frame.h"
+#include "ray/wire/v1/connection.pb.h"
+#include "ray/wire/v1/frame_type.pb.h"
 
 namespace ray::raylet {
 

@@ -20,7 +20,7 @@
 #include "ray/net/connection.h"
 #include "ray/net/event_loop.h"
 #include "ray/raylet/node_identity.h"
-#include "ray/wire/v1/wire.pb.h"
+#include "ray/wire/v1/cluster.pb.h"
 
 namespace ray::raylet {
 

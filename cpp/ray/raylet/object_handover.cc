@@ -7,6 +7,7 @@
 #include "ray/base/status_macros.h"
 #include "ray/net/parse_frame.h"
 #include "ray/raylet/relay.h"
+#include "ray/wire/v1/objects.pb.h"
 
 namespace ray::raylet {
 

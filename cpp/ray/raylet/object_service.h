@@ -23,6 +23,7 @@
 #include "ray/store/page_warmer.h"
 #include "ray/store/shared_memory.h"
 #include "ray/transfer/pull_manager.h"
+#include "ray/wire/v1/store.pb.h"
 
 namespace ray::raylet {
 

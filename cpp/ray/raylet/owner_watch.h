@@ -23,6 +23,7 @@
 #include "ray/raylet/frame_router.h"
 #include "ray/raylet/node_peers.h"
 #include "ray/store/object_store.h"
+#include "ray/wire/v1/workers.pb.h"
 
 namespace ray::raylet {
 

@@ -7,6 +7,7 @@
 #include "ray/base/logging.h"
 #include "ray/base/status_macros.h"
 #include "ray/raylet/relay.h"
+#include "ray/wire/v1/leases.pb.h"
 
 namespace ray::raylet {
 

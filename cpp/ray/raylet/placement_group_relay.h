@@ -29,7 +29,7 @@
 #include "ray/raylet/bundle_host.h"
 #include "ray/raylet/client_registry.h"
 #include "ray/raylet/frame_router.h"
-#include "ray/wire/v1/wire.pb.h"
+#include "ray/wire/v1/placement_groups.pb.h"
 
 namespace ray::raylet {
 

@@ -127,6 +127,8 @@ void Raylet::MakeServices(Options options) {
   transfer_ =
       std::make_unique<TransferService>(loop_, clock_, &router_, peers_.get(), objects_.get(),
                                         owners_.get(), &identity_, config_, ConnectionOptions());
+  push_ahead_ = std::make_unique<PushAheadService>(&router_, peers_.get(), objects_.get(),
+                                                   owners_.get(), &identity_, config_);
   handover_ = std::make_unique<ObjectHandover>(&router_, clients_.get(), peers_.get(),
                                                objects_.get(), owners_.get(), &identity_);
   const auto num_cpus = static_cast<size_t>(options.resources.Get(resources::kCpu).ToDouble());
@@ -438,7 +440,9 @@ void Raylet::OnPeerLost(const base::NodeId& node, const absl::Status& why) {
   leases_->NodeLost(node);
   owners_->NodeLost(node);
   if (peers_->Find(node) == nullptr) return;
-  loop_->RunAfter(kPeerRetry, [this, node] { logs_->PeerThere(node); });
+  loop_->RunAfter(kPeerRetry, [this, alive = std::weak_ptr<bool>(alive_), node] {
+    if (!alive.expired()) logs_->PeerThere(node);
+  });
 }
 
 void Raylet::OnPeerFrame(const base::NodeId& node, const net::Frame& frame) {

@@ -38,6 +38,7 @@
 #include "ray/raylet/object_service.h"
 #include "ray/raylet/owner_watch.h"
 #include "ray/raylet/placement_group_relay.h"
+#include "ray/raylet/push_ahead_service.h"
 #include "ray/raylet/task_event_log.h"
 #include "ray/raylet/transfer_service.h"
 #include "ray/raylet/worker_service.h"
@@ -141,6 +142,7 @@ class Raylet {
   wire::v1::KvRequest spill_record_;  // of a head
   bool ready_ = false;
   bool stopped_ = false;
+  const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // timers see its end
   std::string leave_reason_ = "it was stopped";
 
   // Each uses what stands before it.
@@ -151,6 +153,7 @@ class Raylet {
   std::unique_ptr<NodePeers> peers_;
   std::unique_ptr<OwnerWatch> owners_;
   std::unique_ptr<TransferService> transfer_;
+  std::unique_ptr<PushAheadService> push_ahead_;
   std::unique_ptr<ObjectHandover> handover_;
   std::unique_ptr<WorkerService> workers_;
   std::unique_ptr<LeaseService> leases_;

@@ -6,7 +6,7 @@
 
 #include "absl/status/statusor.h"
 #include "ray/raylet/frame_router.h"
-#include "ray/wire/v1/wire.pb.h"
+#include "ray/wire/v1/connection.pb.h"
 
 namespace ray::raylet {
 

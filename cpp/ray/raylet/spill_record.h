@@ -12,7 +12,7 @@
 #include "absl/status/status.h"
 #include "ray/base/config.h"
 #include "ray/raylet/spill_setup.h"
-#include "ray/wire/v1/wire.pb.h"
+#include "ray/wire/v1/cluster.pb.h"
 
 namespace ray::raylet {
 

@@ -12,6 +12,7 @@
 #include "ray/net/event_loop.h"
 #include "ray/raylet/frame_router.h"
 #include "ray/raylet/node_peers.h"
+#include "ray/wire/v1/task_events.pb.h"
 
 namespace ray::raylet {
 

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
@@ -10,13 +9,10 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
 #include "ray/base/check.h"
 #include "ray/base/logging.h"
 #include "ray/base/status_macros.h"
-#include "ray/net/frame.h"
 #include "ray/net/parse_frame.h"
-#include "ray/store/parallel_copy.h"
 
 namespace ray::raylet {
 
@@ -30,22 +26,18 @@ using transfer::GrantTable;
 using transfer::ObjectFacts;
 using transfer::PullAnswer;
 using transfer::PullFailure;
-using transfer::StreamSocket;
 using wire::v1::PullBegin;
 using wire::v1::PullBeginReply;
 using wire::v1::PullEnd;
 using wire::v1::PullMore;
 using wire::v1::PullMoreReply;
-using wire::v1::PushObject;
-using wire::v1::StorePush;
 
 namespace {
 
-// Of the store: who writes what is fetched, who pins what others fetch, and who writes what comes
-// unasked. Clients have small numbers.
+// Of the store: who writes what is fetched, and who pins what others fetch. Clients have small
+// numbers; push_ahead_service.cc has another large one.
 constexpr store::ClientId kPuller{UINT64_MAX};
 constexpr store::ClientId kSource{UINT64_MAX - 1};
-constexpr store::ClientId kPushed{UINT64_MAX - 2};
 
 // A large object goes from here to one node at a time: the time that the first chunks take through
 // a chain of nodes is small against that of all.
@@ -67,13 +59,6 @@ transfer::PullManager::Options PullOptions(const base::Config& config, const Nod
           .retry_pause = absl::Milliseconds(config.object_pull_retry_ms)};
 }
 
-transfer::PushAheadTable::Options AheadOptions(const base::Config& config) {
-  // To a node that is slow to take them; they share the way with requests.
-  constexpr uint64_t kObjectsOnTheirWay = 8;
-  const auto bytes = static_cast<uint64_t>(std::max<int64_t>(config.object_push_max_bytes, 0));
-  return {.object_bytes_max = bytes, .node_bytes_max = kObjectsOnTheirWay * bytes};
-}
-
 PullAnswer Broken(absl::string_view reason) {
   return {.outcome = PullAnswer::Outcome::kBroken, .reason = std::string(reason)};
 }
@@ -90,6 +75,7 @@ absl::StatusOr<PullAnswer> ParseAnswer(const net::Frame& frame) {
       answer.available_bytes = reply.available_bytes();
       answer.tier = reply.tier();
       answer.facts.size_bytes = reply.size_bytes();
+      if (reply.size_bytes() == 0) return absl::InvalidArgumentError("an object without bytes");
       answer.facts.note = reply.note();
       MANTA_ASSIGN_OR_RETURN(answer.facts.owner, WorkerId::FromBinary(reply.owner().worker_id()));
       MANTA_ASSIGN_OR_RETURN(answer.facts.owner_node, NodeId::FromBinary(reply.owner().node_id()));
@@ -109,54 +95,10 @@ absl::StatusOr<PullAnswer> ParseAnswer(const net::Frame& frame) {
   }
 }
 
-// The socket of a connection whose HELLO was answered by the right node.
-absl::StatusOr<StreamSocket> SocketOf(Connection& connection, const NodeId& node,
-                                      const absl::StatusOr<net::Frame>& answer) {
-  MANTA_RETURN_IF_ERROR(answer.status());
-  wire::v1::HelloReply reply;
-  if (!net::ParseMetadata(*answer, &reply) || reply.node_id() != node.Binary()) {
-    connection.Close(absl::UnavailableError("another node answered"));
-    return absl::UnavailableError("another node answers at its address");
-  }
-  MANTA_ASSIGN_OR_RETURN(Connection::Detached detached, connection.Detach());
-  return StreamSocket{.fd = std::move(detached.fd),
-                      .tls = std::move(detached.tls),
-                      .already_read = std::move(detached.already_read)};
-}
-
 absl::StatusOr<net::UniqueFd> OpenFile(const std::string& path, int flags) {
   net::UniqueFd file(open(path.c_str(), flags | O_CLOEXEC));
   if (file.valid()) return file;
   return absl::UnavailableError(absl::StrCat("opening its file: ", std::strerror(errno)));
-}
-
-wire::v1::Hello TransferHello(const NodeId& self) {
-  wire::v1::Hello hello;
-  hello.set_protocol_version(net::kProtocolVersion);
-  hello.set_kind(wire::v1::TRANSFER);
-  hello.set_node_id(self.BinaryString());
-  hello.set_pid(getpid());
-  return hello;
-}
-
-// A stream to a raylet of this machine, with its memory. Blocks; for the stream's thread.
-absl::StatusOr<StreamSocket> OpenOnThisMachine(const std::string& endpoint, const NodeId& node,
-                                               const NodeId& self) {
-  constexpr absl::Duration kTimeout = absl::Seconds(1);
-  MANTA_ASSIGN_OR_RETURN(net::UniqueFd fd, net::Connect(endpoint, kTimeout));
-  MANTA_ASSIGN_OR_RETURN(net::HandshakeResult result,
-                         net::BlockingHandshake(fd.get(), TransferHello(self), wire::v1::HELLO,
-                                                wire::v1::ERROR, kTimeout));
-  wire::v1::HelloReply reply;
-  if (!reply.ParseFromString(result.reply_metadata) || reply.node_id() != node.Binary()) {
-    return absl::UnavailableError("another raylet answers at its socket");
-  }
-  MANTA_ASSIGN_OR_RETURN(
-      std::unique_ptr<store::SharedMemory> memory,
-      store::SharedMemory::Map(std::move(result.received_fd), reply.store_capacity_bytes()));
-  return StreamSocket{.fd = std::move(fd),
-                      .already_read = std::move(result.already_read),
-                      .source_memory = std::move(memory)};
 }
 
 }  // namespace
@@ -171,24 +113,21 @@ TransferService::TransferService(net::EventLoop* loop, const base::Clock* clock,
       store_(&objects->store()),
       owners_(owners),
       identity_(identity),
-      connection_options_(std::move(connection_options)),
       restore_timeout_(absl::Milliseconds(config.object_store_full_timeout_ms)),
       large_bytes_(kChunksOfLargeObject * ChunkBytes(config)),
-      unasked_fraction_(config.object_spilling_threshold),
       pushes_(static_cast<size_t>(std::max<int64_t>(config.object_push_fanout_max, 1))),
-      ahead_(AheadOptions(config)),
+      dialer_(loop, peers, identity, std::move(connection_options), PostToLoop()),
       server_(&objects->memory(), &grants_),
       fetcher_(
           &objects->memory(),
           {.streams = static_cast<size_t>(std::max<int64_t>(config.object_transfer_streams, 1)),
-           .dial = [this](const NodeId& node, auto done) { Dial(node, std::move(done)); },
+           .dial = [this](const NodeId& node, auto done) { dialer_.Dial(node, std::move(done)); },
            .post = PostToLoop(),
-           .open_here = [this](const NodeId& node) { return OpenHere(node); }}),
+           .open_here = [this](const NodeId& node) { return dialer_.OpenHere(node); }}),
       pulls_(PullOptions(config, identity->id, store_->capacity_bytes()), clock, this),
       timer_(loop, clock, [this] { Enter([this] { pulls_.Tick(); }); }) {
   store_->NameClient(kPuller, "copies being fetched from other nodes");
   store_->NameClient(kSource, "objects being fetched by other nodes");
-  store_->NameClient(kPushed, "arguments that came ahead of their calls");
   store_->OnEviction([this](const ObjectId& id) { Enter([this, id] { pulls_.OnEvicted(id); }); });
   router->On<PullBegin>(wire::v1::PULL_BEGIN, [this](Client& client, const PullBegin& message,
                                                      const Responder& responder) {
@@ -202,13 +141,6 @@ TransferService::TransferService(net::EventLoop* loop, const base::Clock* clock,
                       [this](Client& client, const PullEnd& message, const Responder&) {
                         return OnPullEnd(client, message);
                       });
-  router->On<StorePush>(wire::v1::STORE_PUSH,
-                        [this](Client& client, const StorePush& message, const Responder&) {
-                          return OnStorePush(client, message);
-                        });
-  router->Register(wire::v1::PUSH_OBJECT, [this](Client& client, const net::Frame& frame) {
-    return OnPushObject(client, frame);
-  });
 }
 
 TransferService::~TransferService() { store_->OnEviction(nullptr); }
@@ -437,38 +369,6 @@ void TransferService::Fail(const ObjectId& id, PullFailure failure, const std::s
       reason);
 }
 
-void TransferService::Dial(const NodeId& node, transfer::DataFetcher::DialCallback done) {
-  const wire::v1::NodeState* state = peers_->Find(node);
-  absl::StatusOr<net::UniqueFd> fd = state == nullptr ? absl::UnavailableError("its node is gone")
-                                                      : net::StartConnect(state->tcp_endpoint());
-  if (!fd.ok()) {
-    return PostToLoop()([done = std::move(done), why = fd.status()]() mutable { done(why); });
-  }
-  auto connection =
-      Connection::Create(loop_, *std::move(fd), connection_options_, Connection::Role::kConnector);
-  connection->set_description(absl::StrCat("stream to node ", node.Hex().substr(0, 12)));
-  connection->Start({.on_frame = [](const auto&, const net::Frame&) {},
-                     .on_close = [](const auto&, const absl::Status&) {}});
-  connection->Call(wire::v1::HELLO, TransferHello(identity_->id),
-                   [weak = std::weak_ptr<Connection>(connection), node,
-                    done = std::move(done)](absl::StatusOr<net::Frame> answer) mutable {
-                     // Its watch in the loop, or its close, holds it until here.
-                     done(SocketOf(*weak.lock(), node, answer));
-                   });
-}
-
-transfer::DataFetcher::OpenHere TransferService::OpenHere(const NodeId& node) const {
-  const wire::v1::NodeState* state = peers_->Find(node);
-  if (state == nullptr) return nullptr;
-  absl::string_view path = state->raylet_endpoint();
-  if (!absl::ConsumePrefix(&path, "unix:") || access(std::string(path).c_str(), W_OK) != 0) {
-    return nullptr;
-  }
-  return [endpoint = state->raylet_endpoint(), node, self = identity_->id] {
-    return OpenOnThisMachine(endpoint, node, self);
-  };
-}
-
 // --- What others want from here
 
 void TransferService::StreamOpened(const NodeId& node, ClientRegistry::From from,
@@ -553,9 +453,12 @@ void TransferService::RefusePinned(const NodeId& node, const ObjectId& id,
 
 void TransferService::GrantPinned(const NodeId& node, const ObjectId& id, store::Extent extent,
                                   net::UniqueFd file, const Responder& responder) {
-  if (!pushes_.IsGranted(node, id)) {  // given up meanwhile
+  if (!pushes_.IsGranted(node, id)) {
+    // Given up meanwhile, or an earlier question of that node failed: it may ask again.
     MANTA_CHECK(store_->Release(kSource, id).ok());
-    return;
+    PullBeginReply busy;
+    busy.set_outcome(PullBeginReply::BUSY);
+    return responder.Send(busy);
   }
   auto unused = [this, post = PostToLoop(), id] {
     post([this, id] {
@@ -653,95 +556,6 @@ void TransferService::ClientGone(const Client& client) {
   if (!client.IsRaylet()) return;
   const NodeId node = NodeId::FromTrusted(client.address.node_id().data());
   for (const ObjectId& id : pushes_.Disconnected(node)) EndGrant(node, id);
-}
-
-// --- Ahead of being asked
-
-absl::Status TransferService::OnStorePush(Client& client, const StorePush& message) {
-  if (client.IsRaylet()) return absl::PermissionDeniedError("raylets push objects themselves");
-  MANTA_ASSIGN_OR_RETURN(const NodeId node, NodeId::FromBinary(message.node_id()));
-  MANTA_ASSIGN_OR_RETURN(const std::vector<ObjectId> ids,
-                         net::ParseIds<ObjectId>(message.object_ids()));
-  for (const ObjectId& id : ids) PushAhead(node, id);
-  return absl::OkStatus();
-}
-
-void TransferService::PushAhead(const NodeId& node, const ObjectId& id) {
-  const std::optional<store::ObjectInfo> info = store_->Find(id);
-  const bool at_hand = info.has_value() && info->in_memory;
-  if (!at_hand || peers_->Get(node) == nullptr) return;
-  if (!ahead_.Begin(node, id, info->size_bytes)) return;
-  // What is in memory is given at once.
-  store_->Get(kSource, {id}, absl::ZeroDuration(),
-              [this, node, id](const GetReply& got) { SendPushed(node, id, got.entries.front()); });
-}
-
-void TransferService::SendPushed(const NodeId& node, const ObjectId& id,
-                                 const GetReply::Entry& entry) {
-  MANTA_CHECK(entry.outcome == GetReply::Outcome::kPresent && entry.path.empty());
-  const store::ObjectInfo info = *store_->Find(id);
-  PushObject message;
-  message.set_object_id(id.BinaryString());
-  message.set_note(info.note);
-  message.mutable_owner()->set_worker_id(info.owner.BinaryString());
-  message.mutable_owner()->set_node_id(owners_->NodeOf(info.owner, identity_->id).BinaryString());
-  const char* bytes = reinterpret_cast<const char*>(objects_->memory().At(entry.extent.offset));
-  peers_->Get(node)->Call(wire::v1::PUSH_OBJECT, message,
-                          [this, alive = std::weak_ptr<bool>(alive_), node,
-                           size = entry.extent.size](const absl::StatusOr<net::Frame>&) {
-                            if (!alive.expired()) ahead_.End(node, size);
-                          },
-                          {bytes, entry.extent.size});
-  // The bytes are copied or with the kernel.
-  MANTA_CHECK(store_->Release(kSource, id).ok());
-}
-
-absl::Status TransferService::OnPushObject(Client& client, const net::Frame& frame) {
-  if (!client.IsRaylet()) return absl::PermissionDeniedError("only raylets push objects");
-  PushObject message;
-  if (!net::ParseMetadata(frame, &message)) {
-    return absl::InvalidArgumentError("a PUSH_OBJECT that does not parse");
-  }
-  MANTA_ASSIGN_OR_RETURN(const ObjectId id, ObjectId::FromBinary(message.object_id()));
-  ObjectFacts facts{.size_bytes = frame.payload.size(), .note = message.note()};
-  MANTA_ASSIGN_OR_RETURN(facts.owner, WorkerId::FromBinary(message.owner().worker_id()));
-  MANTA_ASSIGN_OR_RETURN(facts.owner_node, NodeId::FromBinary(message.owner().node_id()));
-  if (TakePushed(id, facts, frame.payload)) {
-    if (facts.owner_node != identity_->id) owners_->Watch(facts.owner, facts.owner_node);
-    objects_->Changed();
-  }
-  Responder(client.connection, frame).Send(wire::v1::PushObjectReply());
-  return absl::OkStatus();
-}
-
-bool TransferService::HasRoomUnasked(uint64_t size_bytes) const {
-  const auto most = unasked_fraction_ * static_cast<double>(store_->capacity_bytes());
-  return size_bytes > 0 && !store_->FirstWaitingCreator().has_value() &&
-         static_cast<double>(store_->used_bytes() + size_bytes) <= most;
-}
-
-bool TransferService::TakePushed(const ObjectId& id, const ObjectFacts& facts,
-                                 std::string_view bytes) {
-  if (store_->Find(id).has_value() || !HasRoomUnasked(bytes.size())) return false;
-  const auto offset = std::make_shared<std::optional<uint64_t>>();
-  const absl::Status status = store_->Create(kPushed,
-                                             {.id = id,
-                                              .size_bytes = bytes.size(),
-                                              .owner = facts.owner,
-                                              .note = facts.note,
-                                              .secondary = true},
-                                             [offset](const CreateReply& reply) {
-                                               if (reply.outcome == CreateReply::Outcome::kCreated)
-                                                 *offset = reply.offset;
-                                             });
-  if (!status.ok() || !offset->has_value()) {
-    store_->Abort(kPushed, id);  // it does not wait
-    return false;
-  }
-  store::CopyInto(objects_->memory(), **offset, bytes.data(), bytes.size(), {.threads = 1});
-  // Now nobody pins it: it may be dropped, and is pulled then.
-  MANTA_CHECK(store_->Seal(kPushed, id).ok() && store_->Release(kPushed, id).ok());
-  return true;
 }
 
 }  // namespace ray::raylet

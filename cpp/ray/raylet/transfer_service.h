@@ -1,17 +1,15 @@
-// Objects between this node and the others: PullManager, PushTable, OfferTable and PushAheadTable
-// with their sockets, streams, memory and time.
+// Objects between this node and the others: PullManager, PushTable and OfferTable with their
+// sockets, streams, memory and time.
 //
 // Owner: Raylet.   Threads: loop-bound (the threads of streams, and one that opens files, post to
 // the loop).
 // Errors: a node that cannot be reached is a source that failed; see PullManager.
-// Frames: PULL_BEGIN, PULL_MORE, PULL_END and PUSH_OBJECT, from other raylets; STORE_PUSH, from
-// clients of this node.
+// Frames: PULL_BEGIN, PULL_MORE and PULL_END, from other raylets.
 #pragma once
 
 #include <deque>
 #include <functional>
 #include <memory>
-#include <string_view>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -27,12 +25,13 @@
 #include "ray/raylet/node_peers.h"
 #include "ray/raylet/object_service.h"
 #include "ray/raylet/owner_watch.h"
+#include "ray/raylet/stream_dialer.h"
 #include "ray/store/io_thread.h"
 #include "ray/transfer/data_stream.h"
 #include "ray/transfer/offer_table.h"
 #include "ray/transfer/pull_manager.h"
-#include "ray/transfer/push_ahead_table.h"
 #include "ray/transfer/push_table.h"
+#include "ray/wire/v1/transfer.pb.h"
 
 namespace ray::raylet {
 
@@ -98,9 +97,6 @@ class TransferService final : private transfer::PullManager::Actions {
   template <typename Result>
   void OffLoop(absl::AnyInvocable<absl::StatusOr<Result>()> operation,
                absl::AnyInvocable<void(absl::StatusOr<Result>)> done);
-  void Dial(const base::NodeId& node, transfer::DataFetcher::DialCallback done);
-  // Null: the node's socket is not in this file system.
-  transfer::DataFetcher::OpenHere OpenHere(const base::NodeId& node) const;
 
   // The source's side.
   absl::Status OnPullBegin(Client& client, const wire::v1::PullBegin& message,
@@ -120,18 +116,6 @@ class TransferService final : private transfer::PullManager::Actions {
   void EndGrant(const base::NodeId& node, const base::ObjectId& id);
   transfer::PushKind KindOf(const wire::v1::PullBegin& message, uint64_t size_bytes) const;
 
-  // Ahead of being asked (docs/adr/0012-arguments-sent-ahead.md).
-  absl::Status OnStorePush(Client& client, const wire::v1::StorePush& message);
-  void PushAhead(const base::NodeId& node, const base::ObjectId& id);
-  void SendPushed(const base::NodeId& node, const base::ObjectId& id,
-                  const store::GetReply::Entry& entry);
-  absl::Status OnPushObject(Client& client, const net::Frame& frame);
-  // Whether what comes unasked may take that much memory: if that costs nobody else any.
-  bool HasRoomUnasked(uint64_t size_bytes) const;
-  // False: the object was not taken.
-  bool TakePushed(const base::ObjectId& id, const transfer::ObjectFacts& facts,
-                  std::string_view bytes);
-
   // A function that runs another one on the loop, unless this service has ended.
   std::function<void(absl::AnyInvocable<void()>)> PostToLoop();
 
@@ -141,19 +125,16 @@ class TransferService final : private transfer::PullManager::Actions {
   store::ObjectStore* const store_;
   OwnerWatch* const owners_;
   const NodeIdentity* const identity_;
-  const net::Connection::Options connection_options_;
   const absl::Duration restore_timeout_;
   // What comes back after the end sees that it expired.
   const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 
   const uint64_t large_bytes_;
 
-  const double unasked_fraction_;  // of the store, that may be in use for more to come unasked
-
   transfer::PushTable pushes_;
-  transfer::PushAheadTable ahead_;
   transfer::OfferTable offers_;
   transfer::GrantTable grants_;
+  StreamDialer dialer_;
   transfer::DataServer server_;
   transfer::DataFetcher fetcher_;
   PullManager pulls_;

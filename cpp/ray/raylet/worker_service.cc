@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "ray/base/logging.h"
+#include "ray/wire/v1/workers.pb.h"
 
 namespace ray::raylet {
 

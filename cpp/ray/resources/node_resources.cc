@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "ray/base/check.h"
-#include "ray/wire/v1/wire.pb.h"
+#include "ray/wire/v1/resources.pb.h"
 
 namespace ray::resources {
 namespace {

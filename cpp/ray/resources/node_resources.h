@@ -41,7 +41,7 @@ class ResourceAllocation {
  public:
   const ResourceSet& quantities() const { return quantities_; }
   const std::map<std::string, std::vector<InstanceShare>>& instances() const { return instances_; }
-  // For the `instances` fields of wire.proto.
+  // For the `instances` fields of the wire's messages.
   void ToWire(google::protobuf::Map<std::string, wire::v1::ResourceInstances>* out) const;
 
  private:

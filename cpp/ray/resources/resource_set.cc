@@ -5,7 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "ray/wire/v1/wire.pb.h"
+#include "ray/wire/v1/resources.pb.h"
 
 namespace ray::resources {
 namespace {

@@ -15,7 +15,7 @@
 #include "ray/base/ids.h"
 #include "ray/resources/resource_set.h"
 #include "ray/scheduling/node_labels.h"
-#include "ray/wire/v1/wire.pb.h"
+#include "ray/wire/v1/placement_groups.pb.h"
 
 namespace ray::scheduling {
 

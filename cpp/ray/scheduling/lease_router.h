@@ -50,7 +50,9 @@
 #include "ray/scheduling/lease_queue.h"
 #include "ray/scheduling/node_choice.h"
 #include "ray/scheduling/strategy.h"
-#include "ray/wire/v1/wire.pb.h"
+#include "ray/wire/v1/cluster.pb.h"
+#include "ray/wire/v1/leases.pb.h"
+#include "ray/wire/v1/placement_groups.pb.h"
 
 namespace ray::scheduling {
 

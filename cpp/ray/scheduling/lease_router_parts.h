@@ -7,7 +7,7 @@
 #include "absl/time/time.h"
 #include "ray/base/ids.h"
 #include "ray/scheduling/lease_router.h"
-#include "ray/wire/v1/wire.pb.h"
+#include "ray/wire/v1/leases.pb.h"
 
 namespace ray::scheduling {
 

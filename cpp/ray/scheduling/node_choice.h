@@ -29,7 +29,7 @@
 #include "ray/base/ids.h"
 #include "ray/resources/resource_set.h"
 #include "ray/scheduling/cluster_view.h"
-#include "ray/wire/v1/wire.pb.h"
+#include "ray/wire/v1/scheduling.pb.h"
 
 namespace ray::scheduling {
 

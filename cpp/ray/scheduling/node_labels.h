@@ -5,7 +5,7 @@
 #include <map>
 #include <string>
 
-#include "ray/wire/v1/wire.pb.h"
+#include "ray/wire/v1/scheduling.pb.h"
 
 namespace ray::scheduling {
 

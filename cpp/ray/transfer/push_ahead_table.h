@@ -3,7 +3,7 @@
 // Sending ahead only saves time. What is not sent, or finds no room there, is pulled like any other
 // object; so whoever is in doubt does not send.
 //
-// Pure state, no I/O.   Owner: TransferService.   Threads: loop-bound.   Errors: none.
+// Pure state, no I/O.   Owner: PushAheadService.   Threads: loop-bound.   Errors: none.
 //   AHEAD-1  at most node_bytes_max are on their way to a node.
 //   AHEAD-2  an object is sent to a node once, as long as that is remembered.
 #pragma once

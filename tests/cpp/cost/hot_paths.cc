@@ -25,6 +25,7 @@
 #include "ray/net/connection.h"
 #include "ray/net/connection_testutil.h"
 #include "ray/net/event_loop_testutil.h"
+#include "ray/wire/v1/frame_type.pb.h"
 
 namespace ray::core {
 namespace {

@@ -162,6 +162,16 @@ TEST_F(ActorManagerTest, AFinishedJobTakesItsActorsButNotThoseOfItsDetachedOnes)
   EXPECT_EQ(KillsOn(node_).size(), 1);
 }
 
+TEST_F(ActorManagerTest, AnActorOfAnOwnerOnADeadNodeIsRefused) {
+  const NodeId other = NodeId::Random();
+  Join(other, 4);
+  KillNode(other);
+  ActorSpec late = Spec();  // sent before its node was declared dead
+  late.mutable_owner()->set_node_id(other.BinaryString());
+  EXPECT_EQ(TryRegister(late).status().code(), Code(absl::StatusCode::kFailedPrecondition));
+  EXPECT_EQ(actors_->List().actors_size(), 0);
+}
+
 TEST_F(ActorManagerTest, NodeDeathRestartsItsActorsElsewhereAndEndsWhatItOwned) {
   const NodeId other = NodeId::Random();
   Join(other, 1);

@@ -120,6 +120,18 @@ TEST_F(ActorManagerTest, AnActorThatWaitedForRoomStillWaitsAfterARestart) {
   EXPECT_EQ(CreatesOn(large), std::vector<ActorId>{id});
 }
 
+TEST_F(ActorManagerTest, AnActorThatMustRunOnANodeWaitsForItToComeBackAfterARestart) {
+  Report(1, 0);
+  ActorSpec spec = Spec();
+  spec.mutable_strategy()->mutable_node_affinity()->set_node_id(node_.BinaryString());
+  const ActorId id = Register(spec);
+  Restart();
+  Join(NodeId::Random(), 8);
+  EXPECT_EQ(Info(id).state(), wire::v1::PENDING_CREATION) << Info(id).death_message();
+  Join(node_, 4);
+  EXPECT_EQ(CreatesOn(node_), std::vector<ActorId>{id});
+}
+
 TEST_F(ActorManagerTest, EndsWhatRunsOnAReturningNodeButShouldNot) {
   const ActorId killed = MakeAlive(Spec());
   ActorInfo stale = Info(killed);

@@ -104,6 +104,19 @@ TEST_F(KvManagerTest, ARepeatedChangeIsAnsweredAsBefore) {
   EXPECT_EQ(next.Handle(remove, "remove again").count(), 0);
 }
 
+TEST_F(KvManagerTest, AChangeThatTheStorageRefusedIsMadeWhenItComesAgain) {
+  wire::v1::KvRequest put;
+  put.set_op(wire::v1::KvRequest::PUT);
+  put.set_kv_namespace("n");
+  put.set_key("k");
+  put.set_value("v");
+  storage_.broken = true;
+  EXPECT_NE(kv_.Handle(put, "put 1").status().code(), 0);
+  storage_.broken = false;
+  EXPECT_EQ(kv_.Handle(put, "put 1").status().code(), 0);
+  EXPECT_EQ(Run(KvRequest::GET, "k").value(), "v");
+}
+
 TEST_F(KvManagerTest, RemembersTheLatestAnswersOnly) {
   wire::v1::KvRequest put;
   put.set_op(wire::v1::KvRequest::PUT);

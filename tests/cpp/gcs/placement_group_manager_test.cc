@@ -401,8 +401,34 @@ TEST_F(PlacementGroupManagerTest, ANodeThatCannotKeepItsBundlesLosesThem) {
   const PlacementGroupId id = CreateAndPlace(Spec(wire::v1::PACK, {4}));
   const NodeId node = NodeOf(id);
   Join(node, 4);
+  sender_.Take(node, kReturn);
   Answer(node, /*ok=*/false);
   EXPECT_EQ(State(id), wire::v1::GROUP_RESCHEDULING);
+  // What it may have kept or set aside for the group, too.
+  const auto returned = sender_.Take(node, kReturn);
+  ASSERT_THAT(returned, SizeIs(1));
+  EXPECT_THAT(returned[0].return_bundles().indices(), IsEmpty());
+  EXPECT_FALSE(returned[0].return_bundles().removed());
+}
+
+TEST_F(PlacementGroupManagerTest, ALossThatIsToldTwiceEndsNoAttemptElsewhere) {
+  const PlacementGroupId id = CreateAndPlace(Spec(wire::v1::SPREAD, {4, 4}));
+  const NodeId node = NodeOf(id);
+  Join(node, 1);
+  const auto asked = sender_.Take(node, kPrepare);
+  ASSERT_THAT(asked, SizeIs(1));
+  v1::BundlesPrepared refusal;
+  refusal.set_placement_group_id(id.BinaryString());
+  refusal.set_attempt(asked[0].prepare_bundles().attempt());
+  ASSERT_TRUE(groups_->OnBundlesPrepared(node, refusal).ok());
+  ASSERT_EQ(State(id), wire::v1::GROUP_RESCHEDULING);
+  ASSERT_TRUE(groups_->OnBundlesPrepared(node, refusal).ok());
+  for (const NodeId& other : nodes_ids_) {
+    if (other == node) continue;
+    EXPECT_THAT(sender_.Take(other, kReturn), IsEmpty());
+  }
+  AnswerAll();
+  EXPECT_EQ(State(id), wire::v1::GROUP_CREATED);
 }
 
 TEST_F(PlacementGroupManagerTest, RemembersTheLastRemovedOnes) {

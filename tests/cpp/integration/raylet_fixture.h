@@ -22,7 +22,10 @@
 #include "ray/net/event_loop.h"
 #include "ray/net/parse_frame.h"
 #include "ray/raylet/raylet.h"
-#include "ray/wire/v1/wire.pb.h"
+#include "ray/wire/v1/cluster.pb.h"
+#include "ray/wire/v1/connection.pb.h"
+#include "ray/wire/v1/frame_type.pb.h"
+#include "ray/wire/v1/leases.pb.h"
 
 namespace ray::raylet {
 

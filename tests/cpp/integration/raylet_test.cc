@@ -58,6 +58,21 @@ TEST_F(RayletHandshakeTest, WorkerThatNobodyForkedIsRefused) {
   EXPECT_TRUE(client->WaitClosed());
 }
 
+TEST_F(RayletHandshakeTest, WorkerThatNamesNoProcessIsRefused) {
+  auto driver = Driver();
+  const auto reply = AskForLease(*driver, 1, {{"CPU", 1}});
+  ASSERT_TRUE(Poll([&] { return !Forks().empty(); }));
+  for (const int64_t pid : {int64_t{-1}, int64_t{0}, int64_t{1} << 32}) {
+    auto client = Connect();
+    Hello hello = HelloOf(*client, WORKER);
+    hello.set_startup_token(Forks().front().first);
+    hello.set_pid(pid);
+    client->Send(HELLO, hello);
+    EXPECT_THAT(client->Next(ERROR).As<ErrorFrame>().reason(), HasSubstr("no process"));
+    EXPECT_TRUE(client->WaitClosed());
+  }
+}
+
 TEST_F(RayletHandshakeTest, WorkerIdThatIsInUseIsRefused) {
   auto first = Driver();
   auto second = Connect();

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <optional>
 #include <thread>
 
 #include "absl/strings/match.h"
@@ -415,6 +416,31 @@ TEST_F(RayletTransferTest, WhatOnlyRayletsAskClosesTheConnectionOfOthers) {
   expect_closed(STORE_GET, get);
   StoreGet short_id = GetOf({ObjectId::Random()}, {"short"});
   expect_closed(STORE_GET, short_id);
+}
+
+TEST_F(RayletTransferTest, QuestionThatWasGivenUpIsAnsweredAllTheSame) {
+  Program on_a = StartProgram(a_);
+  const ObjectId spilled = Put(on_a, 40 << 20);
+  Put(on_a, 40 << 20);
+  TestClient raylet(&loop_, a_.raylet->identity().tcp_endpoint);
+  Hello hello;
+  hello.set_protocol_version(net::kProtocolVersion);
+  hello.set_kind(RAYLET);
+  hello.set_node_id(NodeId::Random().BinaryString());
+  ASSERT_EQ(raylet.Call<HelloReply>(HELLO, hello).node_id(), a_.id());
+  PullBegin begin;
+  begin.set_object_id(spilled.BinaryString());
+  std::optional<PullBeginReply> answer;
+  raylet.connection().Call(PULL_BEGIN, begin, [&](absl::StatusOr<net::Frame> frame) {
+    ASSERT_TRUE(frame.ok());
+    answer.emplace().ParseFromString(std::string(frame->metadata));
+  });
+  PullEnd end;  // while it is being restored
+  end.set_object_id(spilled.BinaryString());
+  raylet.Send(PULL_END, end);
+  ASSERT_TRUE(Poll([&] { return answer.has_value(); }));
+  EXPECT_EQ(answer->outcome(), PullBeginReply::BUSY);
+  EXPECT_TRUE(IsReleasedByOthers(on_a));
 }
 
 // --- Larger than a store

@@ -16,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "ray/net/connection_testutil.h"
 #include "ray/net/event_loop_testutil.h"
+#include "ray/wire/v1/frame_type.pb.h"
 
 namespace ray::net {
 namespace {

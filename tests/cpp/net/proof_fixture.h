@@ -17,6 +17,7 @@
 #include "ray/net/connection_testutil.h"
 #include "ray/net/event_loop_testutil.h"
 #include "ray/net/tls_testutil.h"
+#include "ray/wire/v1/frame_type.pb.h"
 
 namespace ray::net {
 

@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "absl/hash/hash_testing.h"
-#include "ray/wire/v1/wire.pb.h"
+#include "ray/wire/v1/resources.pb.h"
 
 namespace ray::resources {
 namespace {

@@ -49,6 +49,7 @@ class Node final : public PullManager::Actions {
   void Resolve(const ObjectId& id);
   void CancelSome();
   void Check() const;
+  void TryReserve(const ObjectId& object, uint64_t size, int tries);
   bool MakeRoom(uint64_t size);
 
   void Grant(const NodeId& reader, const ObjectId& object, PullAnswer* answer, uint32_t tier_below);
@@ -422,21 +423,22 @@ bool Node::MakeRoom(uint64_t size) {
 }
 
 void Node::Reserve(const ObjectId& object, const ObjectFacts& facts) {
-  const uint64_t size = facts.size_bytes;
-  auto attempt = std::make_shared<std::function<void(int)>>();
-  *attempt = [this, object, size, attempt](int tries) {
-    if (!alive) return;
-    if (copies.contains(object)) return pulls.OnExists(object);
-    if (MakeRoom(size)) {
-      copies[object] = {.size = size};
-      used += size;
-      return pulls.OnReserved(object);
-    }
-    if (tries == 0) return pulls.OnNoMemory(object, "full");
-    cluster->After(absl::Milliseconds(50), [attempt, tries] { (*attempt)(tries - 1); });
-  };
-  offers.AfterReaders(
-      object, [this, attempt] { cluster->After(cluster->Delay(), [attempt] { (*attempt)(20); }); });
+  offers.AfterReaders(object, [this, object, size = facts.size_bytes] {
+    cluster->After(cluster->Delay(), [this, object, size] { TryReserve(object, size, 20); });
+  });
+}
+
+void Node::TryReserve(const ObjectId& object, uint64_t size, int tries) {
+  if (!alive) return;
+  if (copies.contains(object)) return pulls.OnExists(object);
+  if (MakeRoom(size)) {
+    copies[object] = {.size = size};
+    used += size;
+    return pulls.OnReserved(object);
+  }
+  if (tries == 0) return pulls.OnNoMemory(object, "full");
+  cluster->After(absl::Milliseconds(50),
+                 [this, object, size, tries] { TryReserve(object, size, tries - 1); });
 }
 
 void Node::Fetch(const NodeId& node, const ObjectId& object, store::Extent part, uint64_t number) {

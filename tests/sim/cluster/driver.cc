@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "ray/base/check.h"
 #include "ray/base/clock.h"
+#include "ray/wire/v1/scheduling.pb.h"
 
 namespace ray::sim {
 namespace {

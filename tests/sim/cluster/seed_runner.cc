@@ -14,6 +14,7 @@
 
 #include <cstring>
 #include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "ray/base/check.h"
@@ -133,6 +134,10 @@ void CountClockReads() {}
 constexpr char kRunner[] = "seed_runner";
 constexpr int kRunnerSocket = 3;
 
+// What is kept of the environment. The sanitizers' options are there in their builds only.
+constexpr const char* kVariables[] = {"ASAN_OPTIONS", "LSAN_OPTIONS",
+                                      "UBSAN_OPTIONS"};
+
 // Arguments, environment and descriptors are of the same size whoever starts the test: they move
 // the stack, and what is ordered by addresses with it. So who looks at a run sees the same one.
 [[noreturn]] void BecomeRunner(int socket, const char* log_level) {
@@ -141,10 +146,16 @@ constexpr int kRunnerSocket = 3;
   char name[sizeof kRunner];
   std::strcpy(name, kRunner);
   std::string level = log_level;
-  std::string trace = absl::StrCat("MANTA_SIM_TRACE=", getenv("MANTA_SIM_TRACE") != nullptr);
   char* const arguments[] = {name, level.data(), nullptr};
-  char* const environment[] = {trace.data(), nullptr};
-  execve("/proc/self/exe", arguments, environment);
+  std::vector<std::string> kept = {
+      absl::StrCat("MANTA_SIM_TRACE=", getenv("MANTA_SIM_TRACE") != nullptr)};
+  for (const char* variable : kVariables) {
+    if (const char* value = getenv(variable)) kept.push_back(absl::StrCat(variable, "=", value));
+  }
+  std::vector<char*> environment;
+  for (std::string& setting : kept) environment.push_back(setting.data());
+  environment.push_back(nullptr);
+  execve("/proc/self/exe", arguments, environment.data());
   abort();
 }
 

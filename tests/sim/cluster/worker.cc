@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "ray/base/check.h"
+#include "ray/wire/v1/scheduling.pb.h"
 
 namespace ray::sim {
 

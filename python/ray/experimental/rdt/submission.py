@@ -9,8 +9,8 @@ from ray.experimental.rdt.rdt_manager import MANAGER
 from ray.experimental.rdt.transports import TRANSPORTS
 
 if TYPE_CHECKING:
+    from ray._actor_interface import ActorInterface
     from ray._raylet import ActorClient, ObjectRef, TaskTemplate
-    from ray.actor import ActorInterface
 
 
 def submitter(

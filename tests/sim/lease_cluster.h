@@ -30,7 +30,7 @@
 
 namespace ray::sim {
 
-class VirtualCluster {
+class LeaseCluster {
  public:
   struct Options {
     uint64_t seed = 0;
@@ -57,8 +57,8 @@ class VirtualCluster {
     uint64_t trace = 0;  // of all that happened, in its order
   };
 
-  explicit VirtualCluster(Options options);
-  ~VirtualCluster();
+  explicit LeaseCluster(Options options);
+  ~LeaseCluster();
 
   Outcome Run();
 

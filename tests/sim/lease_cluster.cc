@@ -1,4 +1,4 @@
-#include "tests/sim/virtual_cluster.h"
+#include "tests/sim/lease_cluster.h"
 
 #include <algorithm>
 #include <optional>
@@ -34,7 +34,7 @@ Id IdFrom(uint64_t number) {
 
 }  // namespace
 
-struct VirtualCluster::Task {
+struct LeaseCluster::Task {
   ResourceSet resources;
   absl::Duration length;
   bool spread = false;
@@ -45,7 +45,7 @@ struct VirtualCluster::Task {
 };
 
 // A process of a node that runs its tasks on leased workers.
-struct VirtualCluster::Owner {
+struct LeaseCluster::Owner {
   size_t node = 0;
   ClientId client = 0;
   bool alive = true;
@@ -55,7 +55,7 @@ struct VirtualCluster::Owner {
 };
 
 // A connection: `from` asks, `to` answers.
-struct VirtualCluster::Link {
+struct LeaseCluster::Link {
   size_t from = 0;
   size_t to = 0;
   ClientId client = 0;  // of `from`, at `to`
@@ -65,9 +65,9 @@ struct VirtualCluster::Link {
   std::set<uint64_t> unanswered;
 };
 
-class VirtualCluster::Node final : public LeaseQueue::Actions, public LeaseRouter::Actions {
+class LeaseCluster::Node final : public LeaseQueue::Actions, public LeaseRouter::Actions {
  public:
-  Node(VirtualCluster* cluster, size_t number, const NodeId& id, const ResourceSet& total,
+  Node(LeaseCluster* cluster, size_t number, const NodeId& id, const ResourceSet& total,
        scheduling::Labels node_labels)
       : number(number),
         id(id),
@@ -204,14 +204,14 @@ class VirtualCluster::Node final : public LeaseQueue::Actions, public LeaseRoute
   std::map<ClientId, Link*> raylets;  // that ask this one
 
  private:
-  VirtualCluster* const cluster_;
+  LeaseCluster* const cluster_;
   absl::Time armed_ = absl::InfiniteFuture();
   std::set<LeaseId> starting_;
   std::map<WorkerId, std::pair<LeaseId, ResourceSet>> running_;
   ResourceSet used_;
 };
 
-VirtualCluster::VirtualCluster(Options options) : options_(options), random_(options.seed) {
+LeaseCluster::LeaseCluster(Options options) : options_(options), random_(options.seed) {
   for (size_t i = 0; i < options_.nodes; ++i) {
     ResourceSet total{{"CPU", static_cast<double>(1 + Any(4))}};
     if (i % 4 == 3) total += ResourceSet{{"GPU", static_cast<double>(1 + Any(2))}};
@@ -230,18 +230,18 @@ VirtualCluster::VirtualCluster(Options options) : options_(options), random_(opt
   }
 }
 
-VirtualCluster::~VirtualCluster() = default;
+LeaseCluster::~LeaseCluster() = default;
 
-absl::Duration VirtualCluster::Delay() {
+absl::Duration LeaseCluster::Delay() {
   if (Chance(0.02)) return absl::Milliseconds(5 + Any(100));
   return absl::Microseconds(50 + Any(2000));
 }
 
-void VirtualCluster::After(absl::Duration delay, std::function<void()> run) {
+void LeaseCluster::After(absl::Duration delay, std::function<void()> run) {
   events_.push({clock_.Now() + delay, ++last_event_, std::move(run)});
 }
 
-void VirtualCluster::Trace(uint64_t what, uint64_t a, uint64_t b) {
+void LeaseCluster::Trace(uint64_t what, uint64_t a, uint64_t b) {
   const auto now = static_cast<uint64_t>(absl::ToUnixNanos(clock_.Now()));
   for (uint64_t value : {now, what, a, b}) {
     outcome_.trace = (outcome_.trace ^ value) * 0x100000001b3ULL + (outcome_.trace >> 29);
@@ -249,7 +249,7 @@ void VirtualCluster::Trace(uint64_t what, uint64_t a, uint64_t b) {
 }
 
 // After whatever happened at the node.
-void VirtualCluster::Touch(size_t number) {
+void LeaseCluster::Touch(size_t number) {
   Node* node = nodes_[number].get();
   if (node == nullptr) return;
   node->Arm();
@@ -258,7 +258,7 @@ void VirtualCluster::Touch(size_t number) {
 
 // --- The network
 
-VirtualCluster::Link* VirtualCluster::LinkFrom(size_t from, size_t to) {
+LeaseCluster::Link* LeaseCluster::LinkFrom(size_t from, size_t to) {
   std::unique_ptr<Link>& link = links_[{from, to}];
   if (link == nullptr) {
     link = std::make_unique<Link>();
@@ -271,7 +271,7 @@ VirtualCluster::Link* VirtualCluster::LinkFrom(size_t from, size_t to) {
   return link.get();
 }
 
-void VirtualCluster::Deliver(Link* link, bool forth, std::function<void(Node*)> run) {
+void LeaseCluster::Deliver(Link* link, bool forth, std::function<void(Node*)> run) {
   absl::Time& last = forth ? link->last_forth : link->last_back;
   last = std::max(last + absl::Nanoseconds(1), clock_.Now() + Delay());
   auto arrive = [this, link, forth, run = std::move(run)] {
@@ -288,7 +288,7 @@ void VirtualCluster::Deliver(Link* link, bool forth, std::function<void(Node*)> 
 }
 
 // Each side notices in its own time; until then the asker goes on using it, in vain.
-void VirtualCluster::Break(size_t from, size_t to) {
+void LeaseCluster::Break(size_t from, size_t to) {
   auto found = links_.find({from, to});
   if (found == links_.end() || !found->second->open) return;
   Link* link = found->second.get();
@@ -297,7 +297,7 @@ void VirtualCluster::Break(size_t from, size_t to) {
   After(Delay(), [this, link] { ServerNotices(link); });
 }
 
-void VirtualCluster::AskerNotices(Link* link) {
+void LeaseCluster::AskerNotices(Link* link) {
   auto found = links_.find({link->from, link->to});
   if (found == links_.end() || found->second.get() != link) return;
   broken_.push_back(std::move(found->second));
@@ -312,7 +312,7 @@ void VirtualCluster::AskerNotices(Link* link) {
   Touch(link->from);
 }
 
-void VirtualCluster::ServerNotices(Link* link) {
+void LeaseCluster::ServerNotices(Link* link) {
   Node* server = nodes_[link->to].get();
   if (server == nullptr || server->raylets.erase(link->client) == 0) return;
   Trace(3, link->from, link->to);
@@ -324,7 +324,7 @@ void VirtualCluster::ServerNotices(Link* link) {
 
 // --- The control plane
 
-wire::v1::NodeState VirtualCluster::StateOf(const Node& node) const {
+wire::v1::NodeState LeaseCluster::StateOf(const Node& node) const {
   wire::v1::NodeState state;
   state.set_node_id(node.id.BinaryString());
   state.set_alive(true);
@@ -336,7 +336,7 @@ wire::v1::NodeState VirtualCluster::StateOf(const Node& node) const {
 }
 
 // In the order in which it was said.
-void VirtualCluster::Tell(size_t receiver, std::function<void(Node*)> run) {
+void LeaseCluster::Tell(size_t receiver, std::function<void(Node*)> run) {
   absl::Time& last = told_[receiver];
   last = std::max(last + absl::Nanoseconds(1), clock_.Now() + Delay());
   After(last - clock_.Now(), [this, receiver, run = std::move(run)] {
@@ -349,7 +349,7 @@ void VirtualCluster::Tell(size_t receiver, std::function<void(Node*)> run) {
   });
 }
 
-void VirtualCluster::Report() {
+void LeaseCluster::Report() {
   std::vector<wire::v1::NodeState> changed;
   for (const auto& node : nodes_) {
     if (node == nullptr || node->queue.resources().available() == node->reported) continue;
@@ -367,7 +367,7 @@ void VirtualCluster::Report() {
   if (!over_) After(options_.report_interval, [this] { Report(); });
 }
 
-void VirtualCluster::Drain(size_t number) {
+void LeaseCluster::Drain(size_t number) {
   Node* node = nodes_[number].get();
   if (node == nullptr || node->draining) return;
   Trace(5, number);
@@ -380,7 +380,7 @@ void VirtualCluster::Drain(size_t number) {
   }
 }
 
-void VirtualCluster::Crash(size_t number) {
+void LeaseCluster::Crash(size_t number) {
   if (nodes_[number] == nullptr) return;
   Trace(6, number);
   for (size_t i = 0; i < owners_.size(); ++i) {
@@ -414,7 +414,7 @@ void VirtualCluster::Crash(size_t number) {
 
 // --- Owners
 
-VirtualCluster::Task VirtualCluster::RandomTask() {
+LeaseCluster::Task LeaseCluster::RandomTask() {
   Task task;
   const uint64_t kind = Any(20);
   task.resources = kind == 0   ? ResourceSet{{"CPU", 2}}
@@ -436,7 +436,7 @@ VirtualCluster::Task VirtualCluster::RandomTask() {
   return task;
 }
 
-void VirtualCluster::Submit(size_t number) {
+void LeaseCluster::Submit(size_t number) {
   Owner& owner = *owners_[number];
   while (owner.alive && tasks_left_ > 0 && owner.open.size() < options_.requests_at_once) {
     --tasks_left_;
@@ -444,7 +444,7 @@ void VirtualCluster::Submit(size_t number) {
   }
 }
 
-void VirtualCluster::Ask(size_t number, const Task& task) {
+void LeaseCluster::Ask(size_t number, const Task& task) {
   Owner& owner = *owners_[number];
   wire::v1::RequestLease request;
   request.set_request_id(++owner.last_request);
@@ -478,8 +478,8 @@ void VirtualCluster::Ask(size_t number, const Task& task) {
 }
 
 // A raylet's answer to a process of its node, or to another raylet.
-void VirtualCluster::Answered(size_t number, ClientId client, uint64_t request_id,
-                              const RequestLeaseReply& reply) {
+void LeaseCluster::Answered(size_t number, ClientId client, uint64_t request_id,
+                            const RequestLeaseReply& reply) {
   auto found = owner_of_.find(client);
   if (found == owner_of_.end()) {
     Node& node = *nodes_[number];
@@ -505,7 +505,7 @@ void VirtualCluster::Answered(size_t number, ClientId client, uint64_t request_i
   });
 }
 
-void VirtualCluster::OnReply(size_t number, const Task& task, const RequestLeaseReply& reply) {
+void LeaseCluster::OnReply(size_t number, const Task& task, const RequestLeaseReply& reply) {
   Owner& owner = *owners_[number];
   Trace(7, number, reply.outcome());
   if (!owner.alive) {
@@ -530,7 +530,7 @@ void VirtualCluster::OnReply(size_t number, const Task& task, const RequestLease
   Touch(owner.node);
 }
 
-void VirtualCluster::EndTask(size_t number, const LeaseId& lease, bool broken) {
+void LeaseCluster::EndTask(size_t number, const LeaseId& lease, bool broken) {
   Owner& owner = *owners_[number];
   auto held = owner.running.extract(lease);
   if (held.empty()) return;  // lost, or its owner died
@@ -552,14 +552,14 @@ void VirtualCluster::EndTask(size_t number, const LeaseId& lease, bool broken) {
 }
 
 // At the node that gave it. One that its owner did not return is lost.
-void VirtualCluster::LeaseEnded(const LeaseId& lease, bool returned) {
+void LeaseCluster::LeaseEnded(const LeaseId& lease, bool returned) {
   live_leases_.erase(lease);
   auto holder = holders_.find(lease);
   if (returned || holder == holders_.end()) return;
   After(Delay(), [this, owner = holder->second, lease] { EndTask(owner, lease, /*broken=*/true); });
 }
 
-void VirtualCluster::OwnerDies(size_t number) {
+void LeaseCluster::OwnerDies(size_t number) {
   Owner& owner = *owners_[number];
   if (!owner.alive) return;
   Trace(9, number);
@@ -577,7 +577,7 @@ void VirtualCluster::OwnerDies(size_t number) {
 // --- The run
 
 // The first node and its first owner live, so that something is left to do.
-void VirtualCluster::PlanFaults() {
+void LeaseCluster::PlanFaults() {
   auto at_random = [this](std::function<void()> run) {
     After(absl::Milliseconds(Any(3000)), std::move(run));
   };
@@ -598,14 +598,14 @@ void VirtualCluster::PlanFaults() {
   }
 }
 
-bool VirtualCluster::IsQuiet() const {
+bool LeaseCluster::IsQuiet() const {
   if (in_flight_ > 0) return false;
   return std::all_of(owners_.begin(), owners_.end(), [&](const auto& owner) {
     return !owner->alive || (owner->open.empty() && owner->running.empty() && tasks_left_ == 0);
   });
 }
 
-VirtualCluster::Outcome VirtualCluster::Run() {
+LeaseCluster::Outcome LeaseCluster::Run() {
   tasks_left_ = options_.tasks;
   const absl::Time start = clock_.Now();
   for (size_t i = 0; i < nodes_.size(); ++i) {
@@ -643,7 +643,7 @@ VirtualCluster::Outcome VirtualCluster::Run() {
   return outcome_;
 }
 
-void VirtualCluster::CheckTheEnd() const {
+void LeaseCluster::CheckTheEnd() const {
   for (const auto& node : nodes_) {
     if (node == nullptr) continue;
     MANTA_CHECK(node->queue.queued() == 0);
