@@ -244,6 +244,7 @@ class Core:
     def why_pending(self, ref: ObjectRef[Any]) -> str:
         """What the object waits for, in whole sentences; "" if it is ready."""
     def cancel(self, ref: ObjectRef[Any], force: bool, recursive: bool) -> None: ...
+    def cancel_unless_started(self, ref: ObjectRef[Any]) -> None: ...
 
     # -- actors
     def create_actor(

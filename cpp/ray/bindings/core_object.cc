@@ -179,6 +179,10 @@ void Core::Cancel(const py::object& ref, bool force, bool recursive) {
   session_->Cancel(IdOf(ref.ptr()), force, recursive);
 }
 
+void Core::CancelUnlessStarted(const py::object& ref) {
+  session_->CancelUnlessStarted(IdOf(ref.ptr()));
+}
+
 std::string Core::WhyPending(const py::object& ref) {
   const base::ObjectId& id = IdOf(ref.ptr());
   return BlockingCall(
@@ -422,7 +426,8 @@ void RegisterCore(py::module_& module) {
       .def("submit_task", &Core::SubmitTask, py::arg("template"), py::arg("args"),
            py::arg("kwargs"))
       .def("why_pending", &Core::WhyPending, py::arg("ref"))
-      .def("cancel", &Core::Cancel, py::arg("ref"), py::arg("force"), py::arg("recursive"));
+      .def("cancel", &Core::Cancel, py::arg("ref"), py::arg("force"), py::arg("recursive"))
+      .def("cancel_unless_started", &Core::CancelUnlessStarted, py::arg("ref"));
   RegisterActors(module, type);
   RegisterCluster(type);
   RegisterIdentity(type);

@@ -52,6 +52,7 @@ class Core {
   // -- tasks
   py::object SubmitTask(const PyTaskTemplate& of, const py::tuple& args, const py::object& kwargs);
   void Cancel(const py::object& ref, bool force, bool recursive);
+  void CancelUnlessStarted(const py::object& ref);
   std::string WhyPending(const py::object& ref);
   void ReportEnvironmentError(const std::string& message);
   py::dict CurrentTask();

@@ -181,6 +181,9 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   base::TaskId SubmitTask(TemplatePtr task_template, CallArguments arguments,
                           const base::TaskId& parent);
   void Cancel(const base::ObjectId& id, bool force, bool recursive);
+  // Ends a task of this process as cancelled if it has not started; one that has goes on as if
+  // nobody had asked. Which of both it was, its return object tells.
+  void CancelUnlessStarted(const base::ObjectId& id);
   // What the object waits for, in whole sentences; "" if it is ready. Blocks for the raylet.
   absl::StatusOr<std::string> WhyPending(const base::ObjectId& id, Interrupted interrupted);
 
@@ -352,6 +355,7 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   // Objects.
   void ScheduleDrain();
   void Drain() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void EndPin(const base::ObjectId& id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnObjectRequest(const PeerPtr& peer, const net::Frame& frame)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void AnswerObjectRequest(const PeerPtr& peer, uint64_t correlation_id, const base::ObjectId& id)
@@ -457,6 +461,9 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
                                            Interrupted interrupted);
   std::string ExplainArguments(const Task& task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void CancelOwned(TaskPtr task, bool force, bool recursive) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Fails a task that waits in this process; else passes the message on to where it is.
+  void FailOrTellWorker(TaskPtr task, wire::v1::CancelTask message)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SendInstances(const AddressPtr& worker, const wire::v1::RequestLeaseReply& lease)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnLeaseReply(uint64_t request_id, const absl::StatusOr<net::Frame>& reply)

@@ -76,9 +76,16 @@ void CoreWorker::Drain() {
       case ReleaseQueue::Kind::kStream:
         return CloseStream(base::TaskOf(id));
       case ReleaseQueue::Kind::kStorePin:
-        if (store_ != nullptr) store_->Release(id);
+        if (store_ != nullptr) EndPin(id);
     }
   });
+}
+
+// Only the owner's pins may rest: it knows at once when the object goes. A borrower's would keep
+// memory that was freed.
+void CoreWorker::EndPin(const ObjectId& id) {
+  const ObjectTable::Entry* entry = objects_.Find(id);
+  if (store_->Release(id, entry != nullptr && entry->owned)) ScheduleDrain();
 }
 
 // ----------------------------------------------------------------------------------------------
