@@ -218,7 +218,9 @@ class Core:
         timeout: float | None,
         fetch_local: bool,
     ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]: ...
-    def notify_when_ready(self, ref: ObjectRef[Any], queue: ReadyQueue, token: int) -> bool:
+    def notify_when_ready(
+        self, ref: ObjectRef[Any], queue: ReadyQueue, token: int, flush: bool
+    ) -> bool:
         """True: it is ready now and no token will come. Else the token comes once it is."""
     def await_ready(self, queue: ReadyQueue) -> list[int]:
         """As ``queue.wait()``, but drives the session's loop meanwhile where no other thread does.

@@ -45,7 +45,7 @@ class Core {
   py::object Defer(const std::shared_ptr<ReadyQueue>& queue, uint64_t wanted, uint64_t gone);
   void Fulfil(const py::bytes& object_id, const py::object& value, bool is_error);
   bool NotifyWhenReady(const py::object& ref, const std::shared_ptr<ReadyQueue>& queue,
-                       uint64_t token);
+                       uint64_t token, bool flush);
   std::vector<uint64_t> AwaitReady(const std::shared_ptr<ReadyQueue>& queue);
   py::dict ReferenceCounts();
 

@@ -155,8 +155,9 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
                                                 int64_t deadline, Interrupted interrupted,
                                                 std::vector<bool>* ready);
   // Runs `ready` (under the mutex, on some thread, without the GIL) once the object has a value.
-  // False: it has one now, and `ready` is dropped.
-  bool NotifyWhenReady(const base::ObjectId& id, absl::AnyInvocable<void()> ready);
+  // False: it has one now, and `ready` is dropped. `flush`: what is buffered for others is sent;
+  // not needed by a thread that calls DriveUnlessWanted next.
+  bool NotifyWhenReady(const base::ObjectId& id, absl::AnyInvocable<void()> ready, bool flush);
 
   // -- deferred objects (core_worker_deferred.cc): their value is made when somebody asks for it
   // Both run under the mutex, on some thread, without the GIL.

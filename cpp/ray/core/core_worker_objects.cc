@@ -433,13 +433,13 @@ LoopDriver::Outcome CoreWorker::WaitBlocked(absl::FunctionRef<bool()> done, int6
   return outcome;
 }
 
-bool CoreWorker::NotifyWhenReady(const ObjectId& id, absl::AnyInvocable<void()> ready) {
+bool CoreWorker::NotifyWhenReady(const ObjectId& id, absl::AnyInvocable<void()> ready, bool flush) {
   absl::MutexLock lock(&mutex_);
   Drain();
   ObjectTable::Entry* entry = objects_.Find(id);
   if (entry == nullptr || entry->state != ObjectState::kPending) return false;
   objects_.WhenReady(id, std::move(ready));
-  peers_->FlushAll();
+  if (flush) peers_->FlushAll();
   return true;
 }
 

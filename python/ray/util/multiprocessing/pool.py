@@ -156,17 +156,15 @@ class _Function:
         self.unpack = unpack
         self.number = next(self._numbers) if is_kept else _NOT_KEPT
         self.stand_together = stand_together
+        self.depth = 1  # how many chunks a process may have been sent
         self._pace_s: float | None = None  # from chunk to chunk in one process
 
     def note_pace(self, seconds: float) -> None:
         before = seconds if self._pace_s is None else self._pace_s
         self._pace_s = before + _PACE_WEIGHT * (seconds - before)
-
-    def chunks_at_once(self) -> int:
-        """How many chunks a process may have been sent."""
-        if not self.stand_together or self._pace_s is None:
-            return 1
-        return min(_AHEAD_CHUNKS_MAX, 1 + int(_AHEAD_S / max(self._pace_s, 1e-6)))
+        if self.stand_together:
+            ahead = int(_AHEAD_S / max(self._pace_s, 1e-6))
+            self.depth = min(1 + ahead, _AHEAD_CHUNKS_MAX)
 
 
 class _Chunk:
@@ -781,9 +779,8 @@ class Pool:
         """Gives a busy process more of the same, as far as others get their share, too."""
         while self._waiting and process.chunks and process.may_follow(self._waiting[0]):
             share = 1 + len(self._waiting) // self._size
-            if len(process.chunks) >= min(share, self._waiting[0].function.chunks_at_once()):
-                return
-            if process.chunks_taken == self._chunks_per_process:
+            depth = min(self._waiting[0].function.depth, share)
+            if len(process.chunks) >= depth or process.chunks_taken == self._chunks_per_process:
                 return
             self._send_next(process)
 
@@ -799,8 +796,8 @@ class Pool:
             call_on_outcome(chunk.ref, functools.partial(self._on_done, process, chunk))
 
     def _lose_unsendable(self) -> None:
-        with contextlib.suppress(IndexError):  # Another thread has taken the last one.
-            while self._unsendable:
+        while self._unsendable:
+            with contextlib.suppress(IndexError):  # Another thread has taken the last one.
                 chunk, error = self._unsendable.popleft()
                 chunk.lose(error)
 
