@@ -100,7 +100,8 @@ absl::Status CoreWorker::Start() {
     auto on_release = [weak = weak_from_this()](const base::ObjectId& id) {
       if (auto self = weak.lock()) self->ReleaseLater(ReleaseQueue::Kind::kStorePin, id);
     };
-    store_ = std::make_unique<StoreClient>(raylet_, store_memory_, self_->node_id, on_release);
+    store_ = std::make_unique<StoreClient>(raylet_, store_memory_, self_->node_id,
+                                           base::RealClock::Get(), on_release);
   }
   lineage_ = Lineage(static_cast<size_t>(config_.lineage_max_bytes));
   objects_.set_kept_bytes_max(static_cast<uint64_t>(config_.lineage_max_bytes));
@@ -421,7 +422,9 @@ void CoreWorker::ScheduleDrain() {
       // Before the look into the queue: who pushes later and finds this false schedules anew.
       drain_scheduled_.exchange(false);
       Drain();
-      if (store_ != nullptr) store_->Flush();
+      if (store_ == nullptr) return;
+      if (store_->EndRests()) ScheduleDrain();
+      store_->Flush();
     });
   });
 }

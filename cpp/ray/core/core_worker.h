@@ -165,8 +165,9 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
                                                 int64_t deadline, Interrupted interrupted,
                                                 std::vector<bool>* ready);
   // Runs `ready` (under the mutex, on some thread, without the GIL) once the object has a value.
-  // False: it has one now, and `ready` is dropped.
-  bool NotifyWhenReady(const base::ObjectId& id, absl::AnyInvocable<void()> ready);
+  // False: it has one now, and `ready` is dropped. `flush`: what is buffered for others is sent;
+  // not needed by a thread that calls DriveUnlessWanted next.
+  bool NotifyWhenReady(const base::ObjectId& id, absl::AnyInvocable<void()> ready, bool flush);
 
   // -- deferred objects (core_worker_deferred.cc): their value is made when somebody asks for it
   // Both run under the mutex, on some thread, without the GIL.
@@ -191,6 +192,9 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   base::TaskId SubmitTask(TemplatePtr task_template, CallArguments arguments,
                           const base::TaskId& parent);
   void Cancel(const base::ObjectId& id, bool force, bool recursive);
+  // Ends a task of this process as cancelled if it has not started; one that has goes on as if
+  // nobody had asked. Which of both it was, its return object tells.
+  void CancelUnlessStarted(const base::ObjectId& id);
   // What the object waits for, in whole sentences; "" if it is ready. Blocks for the raylet.
   absl::StatusOr<std::string> WhyPending(const base::ObjectId& id, Interrupted interrupted);
 
@@ -364,6 +368,7 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   // Objects.
   void ScheduleDrain();
   void Drain() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void EndPin(const base::ObjectId& id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnObjectRequest(const PeerPtr& peer, const net::Frame& frame)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void AnswerObjectRequest(const PeerPtr& peer, uint64_t correlation_id, const base::ObjectId& id)
@@ -469,6 +474,9 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
                                            Interrupted interrupted);
   std::string ExplainArguments(const Task& task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void CancelOwned(TaskPtr task, bool force, bool recursive) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Fails a task that waits in this process; else passes the message on to where it is.
+  void FailOrTellWorker(TaskPtr task, wire::v1::CancelTask message)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SendInstances(const AddressPtr& worker, const wire::v1::RequestLeaseReply& lease)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnLeaseReply(uint64_t request_id, const absl::StatusOr<net::Frame>& reply)

@@ -5,7 +5,7 @@
 #include "ray/base/check.h"
 #include "ray/base/logging.h"
 #include "ray/net/connection.h"
-#include "ray/wire/v1/connection.pb.h"
+#include "ray/wire/v1/frame_type.pb.h"
 
 namespace ray::net {
 namespace {

@@ -14,6 +14,7 @@
 
 #include "ray/base/clock.h"
 #include "ray/net/connection_testutil.h"
+#include "ray/wire/v1/frame_type.pb.h"
 
 namespace ray::core {
 namespace {

@@ -11,7 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "ray/base/check.h"
 #include "ray/net/listener.h"
-#include "ray/wire/v1/connection.pb.h"
+#include "ray/wire/v1/frame_type.pb.h"
 #include "tests/sim/world/loops.h"
 
 namespace ray::net {

@@ -1,7 +1,9 @@
 """A pool of processes with the interface of ``multiprocessing.Pool``; its processes are actors.
 
-Calls wait in one queue, and each process takes the next one when it is done with the last: a long
-call delays only those behind it that no other process takes.
+Calls wait in one queue, in chunks, and each process takes the next chunk when it is done with the
+last. So that it need not wait for that, chunks of one ``map`` are sent ahead to it while they prove
+short. Those behind one that turns out to be long are taken back as soon as another process has
+nothing to do, so that calls may wait for each other as they may in ``multiprocessing.Pool``.
 
 Source: https://docs.ray.io/en/latest/ray-more-libs/multiprocessing.html,
 https://docs.python.org/3/library/multiprocessing.html#multiprocessing.pool.Pool, conformance
@@ -11,6 +13,7 @@ actors/test_actor_utils.py.
 from __future__ import annotations
 
 import collections
+import contextlib
 import functools
 import itertools
 import logging
@@ -18,6 +21,7 @@ import os
 import pickle
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing import TimeoutError
 from multiprocessing.pool import (  # type: ignore[attr-defined]
@@ -30,12 +34,26 @@ import cloudpickle  # type: ignore[import-untyped]
 
 import ray
 from ray._async_refs import call_on_outcome
-from ray.exceptions import ActorDiedError, RayActorError
+from ray._runtime import RUNTIME
+from ray.exceptions import ActorDiedError, RayActorError, TaskCancelledError
 
 RAY_ADDRESS_ENV = "RAY_ADDRESS"
 
 # Pieces that map makes for each process, so that they end at about the same time.
 _CHUNKS_PER_PROCESS = 4
+
+# Work that is sent ahead to a process, at most.
+_AHEAD_S = 0.0005
+_AHEAD_CHUNKS_MAX = 16
+# The weight of the last chunk in what is known of a function's pace.
+_PACE_WEIGHT = 0.25
+
+_NOT_KEPT = 0  # the number of functions that processes do not keep
+
+# Options with which a process may run several chunks at once, or forget what it was sent.
+_UNRULY_OPTIONS = frozenset(
+    ("concurrency_groups", "max_concurrency", "max_restarts", "max_task_retries")
+)
 
 _logger = logging.getLogger(__name__)
 
@@ -63,23 +81,47 @@ class PoolActor:
     def __init__(
         self, initializer: Callable[..., Any] | None = None, initargs: Iterable[Any] = ()
     ) -> None:
+        self._func: Callable[..., Any] | None = None
+        self._number = 0
         if initializer is not None:
             initializer(*initargs)
 
     def run_batch(
-        self, func: Callable[..., Any], batch: list[Any], unpack: bool
+        self, func: Callable[..., Any] | None, number: int, batch: list[Any], unpack: bool
     ) -> tuple[list[Any], bool]:
-        """The outcomes of ``func(item)``, or with ``unpack`` ``func(*item)``: for each item the
-        result or a PoolTaskError; and whether there is an error among them."""
+        """Runs a chunk.
+
+        Args:
+            func: the function; None: the one that was kept last.
+            number: of the function; one that is kept has a number of its own.
+            batch: the items.
+            unpack: call ``func(*item)``, not ``func(item)``.
+
+        Returns:
+            For each item the result or a PoolTaskError; and whether there is an error among them.
+        """
+        if func is None:
+            if self._func is None or self._number != number:
+                raise RuntimeError("The function of these calls could not be loaded.")
+            func = self._func
+        elif number != _NOT_KEPT:
+            self._func, self._number = func, number
+        call = functools.partial(_call_unpacked, func) if unpack else func
         outcomes: list[Any] = []
         failed = False
-        for item in batch:
+        items = iter(batch)
+        while True:
             try:
-                outcomes.append(func(*item) if unpack else func(item))
+                for item in items:
+                    outcomes.append(call(item))
+                return outcomes, failed
             except Exception as error:
                 outcomes.append(PoolTaskError(_portable(error)))
                 failed = True
-        return outcomes, failed
+
+
+def _call_unpacked(func: Callable[..., Any], arguments: Iterable[Any]) -> Any:
+    return func(*arguments)
 
 
 def _portable(error: Exception) -> Any:
@@ -95,13 +137,48 @@ def _portable(error: Exception) -> Any:
 # Results
 
 
+class _Function:
+    """What the calls of one method of the pool run. Threads: that of the pool's lock.
+
+    Args:
+        func: the function or a reference to it.
+        unpack: an item holds the arguments of a call.
+        is_kept: processes keep it for further chunks.
+        stand_together: all chunks belong to one result, which one error spoils.
+    """
+
+    _numbers = itertools.count(1)
+
+    def __init__(
+        self, func: Any, unpack: bool, *, is_kept: bool = False, stand_together: bool = False
+    ) -> None:
+        self.func = func
+        self.unpack = unpack
+        self.number = next(self._numbers) if is_kept else _NOT_KEPT
+        self.stand_together = stand_together
+        self.depth = 1  # how many chunks a process may have been sent
+        self._pace_s: float | None = None  # from chunk to chunk in one process
+
+    def note_pace(self, seconds: float) -> None:
+        before = seconds if self._pace_s is None else self._pace_s
+        self._pace_s = before + _PACE_WEIGHT * (seconds - before)
+        if self.stand_together:
+            ahead = int(_AHEAD_S / max(self._pace_s, 1e-6))
+            self.depth = min(1 + ahead, _AHEAD_CHUNKS_MAX)
+
+
 class _Chunk:
     """Calls that one process makes together, and their outcomes. Threads: any."""
 
     _lock = threading.Lock()  # of all chunks: held for moments, no callback runs under it
 
-    def __init__(self, func: Any, batch: list[Any], unpack: bool) -> None:
-        self.arguments: tuple[Any, ...] = (func, batch, unpack)
+    def __init__(self, function: _Function, batch: list[Any]) -> None:
+        self.function = function
+        self.batch = batch
+        # While it is in a process: what becomes ready with its outcomes, and whether it was called
+        # back.
+        self.ref: Any = None
+        self.is_recalled = False
         self.is_done = False
         self.lost: BaseException | None = None  # why there are no outcomes
         self.outcomes: list[Any] = []
@@ -127,7 +204,8 @@ class _Chunk:
         self._end()
 
     def _end(self) -> None:
-        self.arguments = ()
+        self.batch = []
+        self.ref = None
         with self._lock:
             self.is_done = True
         for on_done in self._on_done:
@@ -260,7 +338,7 @@ class IMapIterator:
         chunksize: int | None = None,
     ) -> None:
         self._pool = pool
-        self._func = ray.put(func)
+        self._function = _Function(ray.put(func), unpack=False, is_kept=pool._is_orderly)
         self._batches = _batches(iterable, 1 if chunksize is None else chunksize)
         self._outcomes: collections.deque[Any] = collections.deque()
         self._unfinished = 0
@@ -305,7 +383,9 @@ class IMapIterator:
         batch = next(self._batches, None)
         if batch is not None:
             self._unfinished += 1
-            self._add(self._pool._submit(self._func, batch, unpack=False))
+            chunk = _Chunk(self._function, batch)
+            self._pool._submit([chunk])
+            self._add(chunk)
 
     def _add(self, chunk: _Chunk) -> None:
         raise NotImplementedError
@@ -365,18 +445,74 @@ class UnorderedIMapIterator(IMapIterator):
 
 
 class _Process:
-    """A process of a pool, as its owner sees it."""
+    """A process of a pool, as its owner sees it. Threads: that of the pool's lock."""
 
     def __init__(self, actor: Any) -> None:
         self.actor = actor
+        self._run_batch = actor.run_batch.remote
+        self.chunks: list[_Chunk] = []  # sent to it, in order: it runs the first
         self.chunks_taken = 0
+        self.is_dead = False
+        self._since = 0.0  # when it began with the first of them, as far as is known here
+        self._function: _Function | None = None  # the last one sent
+
+    def send(self, chunk: _Chunk) -> None:
+        """Adds a chunk.
+
+        Raises:
+            TypeError: the function or an item cannot be serialized.
+        """
+        function = chunk.function
+        func = function.func
+        if function is self._function and function.number != _NOT_KEPT:
+            func = None
+        chunk.ref = self._run_batch(func, function.number, chunk.batch, function.unpack)
+        chunk.is_recalled = False
+        self._function = function
+        if not self.chunks:
+            self._since = time.perf_counter()
+        self.chunks.append(chunk)
+        self.chunks_taken += 1
+
+    def take_ended(self, chunk: _Chunk) -> None:
+        now = time.perf_counter()
+        if self.chunks_taken > 1:  # Before the first one the process had to start.
+            chunk.function.note_pace(now - self._since)
+        self._since = now
+        self.chunks.remove(chunk)
+
+    def take_back(self, chunk: _Chunk) -> None:
+        """The chunk has not run here."""
+        self.chunks.remove(chunk)
+        self.chunks_taken -= 1
+
+    def note_failure(self, error: BaseException) -> None:
+        """A chunk ended without outcomes."""
+        self._function = None  # It may be for want of the function.
+        self.is_dead = self.is_dead or isinstance(error, RayActorError)
+
+    def may_follow(self, chunk: _Chunk) -> bool:
+        """Whether the chunk may be sent behind those that are there: only one of the same result,
+        which an error of any of them spoils anyway."""
+        return chunk.function is self._function and not self.is_dead
+
+    def recallable_count(self) -> int:
+        """How many chunks may not have begun, and were not called back."""
+        return sum(not chunk.is_recalled for chunk in self.chunks[1:])
+
+    def recall_one(self) -> None:
+        """Has the last of these taken back. Its outcome tells whether it had begun already."""
+        chunk = next(each for each in reversed(self.chunks) if not each.is_recalled)
+        chunk.is_recalled = True
+        RUNTIME.require().cancel_unless_started(chunk.ref)
 
 
 class Pool:
     """A pool of processes that run calls, as ``multiprocessing.Pool``.
 
     Starts a session if there is none. Errors of calls are raised where results are taken. A process
-    that dies fails the calls that it ran, and is replaced.
+    that dies fails the calls that it ran, and with them the ``map`` that they belong to, and is
+    replaced.
 
     Args:
         processes: how many; by default one for each CPU of the cluster.
@@ -416,6 +552,7 @@ class Pool:
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable.")
         actor_class: Any = PoolActor
+        self._is_orderly = not _UNRULY_OPTIONS & set(ray_remote_args or ())
         self._make_actor = functools.partial(
             actor_class.options(**(ray_remote_args or {})).remote,
             initializer,
@@ -426,9 +563,13 @@ class Pool:
         # Guards all below. Held only for moments; no callback runs under it.
         self._lock = threading.RLock()
         self._closed = False
+        self._terminated = False
         self._waiting: collections.deque[_Chunk] = collections.deque()
         self._idle = [_Process(self._make_actor()) for _ in range(self._size)]
-        self._busy: dict[_Process, _Chunk] = {}
+        self._busy: set[_Process] = set()
+        self._recalls = 0  # chunks called back whose outcome is not known
+        # Chunks that could not be sent; to be lost without the lock.
+        self._unsendable: collections.deque[tuple[_Chunk, Exception]] = collections.deque()
         # Of processes that were told to end, what is ready once they have.
         self._ends: list[Any] = []
 
@@ -467,7 +608,8 @@ class Pool:
             ValueError: the pool is closed.
         """
         call = functools.partial(func, **kwargs) if kwargs else func
-        chunk = self._submit(call, [tuple(args or ())], unpack=True)
+        chunk = _Chunk(_Function(call, unpack=True), [tuple(args or ())])
+        self._submit([chunk])
         return AsyncResult([chunk], callback, error_callback, single_result=True)
 
     def map(
@@ -554,14 +696,14 @@ class Pool:
     def terminate(self) -> None:
         """Kills the processes; calls that have not ended raise ActorDiedError. Does not block."""
         with self._lock:
-            self._closed = True
-            self._end_idle()
+            self._closed = self._terminated = True
             dropped = list(self._waiting)
             self._waiting.clear()
+            self._end_idle()
             for process in self._busy:
                 ray.kill(process.actor)
         for chunk in dropped:
-            chunk.lose(ActorDiedError("The pool was terminated before the call."))
+            chunk.lose(_terminated())
 
     def join(self) -> None:
         """Blocks until the processes have ended; call ``close`` or ``terminate`` first.
@@ -572,7 +714,8 @@ class Pool:
         with self._lock:
             if not self._closed:
                 raise ValueError("Pool is still running; call close() or terminate() first.")
-            unfinished = _Countdown([*self._busy.values(), *self._waiting])
+            running = itertools.chain.from_iterable(process.chunks for process in self._busy)
+            unfinished = _Countdown([*running, *self._waiting])
         unfinished.wait()
         with self._lock:
             ends = list(self._ends)
@@ -604,65 +747,127 @@ class Pool:
         unpack: bool,
     ) -> list[_Chunk]:
         self._check_running()
-        items = iterable if isinstance(iterable, (list, tuple)) else list(iterable)
+        items = iterable if isinstance(iterable, list) else list(iterable)
         if chunksize is None:
             chunksize = max(1, -(-len(items) // (self._size * _CHUNKS_PER_PROCESS)))
         batches = _batches(items, chunksize)
-        stored = ray.put(func)  # Pickled once, not with each chunk.
-        return [self._submit(stored, batch, unpack) for batch in batches]
+        function = _Function(
+            ray.put(func),  # Pickled once, not with each chunk.
+            unpack,
+            is_kept=self._is_orderly,
+            stand_together=self._is_orderly,
+        )
+        chunks = [_Chunk(function, batch) for batch in batches]
+        self._submit(chunks)
+        return chunks
 
-    def _submit(self, func: Any, batch: list[Any], unpack: bool) -> _Chunk:
-        """Queues a chunk. ``func`` is the function or a reference to it."""
-        chunk = _Chunk(func, batch, unpack)
+    def _submit(self, chunks: list[_Chunk]) -> None:
         with self._lock:
             self._check_running()
-            self._waiting.append(chunk)
+            self._waiting.extend(chunks)
             self._start_waiting()
-        return chunk
+        self._lose_unsendable()
 
     def _start_waiting(self) -> None:
+        """Gives a chunk to each process that has none, as far as there are any."""
         while self._waiting and self._idle:
-            chunk = self._waiting.popleft()
             process = self._idle.pop()
-            try:
-                ref = process.actor.run_batch.remote(*chunk.arguments)
-            except BaseException:
-                self._idle.append(process)
-                raise
-            self._busy[process] = chunk
-            process.chunks_taken += 1
-            call_on_outcome(ref, functools.partial(self._on_done, process))
+            self._busy.add(process)
+            self._send_next(process)
+
+    def _send_ahead(self, process: _Process) -> None:
+        """Gives a busy process more of the same, as far as others get their share, too."""
+        while self._waiting and process.chunks and process.may_follow(self._waiting[0]):
+            share = 1 + len(self._waiting) // self._size
+            depth = min(self._waiting[0].function.depth, share)
+            if len(process.chunks) >= depth or process.chunks_taken == self._chunks_per_process:
+                return
+            self._send_next(process)
+
+    def _send_next(self, process: _Process) -> None:
+        chunk = self._waiting.popleft()
+        try:
+            process.send(chunk)
+        except Exception as error:
+            self._unsendable.append((chunk, error))
+            if not process.chunks:
+                self._settle(process)
+        else:
+            call_on_outcome(chunk.ref, functools.partial(self._on_done, process, chunk))
+
+    def _lose_unsendable(self) -> None:
+        while self._unsendable:
+            with contextlib.suppress(IndexError):  # Another thread has taken the last one.
+                chunk, error = self._unsendable.popleft()
+                chunk.lose(error)
 
     def _on_done(
-        self, process: _Process, result: tuple[list[Any], bool] | None, error: BaseException | None
+        self,
+        process: _Process,
+        chunk: _Chunk,
+        result: tuple[list[Any], bool] | None,
+        error: BaseException | None,
     ) -> None:
         with self._lock:
-            chunk = self._busy.pop(process)
-            is_dead = isinstance(error, RayActorError)
-            is_worn = process.chunks_taken == self._chunks_per_process
-            if is_worn and not is_dead:
-                self._end(process)
-            if is_dead or is_worn:
-                if not self._closed:
-                    self._idle.append(_Process(self._make_actor()))
+            has_run = not (chunk.is_recalled and isinstance(error, TaskCancelledError))
+            self._recalls -= chunk.is_recalled
+            if has_run:
+                process.take_ended(chunk)
             else:
-                self._idle.append(process)
+                process.take_back(chunk)
+                if not self._terminated:
+                    self._waiting.appendleft(chunk)
+            if has_run and error is not None:
+                process.note_failure(error)
+            if not process.chunks:
+                self._settle(process)
             self._start_waiting()
+            self._send_ahead(process)
+            self._recall_for_idle()
             if self._closed:
                 self._end_idle()
-        if result is None:
+        self._lose_unsendable()
+        if result is not None:
+            chunk.finish(*result)
+        elif has_run:
             assert error is not None
             chunk.lose(error)
-        else:
-            chunk.finish(*result)
+        elif self._terminated:
+            chunk.lose(_terminated())
+
+    def _settle(self, process: _Process) -> None:
+        """A busy process has nothing left to do."""
+        self._busy.remove(process)
+        is_worn = process.chunks_taken == self._chunks_per_process
+        if not is_worn and not process.is_dead:
+            self._idle.append(process)
+            return
+        if not process.is_dead:
+            self._end(process)
+        if not self._closed:
+            self._idle.append(_Process(self._make_actor()))
+
+    def _recall_for_idle(self) -> None:
+        """Has chunks that wait in a process taken back, one for each process without any."""
+        while self._recalls < len(self._idle):
+            fullest = max(self._busy, key=_Process.recallable_count, default=None)
+            if fullest is None or fullest.recallable_count() == 0:
+                return
+            self._recalls += 1
+            fullest.recall_one()
 
     def _end_idle(self) -> None:
-        if not self._waiting:
+        waits = self._waiting or self._recalls or any(len(each.chunks) > 1 for each in self._busy)
+        if self._terminated or not waits:
             while self._idle:
                 self._end(self._idle.pop())
 
     def _end(self, process: _Process) -> None:
         self._ends.append(process.actor.__ray_terminate__.remote())
+
+
+def _terminated() -> ActorDiedError:
+    return ActorDiedError("The pool was terminated before the call.")
 
 
 def _check_count(name: str, value: int | None, too_small: str) -> None:
@@ -697,5 +902,7 @@ def _batches(iterable: Iterable[Any], chunksize: int) -> Iterator[list[Any]]:
     """The items in chunks."""
     if chunksize < 1:
         raise ValueError(f"chunksize must be 1 or more, but is {chunksize}.")
+    if isinstance(iterable, list):
+        return (iterable[i : i + chunksize] for i in range(0, len(iterable), chunksize))
     items = iter(iterable)
     return iter(lambda: list(itertools.islice(items, chunksize)), [])
