@@ -23,7 +23,8 @@ pytestmark = [
     ),
 ]
 
-DEAD_S = 1.5  # of silence on a channel; as long again passes until silence is noticed
+DEAD_S = 2.5  # of silence on a channel; as long again passes until silence is noticed
+CUT_MAX_S = 0.75  # TCP, which waits twice as long after each loss, is silent for three times that
 SETTINGS = json.dumps({"node_dead_timeout_ms": int(DEAD_S * 1000)})
 STORE = f"--object-store-memory={100 << 20}"
 
@@ -114,18 +115,21 @@ class Network:
         )
 
     def partition(self, chance):
-        """Some nodes do not reach the others for a time."""
+        """Some nodes do not reach the others for a time; then they do for long enough for TCP to
+        try again."""
         count = chance.randrange(1, NODES + 1)
         self.network.cut(chance.sample(self._nodes, count))
-        time.sleep(chance.uniform(0.1, DEAD_S / 2))
+        cut_s = chance.uniform(0.1, CUT_MAX_S)
+        time.sleep(cut_s)
         self.network.cut()
+        time.sleep(2 * cut_s)
 
     def death(self, chance):
         """A node is cut off until it counts as dead; it ends when it hears so, and another one
         takes its place."""
         node = chance.choice(self._nodes)
         self.network.cut([node])
-        time.sleep(3 * DEAD_S)
+        time.sleep(2.5 * DEAD_S)
         self.network.cut()
         wait_until(lambda: not self.cluster.machines[node].processes(), 20)
         self.start_node(node)

@@ -379,10 +379,9 @@ bool VirtualDriver::Check(const Known& known) {
   waits_for_ = nullptr;
   if (value.error == "ENDED" || SaysThatWeAreDead(value)) return false;
   if (!value.error.empty()) {
-    // A call that still runs when its group is removed, as it was given up, ends with its worker,
-    // which may own what other calls have made.
-    const bool ended_with_group =
-        options_.faults && value.error == "OWNER_DIED" && counts_.groups > 0;
+    // A worker ends with its group if it runs a call that was given up, or if a grant of it was
+    // still under way when the group was removed. It may own what other calls have made.
+    const bool ended_with_group = value.error == "OWNER_DIED" && counts_.groups > 0;
     MANTA_CHECK_MSG(
         known.may_fail || ended_with_group,
         absl::StrCat("function ", std::string(1, known.function), " (object ",
