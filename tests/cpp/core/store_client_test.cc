@@ -12,6 +12,8 @@
 #include "ray/net/connection_testutil.h"
 #include "ray/net/event_loop_testutil.h"
 #include "ray/net/parse_frame.h"
+#include "ray/wire/v1/frame_type.pb.h"
+#include "ray/wire/v1/store.pb.h"
 
 namespace ray::core {
 namespace {

@@ -226,7 +226,7 @@ TEST_P(ProofTest, ConnectorToADeadPortEndsWithTheReason) {
   connector_.Start();
   connector_.Send("into the void");
   ASSERT_TRUE(Until([&] { return !connector_.closes.empty(); }));
-  EXPECT_EQ(connector_.closes[0].code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(connector_.closes[0].code(), absl::StatusCode::kNotFound);
   EXPECT_THAT(connector_.closes[0].ToString(), HasSubstr("refused"));
 }
 

@@ -5,7 +5,7 @@
 
 #include <random>
 
-#include "ray/wire/v1/resources.pb.h"
+#include "ray/wire/v1/actors.pb.h"
 
 namespace ray::resources {
 namespace {
