@@ -135,8 +135,7 @@ constexpr char kRunner[] = "seed_runner";
 constexpr int kRunnerSocket = 3;
 
 // What is kept of the environment. The sanitizers' options are there in their builds only.
-constexpr const char* kVariables[] = {"ASAN_OPTIONS", "LSAN_OPTIONS",
-                                      "UBSAN_OPTIONS"};
+constexpr const char* kVariables[] = {"ASAN_OPTIONS", "LSAN_OPTIONS", "UBSAN_OPTIONS"};
 
 // Arguments, environment and descriptors are of the same size whoever starts the test: they move
 // the stack, and what is ordered by addresses with it. So who looks at a run sees the same one.
