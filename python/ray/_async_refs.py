@@ -38,6 +38,8 @@ class _Waiters:
 
     def __init__(self) -> None:
         self.queue = ReadyQueue()
+        # Waits in the queue, and sends what is buffered before that; None: nobody does.
+        self._waiting_thread: int | None = None
         self._tokens = itertools.count(1)
         self._waiting: dict[int, Callable[[], None]] = {}
 
@@ -51,7 +53,8 @@ class _Waiters:
         core = RUNTIME.require()
         token = next(self._tokens)
         self._waiting[token] = on_ready
-        if core.notify_when_ready(ref, self.queue, token):
+        flush = self._waiting_thread != threading.get_ident()
+        if core.notify_when_ready(ref, self.queue, token, flush):
             self.dispatch([token])
 
     def dispatch(self, tokens: list[int]) -> None:
@@ -89,6 +92,7 @@ class _ThreadWaiters(_Waiters):
         threading.Thread(target=self._run, name="ray_futures", daemon=True).start()
 
     def _run(self) -> None:
+        self._waiting_thread = threading.get_ident()
         while tokens := self._next_tokens():
             self.dispatch(tokens)
 

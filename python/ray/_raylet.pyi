@@ -218,7 +218,9 @@ class Core:
         timeout: float | None,
         fetch_local: bool,
     ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]: ...
-    def notify_when_ready(self, ref: ObjectRef[Any], queue: ReadyQueue, token: int) -> bool:
+    def notify_when_ready(
+        self, ref: ObjectRef[Any], queue: ReadyQueue, token: int, flush: bool
+    ) -> bool:
         """True: it is ready now and no token will come. Else the token comes once it is."""
     def await_ready(self, queue: ReadyQueue) -> list[int]:
         """As ``queue.wait()``, but drives the session's loop meanwhile where no other thread does.
@@ -244,6 +246,7 @@ class Core:
     def why_pending(self, ref: ObjectRef[Any]) -> str:
         """What the object waits for, in whole sentences; "" if it is ready."""
     def cancel(self, ref: ObjectRef[Any], force: bool, recursive: bool) -> None: ...
+    def cancel_unless_started(self, ref: ObjectRef[Any]) -> None: ...
 
     # -- actors
     def create_actor(

@@ -5,6 +5,10 @@ It imports what workers need once, and the given modules if they are installed, 
 request: a worker starts in milliseconds and shares these pages. It has one thread, for ever: a fork
 copies only the thread that calls it, and locks that another one held would stay locked.
 
+It forks as soon as it has what every worker needs, and imports the rest while nobody waits; when
+somebody does, it forks once before the next import. So the first worker of a node starts early, and
+few have to import by themselves what they could have shared.
+
 Protocol: JSON objects, one a line, on the socket at descriptor 3.
     raylet -> zygote  {"op": "fork", "token": N, "env": {...}, "log_prefix": "worker-...",
                        "runtime_env": "..."}
@@ -18,6 +22,7 @@ End of file means that the raylet is gone: the zygote ends, and the kernel ends 
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import ctypes
 import faulthandler
@@ -29,7 +34,7 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
 _CONTROL_FD = 3
@@ -39,23 +44,30 @@ _PR_SET_NAME = 15
 # Libraries read these when they are imported; their pools of threads would not survive a fork.
 _THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
-# What workers use soon, or always.
-_PRELOADED = (
-    "ray",
-    "ray._runtime_env.setup",
+# What every worker uses at once.
+_PRELOADED = ("ray", "ray._worker_main", "ray.cloudpickle")
+# What most use soon.
+_PRELOADED_LATER = (
     "ray._value_pickler",
-    "ray._worker_main",
-    "ray.cloudpickle",
     "ray.remote_function",
     "ray.runtime_context",
+    "ray._runtime_env.setup",
 )
 
 
 class Zygote:
-    """Serves fork requests until the raylet is gone. Threads: the only one."""
+    """Serves fork requests until the raylet is gone. Threads: the only one.
 
-    def __init__(self, control: socket.socket) -> None:
+    Args:
+        control: connected to the raylet.
+        later: modules to import while nobody waits for a fork; those that are not installed are
+            left out.
+    """
+
+    def __init__(self, control: socket.socket, later: Iterable[str]) -> None:
         self._control = control
+        self._later = collections.deque(later)
+        self._requests: collections.deque[dict[str, Any]] = collections.deque()
         self._libc = ctypes.CDLL(None)
         self._pid = os.getpid()
         self._tokens: dict[int, int] = {}  # by pid of a living worker
@@ -72,23 +84,26 @@ class Zygote:
         poll.register(self._control, select.POLLIN)
         poll.register(self._wakeup_read, select.POLLIN)
         while True:
-            readable = [descriptor for descriptor, _ in poll.poll()]
+            is_busy = bool(self._later or self._requests)
+            readable = [descriptor for descriptor, _ in poll.poll(0 if is_busy else None)]
             if self._wakeup_read in readable:
                 self._reap()
-            if self._control.fileno() in readable:
-                requests = self._receive()
-                if requests is None:
-                    return
-                for request in requests:
-                    self._fork(request)
+            if self._control.fileno() in readable and not self._receive():
+                return
+            if self._requests:
+                self._fork(self._requests.popleft())
+            if self._later:
+                _import_quietly(self._later.popleft())
+                _refuse_threads()
+                if not self._later:
+                    _freeze()
 
-    def _receive(self) -> Iterator[dict[str, Any]] | None:
-        """The requests that have come; None at the end of file."""
+    def _receive(self) -> bool:
+        """Takes the requests that have come. False: the end of file."""
         chunk = self._control.recv(1 << 16)
-        if not chunk:
-            return None
         *lines, self._received = (self._received + chunk).split(b"\n")
-        return (json.loads(line) for line in lines)
+        self._requests.extend(json.loads(line) for line in lines)
+        return bool(chunk)
 
     def _send(self, **event: Any) -> None:
         self._control.sendall(json.dumps(event).encode() + b"\n")
@@ -173,19 +188,24 @@ def _redirect_output(log_prefix: str) -> None:
     faulthandler.enable(file=2)
 
 
-def _preload(wished: list[str]) -> None:
-    saved = {name: os.environ.get(name) for name in _THREAD_LIMITS}
+def _import_quietly(name: str) -> None:
+    """Imports a module, if it is installed, without pools of threads."""
+    saved = {variable: os.environ.get(variable) for variable in _THREAD_LIMITS}
     os.environ.update(dict.fromkeys(_THREAD_LIMITS, "1"))
-    for name in _PRELOADED:
+    with contextlib.suppress(ModuleNotFoundError):
         importlib.import_module(name)
-    for name in wished:
-        with contextlib.suppress(ModuleNotFoundError):
-            importlib.import_module(name)
-    for name, value in saved.items():
+    for variable, value in saved.items():
         if value is None:
-            del os.environ[name]
+            del os.environ[variable]
         else:
-            os.environ[name] = value
+            os.environ[variable] = value
+
+
+def _freeze() -> None:
+    """Keeps the collector of workers from writing to the pages that they share."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 def _refuse_threads() -> None:
@@ -197,14 +217,14 @@ def _refuse_threads() -> None:
 def main() -> None:
     """Entry point of the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _preload(sys.argv[1:])
+    for name in _PRELOADED:
+        importlib.import_module(name)
     _refuse_threads()
-    gc.collect()
     gc.disable()
     gc.freeze()
     with socket.socket(fileno=_CONTROL_FD) as control:
         control.set_inheritable(False)
-        Zygote(control).serve()
+        Zygote(control, [*_PRELOADED_LATER, *sys.argv[1:]]).serve()
 
 
 if __name__ == "__main__":

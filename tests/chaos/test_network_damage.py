@@ -44,6 +44,51 @@ print(rounds)
 """
 
 
+# An owner and a borrower, each on a node of its own, and a call under way between them.
+APART = """
+import sys, time
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+ray.init("auto", log_to_driver=False)
+nodes = {node["NodeManagerAddress"]: node["NodeID"] for node in ray.nodes() if node["Alive"]}
+
+
+def at(address):
+    return NodeAffinitySchedulingStrategy(node_id=nodes[address], soft=False)
+
+
+@ray.remote
+class Owner:
+    def make(self):
+        return [ray.put("small"), ray.put(b"x" * 1_000_000)]
+
+    def slow(self):
+        time.sleep(3)
+        return "slow"
+
+
+@ray.remote
+class Borrower:
+    def take(self, owner):
+        self.held = ray.get(owner.make.remote())
+        self.owner = owner
+        self.call = owner.slow.remote()
+
+    def look(self):
+        small, large = ray.get(self.held)
+        return small, len(large), ray.get(self.call), ray.get(self.owner.slow.remote())
+
+
+owner = Owner.options(scheduling_strategy=at(sys.argv[1])).remote()
+borrower = Borrower.options(scheduling_strategy=at(sys.argv[2])).remote()
+ray.get(borrower.take.remote(owner))
+print("begun", flush=True)
+input()
+print(ray.get(borrower.look.remote(), timeout=60))
+"""
+
+
 class Network:
     """The cluster, and what is done to its network."""
 
@@ -137,6 +182,18 @@ def test_a_node_that_is_cut_off_for_long_is_dead(network, soak):
                 for _ in range(3 if soak else 1):
                     network.death(chance)
                     done.append("death")
+
+
+def test_two_that_do_not_reach_each_other_for_a_while_lose_nothing(network):
+    """For longer than a socket lasts, while both reach the head: neither of them is dead."""
+    one, other = (network.network.addresses[node] for node in (1, 2))
+    driver = network.cluster.driver(APART, one, other)
+    assert driver.stdout.readline() == "begun\n"
+    network.network.set_links([(1, 2), (2, 1)], loss=1.0)
+    time.sleep(7)
+    network.network.heal()
+    output, _ = driver.communicate("\n", timeout=90)
+    assert output == "('small', 1000000, 'slow', 'slow')\n"
 
 
 @contextlib.contextmanager

@@ -192,6 +192,33 @@ os._exit(0)
 
 
 @pytest.mark.ours_only
+def test_an_actor_whose_creation_was_interrupted_ends(run_program):
+    program = run_program("""
+import os, signal, threading
+import psutil, ray
+from integration.programs import wait_until
+
+ray.init(address="local", num_cpus=2)
+
+@ray.remote
+class Actor:
+    pass
+
+(gcs,) = [p for p in psutil.Process().children(recursive=True) if p.name() == "gcs_server"]
+gcs.suspend()
+threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGINT]).start()
+try:
+    Actor.options(name="interrupted").remote()
+except KeyboardInterrupt:
+    gcs.resume()
+kept = Actor.options(name="kept").remote()  # is registered after the other one
+wait_until(lambda: ray.util.list_named_actors() == ["kept"], 10)
+print("ended", flush=True)
+""")
+    assert "ended" in program.finish()
+
+
+@pytest.mark.ours_only
 def test_interrupt_of_the_last_flush_leaves_nothing_behind(run_program):
     program = run_program("""
 import os, ray

@@ -60,6 +60,53 @@ def test_array_of_a_task_arrives_without_copies_in_its_consumer():
     assert ray.get(shares_memory.remote([make.remote()]))
 
 
+_EDGES = [0, 255, 256, 65_535, 65_536, 2**31 - 1, 2**31, 2**63 - 1, 2**63, 2**200]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *([number, -number - 1] for number in _EDGES),
+        [0.0, -0.0, 1.5, -1e300, float("inf"), 5e-324],
+        (None, True, False, 1, 1.0, "text", b"bytes", "\0"),
+        ("x" * 255, "x" * 256, b"x" * 255, b"x" * 256, "", b""),
+        ("\u00e4\u4e16\U0001f600", "\ud800"),
+        *(tuple(range(length)) for length in range(10)),
+        *([1] * length for length in (0, 1, 999, 1000, 1001, 5000)),
+        ([1, 2], (3, 4), [], (), [None, True, 1.5]),
+        ([[1]], [(1,)], ([1, "x"],), {"a": (1,)}, {1, 2}),
+    ],
+    ids=lambda value: repr(value)[:20],
+)
+def test_plain_values_keep_their_values_and_types(value):
+    for same in (
+        ray.get(ray.put(value)),
+        ray.get(echo.remote(value)),
+        ray.get(echo.remote((value,)))[0],
+    ):
+        assert repr(same) == repr(value)
+        assert type(same) is type(value)
+
+
+def test_what_occurs_twice_in_a_value_is_one_object_afterwards():
+    numbers, text = [1, 2], "x" * 1000
+    first, second, third, fourth = ray.get(ray.put((numbers, numbers, text, text)))
+    assert first is second
+    assert third is fourth
+
+
+def test_subclasses_of_plain_types_stay_what_they_are():
+    class Number(int):
+        pass
+
+    class Pair(tuple):
+        pass
+
+    assert ray.get(kind_of.remote(Number(1))) == "Number"
+    assert ray.get(kind_of.remote(Pair((1, 2)))) == "Pair"
+    assert type(ray.get(ray.put((Number(1), 2)))[0]) is Number
+
+
 @pytest.mark.parametrize("size", [0, 1, 99_000, 101_000, 3 * MB])
 def test_bytes_of_all_sizes_round_trip(size):
     value = bytes(range(256)) * (size // 256) + b"x" * (size % 256)

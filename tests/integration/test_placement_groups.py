@@ -1,12 +1,13 @@
 """Placement groups on one node, through the public API."""
 
+import os
 import pickle
 import time
 
 import pytest
 
 import ray
-from integration.programs import wait_until
+from integration.programs import is_running, wait_until
 from ray._runtime import RUNTIME
 from ray.util import (
     get_current_placement_group,
@@ -52,6 +53,11 @@ def group(node):
 @ray.remote(num_cpus=1)
 def inside():
     return ray.get_runtime_context().get_placement_group_id()
+
+
+@ray.remote(num_cpus=1)
+def pid():
+    return os.getpid()
 
 
 @ray.remote(num_cpus=1)
@@ -325,6 +331,18 @@ def test_removal_ends_what_runs_and_what_waits(group):
         ray.get(actor.group.remote(), timeout=30)
     with pytest.raises(ray.exceptions.ActorPlacementGroupRemoved):
         ray.get(pending.group.remote(), timeout=30)
+
+
+@pytest.mark.ours_only
+def test_removal_costs_no_worker_that_runs_nothing(group):
+    pids = []
+    for _ in range(10):
+        pg = group([{"CPU": 1}])
+        pids.append(ray.get(pid.options(scheduling_strategy=InGroup(pg)).remote()))
+        remove_placement_group(pg)
+        wait_until(lambda: free_cpus() == 4)
+        assert ray.get(pid.remote())  # by now the raylet has done all that the removal asks for
+    assert [pid for pid in pids if not is_running(pid)] == []
 
 
 def test_a_removed_group_takes_nothing_more(group):

@@ -10,7 +10,8 @@ import pytest
 
 import ray
 from integration.programs import is_running, wait_until
-from ray.exceptions import ActorDiedError
+from ray._runtime import RUNTIME
+from ray.exceptions import ActorDiedError, TaskCancelledError
 from ray.util.multiprocessing import Pool, TimeoutError
 from ray.util.multiprocessing.pool import PoolTaskError
 
@@ -42,6 +43,70 @@ def _run_behind(folder, number):
     others = [str(other) for other in range(1, 6)] if number == 0 else []
     touch_and_wait(folder, str(number), others)
     return number
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_chunks_sent_ahead_are_taken_back_from_behind_a_long_one(cluster, tmp_path, is_closed):
+    # All are short, so that many are sent ahead, but for one in the middle that waits for the rest.
+    call = functools.partial(_run_before, tmp_path)
+    with Pool(2) as pool:
+        result = pool.map_async(call, range(200), chunksize=1)
+        if is_closed:
+            pool.close()
+        assert result.get(timeout=60) == list(range(200))
+
+
+def _run_before(folder, number):
+    later = range(101, 200) if number == 100 else []
+    touch_and_wait(folder, str(number), map(str, later))
+    return number
+
+
+@pytest.mark.ours_only
+def test_process_loads_a_function_once(pool, tmp_path):
+    assert pool.map(_Loaded(tmp_path / "first"), range(40), chunksize=1) == list(range(40))
+    assert pool.map(_Loaded(tmp_path / "second"), range(40), chunksize=1) == list(range(40))
+    for name in ("first", "second"):
+        assert 1 <= len((tmp_path / name).read_text()) <= 2
+
+
+class _Loaded:
+    """A function that notes each time it is loaded."""
+
+    def __init__(self, notes):
+        self.notes = notes
+
+    def __call__(self, item):
+        return item
+
+    def __setstate__(self, state):
+        self.__dict__ |= state
+        with self.notes.open("a") as notes:
+            notes.write("x")
+
+
+def test_function_that_cannot_be_loaded_says_so_each_time(pool):
+    for _ in range(2):
+        with pytest.raises(Exception, match="never loads"):
+            pool.map(_NeverLoads(), range(40), chunksize=1)
+    assert pool.map(abs, range(-40, 0), chunksize=1) == list(range(40, 0, -1))
+
+
+class _NeverLoads:
+    def __call__(self, item):
+        return item
+
+    def __setstate__(self, state):
+        raise OSError("never loads")
+
+    def __getstate__(self):
+        return {"some": "state"}
+
+
+def test_item_that_cannot_be_sent_fails_its_result(pool):
+    with pytest.raises(TypeError):
+        pool.map(abs, [1, (x for x in ()), 2], chunksize=1)
+    assert pool.map(abs, [-1, -2]) == [1, 2]
 
 
 def test_error_shows_the_traceback_in_the_process(pool):
@@ -104,6 +169,41 @@ def test_process_that_dies_fails_its_call_and_is_replaced(cluster):
         with pytest.raises(ActorDiedError):
             pool.apply(os._exit, (1,))
         assert pool.map(abs, [-1, -2]) == [1, 2]
+
+
+@pytest.mark.ours_only
+def test_process_that_dies_fails_its_map_and_is_replaced(pool):
+    for _ in range(3):
+        with pytest.raises(ActorDiedError):
+            pool.map(_die_at_100, range(200), chunksize=1)
+        assert pool.map(abs, range(-40, 0), chunksize=1) == list(range(40, 0, -1))
+
+
+def _die_at_100(number):
+    if number == 100:
+        os._exit(1)
+    return number
+
+
+@pytest.mark.ours_only
+def test_only_calls_that_have_not_started_are_taken_back(cluster, tmp_path):
+    @ray.remote(num_cpus=0)
+    class Process:
+        def run(self, name, awaited):
+            return touch_and_wait(tmp_path, name, awaited)
+
+    process = Process.remote()
+    running = process.run.remote("running", ["go"])
+    waiting = process.run.remote("waiting", [])
+    wait_until(lambda: (tmp_path / "running").exists())
+    for ref in (running, waiting):
+        RUNTIME.require().cancel_unless_started(ref)
+    with pytest.raises(TaskCancelledError):
+        ray.get(waiting, timeout=30)
+    (tmp_path / "go").touch()
+    assert ray.get(running, timeout=30) == "running"
+    assert not (tmp_path / "waiting").exists()
+    assert ray.get(process.run.remote("next", []), timeout=30) == "next"
 
 
 def test_failing_initializer_is_reported(cluster):

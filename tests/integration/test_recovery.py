@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import ray
+from integration.programs import wait_until
 from ray.cluster_utils import Cluster
 
 pytestmark = pytest.mark.timeout(120)
@@ -86,6 +87,29 @@ def test_a_chain_is_computed_again_though_its_inputs_were_let_go(cluster, worker
     lose(cluster, worker)
     np.testing.assert_array_equal(ray.get(ref, timeout=60), np.arange(300_000) * 8)
     assert marks() == 8
+
+
+def test_an_argument_that_was_put_is_there_for_the_second_computation(cluster, worker, count):
+    mark, marks = count
+
+    @ray.remote
+    def double(data):
+        mark()
+        return data * 2
+
+    doubled = double.remote(ray.put(np.arange(300_000)))  # nobody else refers to what was put
+    given = double.remote(np.ones(300_000))
+    of_one_attempt = double.options(max_retries=0).remote(np.arange(300_000))
+    of_that = double.remote(of_one_attempt)
+    del of_one_attempt
+    for ref in (doubled, given, of_that):
+        made_there(ref)
+    lose(cluster, worker)
+    assert int(ray.get(doubled)[299_999]) == 599_998
+    assert int(ray.get(given)[0]) == 2
+    with pytest.raises(ray.exceptions.ObjectLostError, match="max_retries=0"):
+        ray.get(of_that, timeout=60)  # what it needs was on the lost node
+    assert marks() == 4 + 2
 
 
 def test_a_copy_elsewhere_spares_the_computation(cluster, worker, make, count):
@@ -168,6 +192,53 @@ def test_results_of_actor_calls_are_computed_again_if_they_may(cluster):
     ref = made_there(maker.make.remote())
     lose(cluster, worker)
     assert int(ray.get(ref, timeout=60).sum()) == 600_000
+
+
+def all_cpus_are_free():
+    return ray.available_resources().get("CPU") == ray.cluster_resources()["CPU"]
+
+
+def test_results_of_an_actor_that_nobody_holds_are_computed_again(cluster, worker, count):
+    mark, marks = count
+
+    @ray.remote(num_cpus=2, max_restarts=1, max_task_retries=1)
+    class Maker:
+        def __init__(self, small, large):
+            mark()
+            self.base = small + int(large[0])
+
+        def make(self, i):
+            return np.full(300_000, self.base + i)
+
+    maker = Maker.options(name="maker").remote(ray.put(1), np.full(50_000, 10))
+    refs = [made_there(maker.make.remote(i)) for i in range(2)]
+    del maker
+    wait_until(all_cpus_are_free)
+    taker = Maker.options(name="maker", num_cpus=0).remote(0, [0])  # the name is free
+    ray.get(taker.make.remote(0))
+    lose(cluster, worker)
+    assert [int(value[0]) for value in ray.get(refs, timeout=60)] == [11, 12]
+    assert marks() == 3  # these two, and one more for both calls
+    del taker
+    wait_until(all_cpus_are_free)
+
+
+@pytest.mark.parametrize("restarts, killed", [(0, False), (1, True)])
+def test_an_actor_that_may_not_restart_computes_nothing_again(cluster, worker, restarts, killed):
+    @ray.remote(num_cpus=2, max_restarts=restarts, max_task_retries=1)
+    class Maker:
+        def make(self):
+            return np.ones(300_000)
+
+    maker = Maker.remote()
+    ref = made_there(maker.make.remote())
+    if killed:
+        ray.kill(maker)
+    del maker
+    wait_until(all_cpus_are_free)
+    lose(cluster, worker)
+    with pytest.raises(ray.exceptions.ActorDiedError):
+        ray.get(ref, timeout=60)
 
 
 def test_without_retries_left_the_error_says_so(cluster, worker):

@@ -37,6 +37,9 @@ def act(token):
         import numpy
         print("drew", random.random(), numpy.random.random())
         sys.stdout.flush()
+    if action == "modules":
+        print("numpy" in sys.modules)
+        sys.stdout.flush()
     if action == "raise":
         raise RuntimeError("worker failed")
     os._exit(7)
@@ -70,10 +73,13 @@ class Raylet:
     def event(self):
         return json.loads(self.lines.readline())
 
-    def fork(self, token, action):
+    def ask(self, token, action):
         request = {"op": "fork", "token": token, "log_prefix": "worker-x"}
         request["env"] = {"ACTION": action}
         self.socket.sendall(json.dumps(request).encode() + b"\n")
+
+    def fork(self, token, action):
+        self.ask(token, action)
         event = self.event()
         assert (event["event"], event["token"]) == ("forked", token)
         return event["pid"]
@@ -130,6 +136,17 @@ def test_requests_in_one_read_are_all_served(raylet):
     events = [raylet.event() for _ in range(10)]
     for kind in ("forked", "exited"):
         assert {e["token"] for e in events if e["event"] == kind} == set(range(1, 6))
+
+
+def test_who_waits_gets_a_worker_before_everything_is_imported(tmp_path):
+    with contextlib.closing(Raylet(tmp_path)) as raylet:
+        for token in range(20):
+            raylet.ask(token, "modules")
+        events = [raylet.event() for _ in range(41)]
+        pids = {each["token"]: each["pid"] for each in events if each["event"] == "forked"}
+        logs = [raylet.log(pids[token], "out") for token in range(20)]
+    assert logs[0] == "token 0\nFalse\n"
+    assert logs[19] == "token 19\nTrue\n"
 
 
 def test_workers_draw_different_random_numbers(raylet):

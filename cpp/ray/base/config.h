@@ -25,7 +25,7 @@ struct Config {
   absl::Status LoadEnvironment();
 
   // Sets one flag from text. kNotFound for an unknown name, kInvalidArgument for text that does not
-  // parse.
+  // parse and for a value that cannot work.
   absl::Status Set(std::string_view name, std::string_view text);
 
   // Flags that differ from their defaults, as text that Set() reads.

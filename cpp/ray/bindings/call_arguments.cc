@@ -215,6 +215,9 @@ void RegisterTaskTemplate(py::module_& module) {
              const wire::v1::SchedulingStrategy placed = ToStrategy(strategy);
              made->strategy = placed.SerializeAsString();
              made->spread = placed.spread();
+             const auto group =
+                 base::PlacementGroupId::FromBinary(placed.bundle().placement_group_id());
+             if (group.ok()) made->group = *group;
              made->stream_backpressure = stream_backpressure;
              made->objects_per_yield = objects_per_yield;
              for (py::handle ref : contained_refs) {

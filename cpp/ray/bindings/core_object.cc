@@ -147,8 +147,9 @@ void Core::Fulfil(const py::bytes& object_id, const py::object& value, bool is_e
 }
 
 bool Core::NotifyWhenReady(const py::object& ref, const std::shared_ptr<ReadyQueue>& queue,
-                           uint64_t token) {
-  return !session_->NotifyWhenReady(IdOf(ref.ptr()), [queue, token] { queue->Push(token); });
+                           uint64_t token, bool flush) {
+  return !session_->NotifyWhenReady(
+      IdOf(ref.ptr()), [queue, token] { queue->Push(token); }, flush);
 }
 
 std::vector<uint64_t> Core::AwaitReady(const std::shared_ptr<ReadyQueue>& queue) {
@@ -177,6 +178,10 @@ py::object Core::SubmitTask(const PyTaskTemplate& of, const py::tuple& args,
 
 void Core::Cancel(const py::object& ref, bool force, bool recursive) {
   session_->Cancel(IdOf(ref.ptr()), force, recursive);
+}
+
+void Core::CancelUnlessStarted(const py::object& ref) {
+  session_->CancelUnlessStarted(IdOf(ref.ptr()));
 }
 
 std::string Core::WhyPending(const py::object& ref) {
@@ -413,7 +418,7 @@ void RegisterCore(py::module_& module) {
       .def("wait", &Core::Wait, py::arg("waitables"), py::arg("num_returns"), py::arg("timeout"),
            py::arg("fetch_local"))
       .def("notify_when_ready", &Core::NotifyWhenReady, py::arg("ref"), py::arg("queue"),
-           py::arg("token"))
+           py::arg("token"), py::arg("flush"))
       .def("defer", &Core::Defer, py::arg("queue"), py::arg("wanted") = 0, py::arg("gone") = 0)
       .def("fulfil", &Core::Fulfil, py::arg("object_id"), py::arg("value"),
            py::arg("is_error") = false)
@@ -422,7 +427,8 @@ void RegisterCore(py::module_& module) {
       .def("submit_task", &Core::SubmitTask, py::arg("template"), py::arg("args"),
            py::arg("kwargs"))
       .def("why_pending", &Core::WhyPending, py::arg("ref"))
-      .def("cancel", &Core::Cancel, py::arg("ref"), py::arg("force"), py::arg("recursive"));
+      .def("cancel", &Core::Cancel, py::arg("ref"), py::arg("force"), py::arg("recursive"))
+      .def("cancel_unless_started", &Core::CancelUnlessStarted, py::arg("ref"));
   RegisterActors(module, type);
   RegisterCluster(type);
   RegisterIdentity(type);

@@ -45,13 +45,14 @@ class Core {
   py::object Defer(const std::shared_ptr<ReadyQueue>& queue, uint64_t wanted, uint64_t gone);
   void Fulfil(const py::bytes& object_id, const py::object& value, bool is_error);
   bool NotifyWhenReady(const py::object& ref, const std::shared_ptr<ReadyQueue>& queue,
-                       uint64_t token);
+                       uint64_t token, bool flush);
   std::vector<uint64_t> AwaitReady(const std::shared_ptr<ReadyQueue>& queue);
   py::dict ReferenceCounts();
 
   // -- tasks
   py::object SubmitTask(const PyTaskTemplate& of, const py::tuple& args, const py::object& kwargs);
   void Cancel(const py::object& ref, bool force, bool recursive);
+  void CancelUnlessStarted(const py::object& ref);
   std::string WhyPending(const py::object& ref);
   void ReportEnvironmentError(const std::string& message);
   py::dict CurrentTask();

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "ray/bindings/errors.h"
+#include "ray/bindings/plain_pickle.h"
 #include "ray/bindings/python_state.h"
 
 namespace ray::bindings {
@@ -126,6 +127,10 @@ EncodedValue::~EncodedValue() {
 }
 
 void EncodedValue::Pickle(const py::object& value) {
+  if (WritePlainPickle(value.ptr(), &written_)) {
+    pickle_ = written_;
+    return;
+  }
   CollectingScope collecting(&references_);
   PythonState& state = State();
   if (!MayHaveBuffers(value.ptr())) {

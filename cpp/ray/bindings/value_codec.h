@@ -5,6 +5,7 @@
 
 #include <pybind11/pybind11.h>
 
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -39,6 +40,7 @@ class EncodedValue {
   core::ValueKind kind_ = core::ValueKind::kPickle;
   CollectedReferences references_;
   py::object pickle_owner_;
+  std::string written_;  // or this one, where the pickler was not needed
   std::string_view pickle_;
   std::vector<Py_buffer> buffers_;
   std::vector<std::string_view> buffer_views_;

@@ -79,6 +79,10 @@ absl::Status CoreWorker::Start() {
                                             [this](const PeerPtr& peer, const absl::Status&) {
                                               mutex_.AssertHeld();
                                               OnPeerLost(peer);
+                                            },
+                                            [this](const PeerPtr& peer) {
+                                              mutex_.AssertHeld();
+                                              AskIfAlive(peer);
                                             }});
   // The sockets of a session lie beside the raylet's.
   std::string directory = options_.raylet_endpoint.substr(0, options_.raylet_endpoint.rfind('/'));
@@ -96,9 +100,11 @@ absl::Status CoreWorker::Start() {
     auto on_release = [weak = weak_from_this()](const base::ObjectId& id) {
       if (auto self = weak.lock()) self->ReleaseLater(ReleaseQueue::Kind::kStorePin, id);
     };
-    store_ = std::make_unique<StoreClient>(raylet_, store_memory_, self_->node_id, on_release);
+    store_ = std::make_unique<StoreClient>(raylet_, store_memory_, self_->node_id,
+                                           base::RealClock::Get(), on_release);
   }
   lineage_ = Lineage(static_cast<size_t>(config_.lineage_max_bytes));
+  objects_.set_kept_bytes_max(static_cast<uint64_t>(config_.lineage_max_bytes));
   copy_options_ = store::CopyOptions::FromConfig(config_);
   tasks_ = std::make_unique<TaskSubmitter>(SubmitterOptions(config_),
                                            static_cast<TaskSubmitter::Actions*>(this));
@@ -243,7 +249,7 @@ void CoreWorker::OnRayletFrame(const net::Frame& frame) {
       auto info = net::ParseMetadata<wire::v1::ActorInfo>(frame);
       if (!info.ok()) return;
       if (!info->pending_reason().empty()) PushWarning(info->class_name(), info->pending_reason());
-      return actors_.OnActorInfo(*info);
+      return HearOfActor(*info);
     }
     case wire::v1::TASK_PENDING_WARNING: {
       auto warning = net::ParseMetadata<wire::v1::PendingWarning>(frame);
@@ -374,6 +380,21 @@ void CoreWorker::OnPeerLost(const PeerPtr& peer) {
   LoseWorker(peer->address);
 }
 
+// Its node's raylet knows whether the process is there.
+void CoreWorker::AskIfAlive(const PeerPtr& peer) {
+  wire::v1::WorkerDeathRequest request;
+  request.set_worker_id(peer->worker_id.BinaryString());
+  request.set_node_id(peer->address->node_id.BinaryString());
+  raylet_->Call(wire::v1::WORKER_DEATH, request,
+                [this, peer](const absl::StatusOr<net::Frame>& frame) {
+                  mutex_.AssertHeld();
+                  if (!frame.ok() || shut_down_.load()) return;
+                  const auto reply = net::ParseMetadata<wire::v1::WorkerDeathReply>(*frame);
+                  // Whether a node is dead, NODE_GONE says.
+                  if (reply.ok() && !reply->is_alive() && !reply->node_died()) peers_->Forget(peer);
+                });
+}
+
 void CoreWorker::LoseWorker(const AddressPtr& worker) {
   actors_.OnConnectionLost(worker->worker_id);
   OnTasksLost(worker, tasks_->OnWorkerLost(worker->worker_id, base::MonotonicNanos()));
@@ -401,7 +422,9 @@ void CoreWorker::ScheduleDrain() {
       // Before the look into the queue: who pushes later and finds this false schedules anew.
       drain_scheduled_.exchange(false);
       Drain();
-      if (store_ != nullptr) store_->Flush();
+      if (store_ == nullptr) return;
+      if (store_->EndRests()) ScheduleDrain();
+      store_->Flush();
     });
   });
 }

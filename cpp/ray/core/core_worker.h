@@ -165,8 +165,9 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
                                                 int64_t deadline, Interrupted interrupted,
                                                 std::vector<bool>* ready);
   // Runs `ready` (under the mutex, on some thread, without the GIL) once the object has a value.
-  // False: it has one now, and `ready` is dropped.
-  bool NotifyWhenReady(const base::ObjectId& id, absl::AnyInvocable<void()> ready);
+  // False: it has one now, and `ready` is dropped. `flush`: what is buffered for others is sent;
+  // not needed by a thread that calls DriveUnlessWanted next.
+  bool NotifyWhenReady(const base::ObjectId& id, absl::AnyInvocable<void()> ready, bool flush);
 
   // -- deferred objects (core_worker_deferred.cc): their value is made when somebody asks for it
   // Both run under the mutex, on some thread, without the GIL.
@@ -191,6 +192,9 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   base::TaskId SubmitTask(TemplatePtr task_template, CallArguments arguments,
                           const base::TaskId& parent);
   void Cancel(const base::ObjectId& id, bool force, bool recursive);
+  // Ends a task of this process as cancelled if it has not started; one that has goes on as if
+  // nobody had asked. Which of both it was, its return object tells.
+  void CancelUnlessStarted(const base::ObjectId& id);
   // What the object waits for, in whole sentences; "" if it is ready. Blocks for the raylet.
   absl::StatusOr<std::string> WhyPending(const base::ObjectId& id, Interrupted interrupted);
 
@@ -325,6 +329,7 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   void OnPeerFrame(const PeerPtr& peer, const net::Frame& frame)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnPeerLost(const PeerPtr& peer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void AskIfAlive(const PeerPtr& peer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void PushMessage(Message message);
   void PushWarning(std::string_view name, std::string_view text);
   void WakeReaders();
@@ -342,6 +347,7 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
                      uint32_t registrations) override;
   void FetchFromOwner(const base::ObjectId& id, const AddressPtr& owner) override;
   void Recover(const base::ObjectId& id) override;
+  bool CanRecover(const base::ObjectId& id) override;
   void FreeStored(const base::ObjectId& id, const base::NodeId& node) override;
   void KeepCopy(const base::ObjectId& id, const base::NodeId& node) override;
   void OwnedObjectGone(const base::ObjectId& id) override;
@@ -362,6 +368,7 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   // Objects.
   void ScheduleDrain();
   void Drain() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void EndPin(const base::ObjectId& id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnObjectRequest(const PeerPtr& peer, const net::Frame& frame)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void AnswerObjectRequest(const PeerPtr& peer, uint64_t correlation_id, const base::ObjectId& id)
@@ -467,6 +474,9 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
                                            Interrupted interrupted);
   std::string ExplainArguments(const Task& task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void CancelOwned(TaskPtr task, bool force, bool recursive) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Fails a task that waits in this process; else passes the message on to where it is.
+  void FailOrTellWorker(TaskPtr task, wire::v1::CancelTask message)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SendInstances(const AddressPtr& worker, const wire::v1::RequestLeaseReply& lease)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnLeaseReply(uint64_t request_id, const absl::StatusOr<net::Frame>& reply)
@@ -521,6 +531,16 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
                      absl::AnyInvocable<void(const wire::v1::RegisterActorReply&)> done)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Subscribe(const base::ActorId& actor, int attempts_left)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  ActorHandle NewHandle(bool detached) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool CanBeMadeAnew(const base::ActorId& actor) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  ActorHandle MakeAnew(const base::ActorId& actor) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void NotRegistered(const base::ActorId& actor, const wire::v1::RegisterActorReply& reply)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void ForgetMakingIfUnused(const base::ActorId& actor) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void HearOfActor(const wire::v1::ActorInfo& info) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void ForgetNotCreated(const ActorHandle& handle) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Abandon(const ActorHandle& handle, const wire::v1::RegisterActorReply& reply)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void MarkActorDead(const base::ActorId& id, wire::v1::ActorDeathCause cause,
                      std::string_view message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -609,10 +629,18 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   absl::flat_hash_map<base::TaskId, net::EventLoop::TimerId> delayed_ ABSL_GUARDED_BY(mutex_);
   bool tick_scheduled_ ABSL_GUARDED_BY(mutex_) = false;
 
-  // Owned, not detached actors: handle reference -> actor, and what an actor's restart would need.
+  // Owned, not detached actors that are in scope: handle reference -> actor.
   absl::flat_hash_map<base::ObjectId, base::ActorId> handle_refs_ ABSL_GUARDED_BY(mutex_);
-  absl::flat_hash_map<base::ActorId, std::vector<base::ObjectId>> creation_pins_
-      ABSL_GUARDED_BY(mutex_);
+  // What an actor of this process is made of: kept until it is dead, and for as long as results of
+  // its calls could be computed again.
+  struct ActorMaking {
+    std::vector<base::ObjectId> pins;              // what its arguments mention: a restart needs it
+    std::optional<wire::v1::RegisterActor> again;  // to make it anew; nullopt: it may not be
+    base::ActorId successor;                       // it was made anew as this one
+    size_t kept_calls = 0;                         // in the lineage
+    bool dead = false;
+  };
+  absl::flat_hash_map<base::ActorId, ActorMaking> makings_ ABSL_GUARDED_BY(mutex_);
 
   // Execution.
   struct HeldReply {

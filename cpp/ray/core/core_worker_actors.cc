@@ -19,6 +19,16 @@ constexpr absl::Duration kSubscribeAgain = absl::Milliseconds(500);
 // Of a process that ended its raylet knows within milliseconds.
 constexpr absl::Duration kAskLater = absl::Seconds(1);
 
+void SetCreation(const PushTaskFrame& call, wire::v1::ActorSpec* spec) {
+  std::string metadata;
+  std::string bytes;
+  std::vector<std::string_view> payload;
+  PackPushTask(call, &metadata, &payload);
+  for (std::string_view segment : payload) bytes.append(segment);
+  spec->set_args_metadata(std::move(metadata));
+  spec->set_args_payload(std::move(bytes));
+}
+
 }  // namespace
 
 ObjectId HandleReferenceOf(const ActorId& actor) {
@@ -32,12 +42,16 @@ absl::StatusOr<CoreWorker::ActorHandle> CoreWorker::CreateActor(NewActor actor,
   *request.mutable_spec() = std::move(actor.spec);
   wire::v1::ActorSpec* spec = request.mutable_spec();
   bool named = !spec->name().empty();
-  auto answer = std::make_shared<std::optional<wire::v1::RegisterActorReply>>();
+  struct Registration {
+    std::optional<wire::v1::RegisterActorReply> reply;
+    bool abandoned = false;
+  };
+  auto registration = std::make_shared<Registration>();
   ActorHandle handle;
   {
     absl::MutexLock lock(&mutex_);
     Drain();
-    handle.id = base::NewActorId(worker_job_);
+    handle = NewHandle(spec->detached());
     spec->set_actor_id(handle.id.BinaryString());
     self_->ToProto(spec->mutable_owner());
 
@@ -60,45 +74,35 @@ absl::StatusOr<CoreWorker::ActorHandle> CoreWorker::CreateActor(NewActor actor,
       argument.owner_address = (ref.owner == nullptr ? self_ : ref.owner)->serialized;
       frame.refs.push_back(std::move(argument));
     }
-    std::vector<std::string_view> payload;
-    PackPushTask(frame, spec->mutable_args_metadata(), &payload);
-    for (std::string_view segment : payload) spec->mutable_args_payload()->append(segment);
-    for (const ContainedObject& mentioned : creation.mentions) {
-      creation_pins_[handle.id].push_back(mentioned.id);
-    }
-
-    if (!spec->detached()) {
-      handle.handle_ref = HandleReferenceOf(handle.id);
-      objects_.AddOwned(handle.handle_ref).local = 1;
-      handle_refs_[handle.handle_ref] = handle.id;
-    }
-    RegisterActor(
-        request, [this, answer, named, id = handle.id](const wire::v1::RegisterActorReply& reply) {
-          mutex_.AssertHeld();
-          if (reply.status().code() != 0 && !named) {
-            MarkActorDead(
-                id, wire::v1::CREATION_FAILED,
-                absl::StrCat("the actor could not be registered: ", reply.status().message()));
-          }
-          answer->emplace(reply);
-        });
+    SetCreation(frame, spec);
+    ActorMaking& making = makings_[handle.id];
+    for (const ContainedObject& mentioned : creation.mentions) making.pins.push_back(mentioned.id);
+    if (!spec->detached() && spec->restarts_max() != 0) making.again = request;
+    RegisterActor(request,
+                  [this, registration, named, handle](const wire::v1::RegisterActorReply& reply) {
+                    mutex_.AssertHeld();
+                    if (reply.status().code() != 0 && !named) NotRegistered(handle.id, reply);
+                    registration->reply = reply;
+                    if (registration->abandoned) Abandon(handle, reply);
+                  });
     // After the registration: the raylet answers a subscription to an actor that nobody registered
     // with "not found".
     actors_.AddActor(handle.id, spec->pending_calls_max());
   }
   if (!named) return handle;
 
-  auto outcome = driver_->WaitUntil([&] { return answer->has_value(); }, kNoDeadline, interrupted);
-  if (outcome == net::LoopDriver::Outcome::kInterrupted) return absl::CancelledError("interrupted");
+  auto outcome =
+      driver_->WaitUntil([&] { return registration->reply.has_value(); }, kNoDeadline, interrupted);
   absl::MutexLock lock(&mutex_);
-  const wire::v1::RegisterActorReply& reply = **answer;
-  if (reply.status().code() == 0) return handle;
-  // The name is somebody else's: nothing was created here.
-  if (!handle.handle_ref.IsNil()) {
-    handle_refs_.erase(handle.handle_ref);
-    objects_.RemoveLocal(handle.handle_ref);
+  if (outcome == net::LoopDriver::Outcome::kInterrupted) {
+    // The GCS can hear that nobody wants the actor once it knows it.
+    registration->abandoned = true;
+    if (registration->reply.has_value()) Abandon(handle, *registration->reply);
+    return absl::CancelledError("interrupted");
   }
-  MarkActorDead(handle.id, wire::v1::CREATION_FAILED, "the name was taken");
+  const wire::v1::RegisterActorReply& reply = *registration->reply;
+  if (reply.status().code() == 0) return handle;
+  ForgetNotCreated(handle);
   bool taken = reply.status().code() == static_cast<int>(absl::StatusCode::kAlreadyExists);
   if (!taken || !request.get_if_exists()) {
     return absl::Status(static_cast<absl::StatusCode>(reply.status().code()),
@@ -110,6 +114,99 @@ absl::StatusOr<CoreWorker::ActorHandle> CoreWorker::CreateActor(NewActor actor,
   actors_.AddActor(existing.id, reply.existing().pending_calls_max());
   actors_.OnActorInfo(reply.existing());
   return existing;
+}
+
+CoreWorker::ActorHandle CoreWorker::NewHandle(bool detached) {
+  ActorHandle handle;
+  handle.id = base::NewActorId(worker_job_);
+  if (detached) return handle;
+  handle.handle_ref = HandleReferenceOf(handle.id);
+  objects_.AddOwned(handle.handle_ref).local = 1;
+  handle_refs_[handle.handle_ref] = handle.id;
+  return handle;
+}
+
+// An actor that ended only because nobody had a handle of it any more.
+bool CoreWorker::CanBeMadeAnew(const ActorId& id) const {
+  auto making = makings_.find(id);
+  return making != makings_.end() && making->second.again.has_value() &&
+         !handle_refs_.contains(HandleReferenceOf(id));
+}
+
+// For calls whose results were lost: as an actor of its own, without the name, that has a restart
+// less and ends with the last of these calls. The handle has one local reference.
+CoreWorker::ActorHandle CoreWorker::MakeAnew(const ActorId& id) {
+  ActorMaking& old = makings_.at(id);
+  if (auto there = handle_refs_.find(HandleReferenceOf(old.successor));
+      there != handle_refs_.end()) {
+    objects_.AddLocal(there->first, nullptr);
+    return {there->second, there->first, std::nullopt};
+  }
+  const ActorHandle handle = NewHandle(/*detached=*/false);
+  old.successor = handle.id;
+  ActorMaking making;
+  making.pins = old.pins;
+  for (const ObjectId& pinned : making.pins) objects_.Pin(pinned, nullptr);  // it has an entry
+  wire::v1::RegisterActor request = *old.again;
+  request.set_get_if_exists(false);
+  wire::v1::ActorSpec* spec = request.mutable_spec();
+  spec->clear_name();
+  spec->set_actor_id(handle.id.BinaryString());
+  if (spec->restarts_max() > 0) spec->set_restarts_max(spec->restarts_max() - 1);
+  const wire::v1::ActorSpec& first = old.again->spec();
+  absl::StatusOr<PushTaskFrame> creation =
+      ParsePushTask(first.args_metadata(), first.args_payload());
+  MANTA_CHECK(creation.ok());  // this process has packed it
+  creation->task_id = base::MakeTaskId(0, handle.id);
+  SetCreation(*creation, spec);
+  MANTA_LOG(kInfo, "actor ", id.Hex(), " is made anew as ", handle.id.Hex(),
+            " to compute lost results of its calls");
+  if (spec->restarts_max() != 0) making.again = request;
+  makings_[handle.id] = std::move(making);
+  RegisterActor(request, [this, id = handle.id](const wire::v1::RegisterActorReply& reply) {
+    mutex_.AssertHeld();
+    if (reply.status().code() != 0) NotRegistered(id, reply);
+  });
+  actors_.AddActor(handle.id, spec->pending_calls_max());
+  return handle;
+}
+
+void CoreWorker::ForgetMakingIfUnused(const ActorId& id) {
+  auto making = makings_.find(id);
+  if (making == makings_.end() || !making->second.dead || making->second.kept_calls > 0) return;
+  const auto forgotten = makings_.extract(making);
+  for (const ObjectId& pinned : forgotten.mapped().pins) objects_.Unpin(pinned);
+}
+
+void CoreWorker::HearOfActor(const wire::v1::ActorInfo& info) {
+  // Only one that was not wanted any more is made anew.
+  if (info.state() == wire::v1::DEAD && info.death_cause() != wire::v1::OUT_OF_SCOPE) {
+    const absl::StatusOr<ActorId> id = ActorId::FromBinary(info.actor_id());
+    auto making = id.ok() ? makings_.find(*id) : makings_.end();
+    if (making != makings_.end()) making->second.again.reset();
+  }
+  actors_.OnActorInfo(info);
+}
+
+void CoreWorker::NotRegistered(const ActorId& id, const wire::v1::RegisterActorReply& reply) {
+  MarkActorDead(id, wire::v1::CREATION_FAILED,
+                absl::StrCat("the actor could not be registered: ", reply.status().message()));
+}
+
+// The name is somebody else's, or the GCS could not be asked: nothing was created here.
+void CoreWorker::ForgetNotCreated(const ActorHandle& handle) {
+  if (!handle.handle_ref.IsNil()) {
+    handle_refs_.erase(handle.handle_ref);
+    objects_.RemoveLocal(handle.handle_ref);
+  }
+  MarkActorDead(handle.id, wire::v1::CREATION_FAILED, "the name was taken");
+}
+
+// Its caller was interrupted: an actor that was created ends as if its only handle were dropped,
+// unless it is detached.
+void CoreWorker::Abandon(const ActorHandle& handle, const wire::v1::RegisterActorReply& reply) {
+  if (reply.status().code() != 0) return ForgetNotCreated(handle);
+  if (!handle.handle_ref.IsNil()) objects_.RemoveLocal(handle.handle_ref);
 }
 
 void CoreWorker::RegisterActor(const wire::v1::RegisterActor& request,
@@ -137,7 +234,7 @@ void CoreWorker::MarkActorDead(const ActorId& id, wire::v1::ActorDeathCause caus
   info.set_death_message(std::string(message));
   info.set_class_name(actors_.ClassNameOf(id));
   info.set_revision(UINT64_MAX);
-  actors_.OnActorInfo(info);
+  HearOfActor(info);
 }
 
 void CoreWorker::KnowActor(const ActorId& id, int32_t pending_calls_max) {
@@ -182,7 +279,7 @@ void CoreWorker::Subscribe(const ActorId& actor, int attempts_left) {
                   if (!reply.ok()) return;
                   auto info = net::ParseMetadata<wire::v1::ActorInfoReply>(*reply);
                   if (!info.ok()) return;
-                  if (info->status().code() == 0) return actors_.OnActorInfo(info->info());
+                  if (info->status().code() == 0) return HearOfActor(info->info());
                   if (info->status().code() != static_cast<int>(absl::StatusCode::kNotFound))
                     return;
                   if (attempts_left <= 1) {
@@ -205,9 +302,10 @@ void CoreWorker::AskLater(const ActorId& actor) {
 
 void CoreWorker::ActorDead(const ActorId& actor) {
   mutex_.AssertHeld();
-  auto node = creation_pins_.extract(actor);
-  if (node.empty()) return;
-  for (const ObjectId& id : node.mapped()) objects_.Unpin(id);
+  auto making = makings_.find(actor);
+  if (making == makings_.end()) return;
+  making->second.dead = true;
+  ForgetMakingIfUnused(actor);
 }
 
 bool CoreWorker::IsConnected(const base::WorkerId& worker) {

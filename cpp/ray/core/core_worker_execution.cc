@@ -522,6 +522,7 @@ void CoreWorker::OnCancelTask(const PeerPtr& peer, const net::Frame& frame) {
     if (call->task_template->num_returns < 0) results.assign(1, ResultValue{value, {}});
     ReplyToCaller(call, TaskStatus::kError, 0, results);
   }
+  if (message->only_queued()) return;
   IncomingCallPtr running = receiver_.FindRunning(*id);
   if (running == nullptr) return;
   if (message->recursive()) CancelChildren(*id, message->force());

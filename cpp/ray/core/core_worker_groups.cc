@@ -53,6 +53,11 @@ absl::StatusOr<PlacementGroupId> CoreWorker::CreatePlacementGroup(wire::v1::Plac
 void CoreWorker::RemovePlacementGroup(const PlacementGroupId& id) {
   wire::v1::PlacementGroupRequest request;
   request.set_placement_group_id(id.BinaryString());
+  {
+    absl::MutexLock lock(&mutex_);
+    // Leases that are idle go back first: only they that hold them know that nothing runs there.
+    tasks_->OnGroupRemoved(id, base::MonotonicNanos());
+  }
   ChangeGroup(wire::v1::REMOVE_PLACEMENT_GROUP, request, id);
 }
 

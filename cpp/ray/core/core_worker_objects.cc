@@ -77,9 +77,16 @@ void CoreWorker::Drain() {
       case ReleaseQueue::Kind::kStream:
         return CloseStream(base::TaskOf(id));
       case ReleaseQueue::Kind::kStorePin:
-        if (store_ != nullptr) store_->Release(id);
+        if (store_ != nullptr) EndPin(id);
     }
   });
+}
+
+// Only the owner's pins may rest: it knows at once when the object goes. A borrower's would keep
+// memory that was freed.
+void CoreWorker::EndPin(const ObjectId& id) {
+  const ObjectTable::Entry* entry = objects_.Find(id);
+  if (store_->Release(id, entry != nullptr && entry->owned)) ScheduleDrain();
 }
 
 // ----------------------------------------------------------------------------------------------
@@ -427,13 +434,13 @@ LoopDriver::Outcome CoreWorker::WaitBlocked(absl::FunctionRef<bool()> done, int6
   return outcome;
 }
 
-bool CoreWorker::NotifyWhenReady(const ObjectId& id, absl::AnyInvocable<void()> ready) {
+bool CoreWorker::NotifyWhenReady(const ObjectId& id, absl::AnyInvocable<void()> ready, bool flush) {
   absl::MutexLock lock(&mutex_);
   Drain();
   ObjectTable::Entry* entry = objects_.Find(id);
   if (entry == nullptr || entry->state != ObjectState::kPending) return false;
   objects_.WhenReady(id, std::move(ready));
-  peers_->FlushAll();
+  if (flush) peers_->FlushAll();
   return true;
 }
 
@@ -487,7 +494,7 @@ void CoreWorker::ReleaseBorrow(const ObjectId& id, const AddressPtr& owner,
                                uint32_t registrations) {
   mutex_.AssertHeld();
   PeerPtr peer = peers_->FindConnected(owner->worker_id);
-  if (peer == nullptr) return;  // REF-4: the owner forgot this process when the connection broke
+  if (peer == nullptr) return;  // REF-4: the owner forgot this process when the connection ended
   wire::v1::ObjectIds message;
   message.add_object_ids(id.BinaryString());
   message.add_counts(registrations);

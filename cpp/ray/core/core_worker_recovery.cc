@@ -10,6 +10,7 @@
 
 namespace ray::core {
 
+using base::ActorId;
 using base::NodeId;
 using base::ObjectId;
 using base::TaskId;
@@ -39,7 +40,9 @@ void CoreWorker::OnNodeGone(const net::Frame& frame) {
   MANTA_LOG(kInfo, "node ", node->Hex(), " is dead: ", message->reason());
   peers_->NodeGone(*node);
   for (const AddressPtr& worker : tasks_->WorkersOn(*node)) LoseWorker(worker);
-  for (const ObjectId& id : objects_.NodeGone(*node)) Recover(id);
+  for (const ObjectId& id : objects_.NodeGone(*node)) {
+    ComputeAgain(id, "all copies of it were lost with their nodes");
+  }
 }
 
 // No copy of the object is at `nodes`, as this process or a borrower found out.
@@ -58,7 +61,13 @@ void CoreWorker::CopiesLost(const ObjectId& id, const std::vector<NodeId>& nodes
 
 void CoreWorker::Recover(const ObjectId& id) {
   mutex_.AssertHeld();
-  ComputeAgain(id, "all copies of it were lost with their nodes");
+  ComputeAgain(id, "its value was let go when only tasks that may run again needed it");
+}
+
+bool CoreWorker::CanRecover(const ObjectId& id) {
+  mutex_.AssertHeld();
+  const TaskId task = base::TaskOf(id);
+  return deferred_.contains(id) || lineage_.Has(task) || pending_.contains(task);
 }
 
 // Of a value that is pending and that nobody computes.
@@ -87,12 +96,26 @@ void CoreWorker::ComputeAgain(const ObjectId& id, const std::string& reason) {
 // As if it were submitted now; its return objects are there already.
 void CoreWorker::Resubmit(const TaskPtr& task) {
   pending_.emplace(task->id, task);
-  PinAll(task.get());  // at once: whatever ends the task unpins them
-  LetGo(task);
+  const ActorId gone = CanBeMadeAnew(task->actor_id) ? task->actor_id : ActorId();
+  if (!gone.IsNil()) {
+    auto& mentions = task->mentions;
+    const auto is_its_handle = [id = HandleReferenceOf(gone)](const ContainedObject& mentioned) {
+      return mentioned.id == id;
+    };
+    mentions.erase(std::remove_if(mentions.begin(), mentions.end(), is_its_handle), mentions.end());
+  }
+  PinAll(task.get());    // at once: whatever ends the task unpins them
   task->unresolved = 1;  // it is not sent yet: a cancel ends it here
-  loop_.Post([this, task] {
+  loop_.Post([this, task, gone] {
     mutex_.AssertHeld();
     if (!pending_.contains(task->id)) return;
+    if (!gone.IsNil() && CanBeMadeAnew(gone)) {
+      const ActorHandle anew = MakeAnew(gone);
+      task->actor_id = anew.id;
+      objects_.Pin(anew.handle_ref, nullptr);
+      task->mentions.push_back({anew.handle_ref, nullptr});
+      objects_.RemoveLocal(anew.handle_ref);
+    }
     if (task->refs.empty()) task->unresolved = 0;
     if (!task->actor_id.IsNil()) {
       actors_.Submit(task);  // in its queue before its arguments are there, as the first time
@@ -100,6 +123,7 @@ void CoreWorker::Resubmit(const TaskPtr& task) {
     }
     Resolve(task);
   });
+  LetGo(task);  // behind that: it may be the last to keep what the actor is made of
 }
 
 void CoreWorker::PinAll(Task* task) {
@@ -126,14 +150,19 @@ void CoreWorker::KeepLineage(const TaskPtr& task) {
   for (const ContainedObject& mentioned : task->mentions) {
     if (HoldsForLineage(mentioned)) objects_.PinLineage(mentioned.id);
   }
+  if (auto of = makings_.find(task->actor_id); of != makings_.end()) ++of->second.kept_calls;
   for (const TaskPtr& evicted : lineage_.Keep(task, live)) LetGo(evicted);
 }
 
 // The task is not in the lineage any more, and needs none of its arguments for that.
 void CoreWorker::LetGo(const TaskPtr& task) {
   // Later: the table may be at work.
-  loop_.Post([this, task] {
+  loop_.Post([this, task, actor = task->actor_id] {
     mutex_.AssertHeld();
+    if (auto of = makings_.find(actor); of != makings_.end()) {
+      --of->second.kept_calls;
+      ForgetMakingIfUnused(actor);
+    }
     for (const ContainedObject& mentioned : task->mentions) {
       if (HoldsForLineage(mentioned)) objects_.UnpinLineage(mentioned.id);
     }

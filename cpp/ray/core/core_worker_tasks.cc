@@ -629,25 +629,38 @@ void CoreWorker::Cancel(const ObjectId& id, bool force, bool recursive) {
 void CoreWorker::CancelOwned(TaskPtr task, bool force, bool recursive) {
   task->cancelled = true;
   task->retries_left = 0;
-  SystemError error;
-  error.code = "TASK_CANCELLED";
-  error.message = "the task was cancelled before it ran";
-  bool of_actor = !task->actor_id.IsNil();
-  force = force && !of_actor;  // an actor's process has other calls
-  bool waits = task->unresolved > 0 ||
-               (of_actor ? actors_.RemoveQueued(task)
-                         : tasks_->RemoveQueued(task->id) || RemoveDelayed(task->id));
+  wire::v1::CancelTask message;
+  message.set_force(force && task->actor_id.IsNil());  // an actor's process has other calls
+  message.set_recursive(recursive);
+  FailOrTellWorker(task, std::move(message));
+}
+
+void CoreWorker::CancelUnlessStarted(const ObjectId& id) {
+  absl::MutexLock lock(&mutex_);
+  Drain();
+  auto it = pending_.find(base::TaskOf(id));
+  if (it == pending_.end()) return;
+  wire::v1::CancelTask message;
+  message.set_only_queued(true);
+  FailOrTellWorker(it->second, std::move(message));
+}
+
+void CoreWorker::FailOrTellWorker(TaskPtr task, wire::v1::CancelTask message) {
+  const bool of_actor = !task->actor_id.IsNil();
+  const bool waits = task->unresolved > 0 ||
+                     (of_actor ? actors_.RemoveQueued(task)
+                               : tasks_->RemoveQueued(task->id) || RemoveDelayed(task->id));
   if (waits) {
     actors_.RemoveQueued(task);
+    SystemError error;
+    error.code = "TASK_CANCELLED";
+    error.message = "the task was cancelled before it ran";
     return Fail(task, error);
   }
   auto worker = of_actor ? actors_.WorkerRunning(task) : tasks_->WorkerRunning(task->id);
   PeerPtr peer = worker.has_value() ? peers_->FindConnected((*worker)->worker_id) : nullptr;
   if (peer == nullptr) return;
-  wire::v1::CancelTask message;
   message.set_task_id(task->id.BinaryString());
-  message.set_force(force);
-  message.set_recursive(recursive);
   peer->connection->Send(wire::v1::CANCEL_TASK, message);
 }
 

@@ -30,6 +30,7 @@ class Lineage {
   // One of its objects is gone for good. Returns the task if that was the last one.
   TaskPtr ObjectGone(const base::ObjectId& object);
 
+  bool Has(const base::TaskId& task) const { return kept_.contains(task); }
   bool empty() const { return kept_.empty(); }
   size_t size() const { return kept_.size(); }
   size_t bytes() const { return bytes_; }

@@ -268,8 +268,23 @@ void ObjectTable::ReleaseContained(const std::vector<ContainedObject>& contains,
   }
 }
 
-// Only the lineage holds the object: its bytes in the store go, and with them what they contain. A
-// small value stays: it costs less than its task.
+bool ObjectTable::IsReferenced(const Entry& entry) {
+  return entry.local + entry.pins + entry.containers + entry.registering > 0 ||
+         (entry.borrowers != nullptr && !entry.borrowers->empty());
+}
+
+// Only the lineage holds the object. A small value stays: it costs less than its task.
+void ObjectTable::LeaveToLineage(const ObjectId& id, Entry& entry,
+                                 std::vector<ObjectId>* candidates) {
+  if (entry.state != ObjectState::kInStore) return;
+  if (actions_->CanRecover(id)) return ReleaseValue(id, entry, candidates);
+  for (const ObjectId& oldest : kept_.Add(id, entry.size_bytes)) {
+    Entry& let_go = *entries_.at(oldest);
+    if (!IsReferenced(let_go)) ReleaseValue(oldest, let_go, candidates);
+  }
+}
+
+// The object's bytes in the store go, and with them what they contain.
 void ObjectTable::ReleaseValue(const ObjectId& id, Entry& entry,
                                std::vector<ObjectId>* candidates) {
   if (entry.state != ObjectState::kInStore) return;
@@ -290,15 +305,15 @@ void ObjectTable::MaybeRemove(const ObjectId& first) {
     auto it = entries_.find(id);
     if (it == entries_.end()) continue;
     Entry& entry = *it->second;
-    if (entry.local + entry.pins + entry.containers + entry.registering > 0) continue;
-    if (entry.borrowers != nullptr && !entry.borrowers->empty()) continue;
+    if (IsReferenced(entry)) continue;
     if (entry.lineage > 0) {
-      ReleaseValue(id, entry, &candidates);
+      LeaveToLineage(id, entry, &candidates);
       continue;
     }
 
     std::unique_ptr<Entry> gone = std::move(it->second);
     entries_.erase(it);
+    kept_.Remove(id);
     ReleaseContained(gone->contains, &candidates);
     if (gone->owned) {
       FreeCopies(id, *gone);
@@ -328,9 +343,7 @@ void ObjectTable::ForEach(absl::FunctionRef<void(const ObjectId&, const Entry&)>
 void ObjectTable::CheckInvariants() const {
   uint32_t registering = 0;
   for (const auto& [id, entry] : entries_) {
-    bool borrowed_by_others = entry->borrowers != nullptr && !entry->borrowers->empty();
-    MANTA_CHECK(entry->local + entry->pins + entry->containers + entry->registering > 0 ||
-                entry->lineage > 0 || borrowed_by_others);
+    MANTA_CHECK(IsReferenced(*entry) || entry->lineage > 0);
     MANTA_CHECK(entry->owned == (entry->owner == nullptr));
     MANTA_CHECK(!unregistered_.contains(id) ||
                 (!entry->owned && entry->registrations + entry->registering == 0));

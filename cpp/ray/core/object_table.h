@@ -9,7 +9,8 @@
 // as (or inside) an argument, and of replies under way; `containers`, objects known here whose
 // value contains it. The owner adds `registrations` by borrower. When all are zero the entry goes,
 // unless `lineage` says that a task which can be run again would need it: then only its value in
-// the store goes, and is computed again when somebody asks (Actions::Recover).
+// the store goes, and is computed again when somebody asks (Actions::Recover). A value that nothing
+// could compute again, as of a put, stays for the lineage (KeptValues), up to a bound.
 //
 // A value in the store lies on a node, its primary copy, and perhaps on others. A copy that turns
 // out to be gone is struck out; without any the value is pending again, and is recovered.
@@ -26,7 +27,7 @@
 //   REF-3  Registrations are counted, because the owner may register a receiver while the
 //   receiver's release of an
 //          earlier one is under way. A release carries the count it gives back.
-//   REF-4  A borrower whose connection breaks loses all its registrations.
+//   REF-4  A borrower whose connection ends (core/peers.h) loses all its registrations.
 //
 // Threads: thread-compatible; the core worker's mutex.   Errors: none; unknown ids are reported by
 // Find. Actions are called inline and must not re-enter the table.
@@ -45,6 +46,7 @@
 #include "absl/functional/function_ref.h"
 #include "ray/base/ids.h"
 #include "ray/core/buffer.h"
+#include "ray/core/kept_values.h"
 #include "ray/core/worker_address.h"
 
 namespace ray::core {
@@ -100,6 +102,8 @@ class ObjectTable {
     virtual void FetchFromOwner(const base::ObjectId& id, const AddressPtr& owner) = 0;
     // Compute an owned value again that was released; answer as the task does, later.
     virtual void Recover(const base::ObjectId& id) = 0;
+    // Whether Recover would find something that computes it.
+    virtual bool CanRecover(const base::ObjectId& id) = 0;
     // The owner's copy in the store is not needed any more.
     virtual void FreeStored(const base::ObjectId& id, const base::NodeId& node) = 0;
     // The primary copy of an owned object is lost: the one at `node` must be kept now.
@@ -167,6 +171,8 @@ class ObjectTable {
   bool AnyBorrowedByOthers() const;
   void ForEach(absl::FunctionRef<void(const base::ObjectId&, const Entry&)> visit) const;
 
+  // Of the stores, for what only the lineage holds and nothing can compute again.
+  void set_kept_bytes_max(uint64_t bytes) { kept_ = KeptValues(bytes); }
   void set_self(const base::WorkerId& self) { self_ = self; }
   // REF-2 etc.; for tests and simulation.
   void CheckInvariants() const;
@@ -175,6 +181,9 @@ class ObjectTable {
   void MaybeRemove(const base::ObjectId& id);
   void RunWaiters(Entry& entry);
   void FreeCopies(const base::ObjectId& id, const Entry& entry);
+  static bool IsReferenced(const Entry& entry);
+  void LeaveToLineage(const base::ObjectId& id, Entry& entry,
+                      std::vector<base::ObjectId>* candidates);
   void ReleaseValue(const base::ObjectId& id, Entry& entry,
                     std::vector<base::ObjectId>* candidates);
   void ReleaseContained(const std::vector<ContainedObject>& contains,
@@ -184,6 +193,7 @@ class ObjectTable {
   Actions* const actions_;
   base::WorkerId self_;
   absl::flat_hash_map<base::ObjectId, std::unique_ptr<Entry>> entries_;
+  KeptValues kept_{UINT64_MAX};
   absl::flat_hash_set<base::ObjectId> unregistered_;  // borrowed, registrations + registering == 0
   struct Release {
     base::ObjectId id;

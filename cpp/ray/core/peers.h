@@ -5,6 +5,11 @@
 // at the address (the peer is gone); to another node a connection may still be under way, and if it
 // fails it is lost like any other. A peer that misbehaves is closed with a logged reason; nothing
 // else is affected.
+//
+// A connection to another node outlives its sockets (net/connection.h): who opened it opens another
+// one, until the peer is known to be gone (nobody listens there; its node is dead; Forget) or
+// kPatience is over. Who accepted it cannot do that, and says so (Events::on_interrupted).
+//   PEERS-1  what was sent to a peer arrives once and in order, or the peer is lost.
 #pragma once
 
 #include <functional>
@@ -24,6 +29,9 @@ class Peers {
   struct Events {
     std::function<void(const PeerPtr&, const net::Frame&)> on_frame;
     std::function<void(const PeerPtr&, const absl::Status&)> on_lost;
+    // The socket broke, and the peer may live or not: it will open another one if it does. Said
+    // again every second. Whoever knows better calls Forget.
+    std::function<void(const PeerPtr&)> on_interrupted;
   };
 
   Peers(net::EventLoop* loop, const net::Connection::Options& options, Events events);
@@ -49,6 +57,8 @@ class Peers {
   // Frames that were held back leave; call before waiting for an answer.
   void FlushAll();
   void MarkDirty(const PeerPtr& peer);
+  // The process has ended: an interrupted connection to it is lost.
+  void Forget(const PeerPtr& peer);
   // Closes the connections to a dead node; no new ones are made.
   void NodeGone(const base::NodeId& node);
   void CloseAll();
@@ -59,6 +69,14 @@ class Peers {
   absl::Status OnHello(const std::shared_ptr<net::Connection>& connection, const net::Frame& frame);
   void Attach(const PeerPtr& peer, const std::shared_ptr<net::Connection>& connection);
   net::Connection::Handlers HandlersOf(const PeerPtr& peer);
+  void KeepAcrossBreaks(const PeerPtr& peer);
+  void OnInterrupted(const PeerPtr& peer);
+  void AskAgain(const PeerPtr& peer, uint64_t breaks);
+  void OpenNextSocket(const PeerPtr& peer);
+  void OpenNextSocketLater(const PeerPtr& peer);
+  void OnResumeReply(const PeerPtr& peer, const net::Frame& frame);
+  absl::Status OnResume(const std::shared_ptr<net::Connection>& connection,
+                        const net::Frame& frame);
   void OnClose(const PeerPtr& peer, const absl::Status& why);
 
   net::EventLoop* const loop_;
@@ -74,7 +92,12 @@ class Peers {
   absl::flat_hash_set<base::NodeId> dead_nodes_;
   absl::flat_hash_map<base::WorkerId, PeerPtr> by_worker_;  // the connection this process sends on
   absl::flat_hash_set<PeerPtr> connected_;                  // every greeted connection
-  absl::flat_hash_set<PeerPtr> dirty_;                      // may have frames held back
+  uint64_t last_session_ = 0;
+  // Those that others opened, by who did and what it calls them.
+  absl::flat_hash_map<std::pair<base::WorkerId, uint64_t>, PeerPtr> accepted_;
+  // Timers that fire after the end see that it expired.
+  const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+  absl::flat_hash_set<PeerPtr> dirty_;  // may have frames held back
 };
 
 }  // namespace ray::core

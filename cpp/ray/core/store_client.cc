@@ -15,15 +15,26 @@ using store::SharedMemory;
 
 StoreClient::StoreClient(std::shared_ptr<net::Connection> raylet,
                          std::shared_ptr<store::SharedMemory> memory, const base::NodeId& node,
-                         PinnedObject::OnRelease on_release)
+                         const base::Clock* clock, PinnedObject::OnRelease on_release)
     : raylet_(std::move(raylet)),
       memory_(std::move(memory)),
       node_(node),
+      clock_(clock),
       on_release_(std::move(on_release)) {}
 
 PinnedObjectPtr StoreClient::Held(const ObjectId& id) {
   auto it = held_.find(id);
-  return it == held_.end() ? nullptr : it->second.lock();
+  if (it == held_.end()) return nullptr;
+  if (!it->second.rests) return it->second.pin.lock();
+  it->second.rests = false;
+  std::erase(resting_, id);
+  return NewPin(id, &it->second);
+}
+
+PinnedObjectPtr StoreClient::NewPin(const ObjectId& id, Holding* holding) {
+  auto pin = std::make_shared<const PinnedObject>(id, holding->bytes, holding->memory, on_release_);
+  holding->pin = pin;
+  return pin;
 }
 
 // Null, with the reason, if the bytes cannot be reached.
@@ -36,7 +47,7 @@ PinnedObjectPtr StoreClient::MakePin(const ObjectId& id,
     auto mapped = SharedMemory::MapFile(entry.path(), extent, SharedMemory::Access::kRead);
     if (!mapped.ok()) {
       *reason = absl::StrCat("its file cannot be read: ", mapped.status().message());
-      Release(id);
+      to_release_.push_back(id);
       return nullptr;
     }
     memory = *std::move(mapped);
@@ -44,9 +55,12 @@ PinnedObjectPtr StoreClient::MakePin(const ObjectId& id,
   }
   if (!memory->Contains(extent)) return nullptr;
   std::string_view bytes(reinterpret_cast<const char*>(memory->At(extent.offset)), extent.size);
-  auto pin = std::make_shared<const PinnedObject>(id, bytes, std::move(memory), on_release_);
-  held_[id] = pin;
-  return pin;
+  EndRest(id);  // of an earlier pin, that ended after this one was asked for
+  Holding& holding = held_[id];
+  holding.bytes = bytes;
+  holding.memory = std::move(memory);
+  holding.taken = clock_->Now();
+  return NewPin(id, &holding);
 }
 
 void StoreClient::Fetch(const std::vector<StoredObject>& objects, OnFetched done) {
@@ -71,14 +85,15 @@ void StoreClient::Fetch(const std::vector<StoredObject>& objects, OnFetched done
     }
   }
   if (missing.empty()) return done(std::move(fetched));
+  EndAllRests();
+  Flush();
   raylet_->Call(
       wire::v1::STORE_GET, request,
       [this, ids = std::move(ids), fetched = std::move(fetched), missing = std::move(missing),
        done = std::move(done)](absl::StatusOr<net::Frame> reply) mutable {
+        if (!reply.ok()) return;  // nothing is known of the objects
         wire::v1::StoreGetReply parsed;
-        if (reply.ok()) {
-          net::ParseMetadata(*reply, &parsed);
-        }
+        net::ParseMetadata(*reply, &parsed);
         for (size_t i = 0; i < missing.size(); ++i) {
           FetchedObject& object = fetched[missing[i]];
           if (i >= static_cast<size_t>(parsed.entries_size())) break;
@@ -104,10 +119,9 @@ void StoreClient::Prefetch(const StoredObject& object, OnHere done) {
   raylet_->Call(
       wire::v1::STORE_GET, request,
       [done = std::move(done)](absl::StatusOr<net::Frame> reply) mutable {
+        if (!reply.ok()) return;
         wire::v1::StoreGetReply parsed;
-        if (reply.ok()) {
-          net::ParseMetadata(*reply, &parsed);
-        }
+        net::ParseMetadata(*reply, &parsed);
         if (parsed.entries_size() == 1 && parsed.entries(0).present()) {
           return done(nullptr);
         }
@@ -124,6 +138,7 @@ void StoreClient::Prefetch(const StoredObject& object, OnHere done) {
 
 void StoreClient::Create(const ObjectId& id, uint64_t size_bytes, const WorkerAddress& owner,
                          std::string_view note, OnCreated done) {
+  EndAllRests();
   Flush();  // what was freed before must make room for this
   wire::v1::StoreCreate request;
   request.set_object_id(id.BinaryString());
@@ -185,14 +200,41 @@ void StoreClient::Abort(const ObjectId& id) {
 }
 
 void StoreClient::Free(const ObjectId& id, const base::NodeId& node) {
+  EndRest(id);
   to_free_[node].push_back(id);
 }
 
-void StoreClient::Release(const ObjectId& id) {
-  to_release_.push_back(id);
-  // A newer pin of the same object may have taken the place of the one that ended.
+bool StoreClient::Release(const ObjectId& id, bool may_rest) {
   auto it = held_.find(id);
-  if (it != held_.end() && it->second.expired()) held_.erase(it);
+  // A newer pin of the same object may have taken the place of the one that ended.
+  const bool is_last = it != held_.end() && !it->second.rests && it->second.pin.expired();
+  if (is_last && may_rest && clock_->Now() - it->second.taken < kRestMax) {
+    if (resting_.size() == kRestingMax) EndRest(resting_.front());
+    held_[id].rests = true;
+    resting_.push_back(id);
+    return true;
+  }
+  to_release_.push_back(id);
+  if (is_last) held_.erase(it);
+  return false;
+}
+
+void StoreClient::EndRest(ObjectId id) {
+  if (std::erase(resting_, id) == 0) return;
+  held_.erase(id);
+  to_release_.push_back(id);
+}
+
+void StoreClient::EndAllRests() {
+  while (!resting_.empty()) EndRest(resting_.back());
+}
+
+bool StoreClient::EndRests() {
+  const absl::Time now = clock_->Now();
+  for (const ObjectId& id : std::vector<ObjectId>(resting_)) {
+    if (now - held_.at(id).taken >= kRestMax) EndRest(id);
+  }
+  return !resting_.empty();
 }
 
 void StoreClient::Flush() {

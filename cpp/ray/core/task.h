@@ -31,10 +31,11 @@ struct TaskTemplate {
   std::string exception_types;
   std::string concurrency_group;
   std::string runtime_env_hash;
-  std::string runtime_env;  // what the hash is of
-  std::string strategy;     // serialized wire::v1::SchedulingStrategy
-  bool spread = false;      // by it, tasks are to run on as many nodes as can be
-  uint32_t max_calls = 0;   // a worker ends after so many; 0 = never
+  std::string runtime_env;       // what the hash is of
+  std::string strategy;          // serialized wire::v1::SchedulingStrategy
+  bool spread = false;           // by it, tasks are to run on as many nodes as can be
+  base::PlacementGroupId group;  // that it names; nil: none
+  uint32_t max_calls = 0;        // a worker ends after so many; 0 = never
   uint32_t stream_backpressure = 0;
   uint32_t objects_per_yield = 0;  // a yield of a stream is so many items; 0: it is one
   std::vector<ContainedObject>

@@ -248,6 +248,15 @@ void TaskSubmitter::OnReclaim(int64_t now) {
   }
 }
 
+void TaskSubmitter::OnGroupRemoved(const base::PlacementGroupId& group, int64_t now) {
+  for (auto& [key, of] : classes_) {
+    if (of->example->task_template->group != group) continue;
+    of->removed = true;
+    const std::vector<Worker*> workers = of->workers;
+    for (Worker* worker : workers) ReturnIfUnwanted(worker, now);
+  }
+}
+
 // Gives an idle lease back if it has lingered long enough or somebody waits for it.
 bool TaskSubmitter::ReturnIfUnwanted(Worker* worker, int64_t now) {
   if (!worker->in_flight.empty()) return false;
@@ -256,7 +265,7 @@ bool TaskSubmitter::ReturnIfUnwanted(Worker* worker, int64_t now) {
   const bool over = now - worker->idle_since >= linger || IsSliceOver(*worker, now);
   Class& of = *worker->of;
   const bool single_use = worker->used && of.example->task_template->spread;
-  if (!worker->leaving && !worker->retired && !single_use && !over) return false;
+  if (!worker->leaving && !worker->retired && !of.removed && !single_use && !over) return false;
   ReturnWorker(worker, /*broken=*/worker->retired);
   BalanceRequests(of);
   return true;

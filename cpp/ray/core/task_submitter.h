@@ -82,6 +82,9 @@ class TaskSubmitter {
   // retry or fail.
   std::vector<TaskPtr> OnWorkerLost(const base::WorkerId& worker, int64_t now);
   void OnReclaim(int64_t now);
+  // The group is about to be removed: from now on no lease in it is kept idle, or its worker would
+  // be killed with the group.
+  void OnGroupRemoved(const base::PlacementGroupId& group, int64_t now);
 
   // Call every tick_nanos() while active().
   void Tick(int64_t now);
@@ -128,6 +131,7 @@ class TaskSubmitter {
     std::vector<Worker*> workers;
     std::vector<Request> requests;  // under way; bounded by lease_requests_max
     double run_nanos = -1;          // moving average; < 0: not known
+    bool removed = false;           // with its placement group
   };
 
   static std::string KeyOf(const Task& task);

@@ -258,7 +258,27 @@ absl::Status ControlPlane::Change(const v1::PlacementGroupChange& change) {
                          ParseId<base::PlacementGroupId>(change.create().placement_group_id(),
                                                          "create.placement_group_id"));
   MANTA_ASSIGN_OR_RETURN(std::string job_namespace, jobs_.NamespaceOf(base::JobOf(group)));
+  MANTA_RETURN_IF_ERROR(CheckCreatorLives(group, change.create()));
   return groups_.Create(change.create(), job_namespace);
+}
+
+// The creation may come after its creator's end: nobody would remove the group any more.
+absl::Status ControlPlane::CheckCreatorLives(const base::PlacementGroupId& group,
+                                             const wire::v1::PlacementGroupSpec& spec) const {
+  if (spec.detached()) return absl::OkStatus();
+  if (spec.creator_actor().empty()) {
+    const base::JobId job = base::JobOf(group);
+    if (jobs_.IsRunning(job)) return absl::OkStatus();
+    return absl::FailedPreconditionError(absl::StrCat(
+        "job ", job.Hex(), " has finished, and placement group ", group.Hex(), " is not detached"));
+  }
+  MANTA_ASSIGN_OR_RETURN(base::ActorId actor,
+                         ParseId<base::ActorId>(spec.creator_actor(), "creator_actor"));
+  if (actors_.Lives(actor)) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat("actor ", actor.Hex(),
+                                                    ", which creates it, is "
+                                                    "dead, and placement group ",
+                                                    group.Hex(), " is not detached"));
 }
 
 absl::StatusOr<wire::v1::PlacementGroupsReply> ControlPlane::ListPlacementGroups(
@@ -267,6 +287,12 @@ absl::StatusOr<wire::v1::PlacementGroupsReply> ControlPlane::ListPlacementGroups
 }
 
 absl::StatusOr<v1::AddJobReply> ControlPlane::AddJob(const v1::AddJobRequest& request) {
+  // Its end has been dealt with: nobody would say that the job has finished.
+  MANTA_ASSIGN_OR_RETURN(base::NodeId node, ParseId<base::NodeId>(request.node_id(), "node_id"));
+  if (nodes_.IsDead(node)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("node ", node.Hex(), ", on which the driver runs, was declared dead"));
+  }
   return jobs_.Add(request);
 }
 

@@ -95,6 +95,8 @@ class ControlPlane {
   absl::Status Dispatch(const base::NodeId& node, const v1::NodeMessage& message);
   absl::Status Finish(const base::JobId& job);
   absl::Status Change(const v1::PlacementGroupChange& change);
+  absl::Status CheckCreatorLives(const base::PlacementGroupId& group,
+                                 const wire::v1::PlacementGroupSpec& spec) const;
   void OnActorDead(const base::ActorId& actor);
   void PlaceWaiting();
   void OnNodeDead(const base::NodeId& node);

@@ -31,6 +31,9 @@ using Async = GcsService::StubInterface::async_interface;
 
 // A server that accepts but never speaks is given up on after this.
 constexpr int kConnectTimeoutMillis = 2000;
+// ReconnectNow: so often and so long.
+constexpr absl::Duration kHurryInterval = absl::Milliseconds(20);
+constexpr absl::Duration kHurry = absl::Seconds(2);
 
 absl::Status ToAbsl(const grpc::Status& status) {
   return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
@@ -283,8 +286,8 @@ class GcsClient::Impl {
 
   void ReconnectNow() {
     if (stub_ == nullptr) return;
-    grpc::experimental::ChannelResetConnectionBackoff(transport_.get());
-    if (registration_ && !leaving_ && channel_ == nullptr) Connect(/*wait=*/true);
+    hurry_until_ = Now() + kHurry;
+    HurryIfDue();
   }
 
   void Report(const v1::NodeReport& report) {
@@ -384,10 +387,24 @@ class GcsClient::Impl {
       loop_.RunAfter(options_.reconnect_interval, [this] {
         if (channel_ == nullptr && !leaving_) Connect();
       });
+      HurryIfDue();
       if (std::exchange(failure_reported_, true)) return;
     }
     MANTA_LOG(kWarning, "no channel to the GCS at ", options_.address, ": ", why.ToString());
     if (events_.on_disconnected) events_.on_disconnected(why);
+  }
+
+  // Again and again: an attempt that began a moment too early may still fail, and the end of the
+  // old connection may come late; after either, gRPC and this class would wait for an interval.
+  void HurryIfDue() {
+    if (hurrying_ || registered_ || leaving_ || Now() >= hurry_until_) return;
+    hurrying_ = true;
+    grpc::experimental::ChannelResetConnectionBackoff(transport_.get());
+    if (registration_ && channel_ == nullptr) Connect(/*wait=*/true);
+    loop_.RunAfter(kHurryInterval, [this] {
+      hurrying_ = false;
+      HurryIfDue();
+    });
   }
 
   // -- unary calls
@@ -451,6 +468,8 @@ class GcsClient::Impl {
   std::unique_ptr<NodeChannel> channel_;
   bool registered_ = false;
   bool failure_reported_ = false;
+  absl::Time hurry_until_ = absl::InfinitePast();
+  bool hurrying_ = false;
   bool leaving_ = false;
   NodeOutbox outbox_;
 

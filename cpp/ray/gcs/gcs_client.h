@@ -84,7 +84,8 @@ class GcsClient {
   // Opens the node's channel. Once; tools that only make unary calls never do.
   void Start(Registration registration);
   bool registered() const;
-  // The GCS serves (again), as somebody knows: a lost connection is made now, without a pause.
+  // The GCS serves (again), as somebody knows: a lost connection is made without a pause, also one
+  // of which the end is noticed a moment later.
   void ReconnectNow();
 
   void Report(const v1::NodeReport& report);

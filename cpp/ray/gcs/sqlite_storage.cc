@@ -2,6 +2,7 @@
 
 #include <sqlite3.h>
 
+#include "absl/time/clock.h"
 #include "ray/base/status_macros.h"
 
 namespace ray::gcs {
@@ -10,6 +11,13 @@ namespace {
 // A process that is just being replaced may hold the file for a moment longer.
 constexpr int kLockWaitMillis = 2000;
 
+// Pages. The log is folded in, and synced, after 16 MB of changes; reading that much takes 10 ms.
+constexpr int kFoldAfter = 4000;
+// A process that replaces another one serves first: a sync takes a second on a busy disk, and the
+// log that it finds may be full.
+constexpr absl::Duration kServeFirst = absl::Seconds(10);
+constexpr int kFoldAtOnceAfter = 4 * kFoldAfter;
+
 // EXCLUSIVE locking keeps a second gcs_server out and spares the shared-memory file of the log's
 // index. A file that is just being made need not be synced.
 constexpr char kSettings[] =
@@ -17,9 +25,6 @@ constexpr char kSettings[] =
     "PRAGMA synchronous=OFF;"
     "PRAGMA journal_mode=WAL;"
     "PRAGMA cache_size=-512;"  // KiB; everything hot lives in the managers
-    // Pages. The log is folded in, and synced, after 16 MB of changes; reading that much takes 10
-    // ms.
-    "PRAGMA wal_autocheckpoint=4000;"
     "CREATE TABLE IF NOT EXISTS kv("
     "  \"table\" BLOB NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL,"
     "  PRIMARY KEY (\"table\", key)) WITHOUT ROWID;"  // one tree to change, not two
@@ -100,6 +105,7 @@ absl::Status SqliteStorage::Prepare() {
   sqlite3_busy_timeout(database_.get(), kLockWaitMillis);
   // Who opens the file next reads the log as well as after a SIGKILL; folding it in takes an fsync.
   sqlite3_db_config(database_.get(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
+  sqlite3_wal_hook(database_.get(), &SqliteStorage::OnCommit, this);
   MANTA_RETURN_IF_ERROR(Execute(kSettings));
   struct {
     const char* sql;
@@ -113,6 +119,16 @@ absl::Status SqliteStorage::Prepare() {
     statement->reset(prepared);
   }
   return absl::OkStatus();
+}
+
+int SqliteStorage::OnCommit(void* storage, sqlite3* database, const char* name, int log_pages) {
+  const absl::Duration age = absl::Now() - static_cast<SqliteStorage*>(storage)->opened_;
+  const int fold_after = age < kServeFirst ? kFoldAtOnceAfter : kFoldAfter;
+  if (log_pages >= fold_after) {
+    // What goes wrong here costs nothing: the log stays as it is, and the next commit tries again.
+    sqlite3_wal_checkpoint_v2(database, name, SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr);
+  }
+  return SQLITE_OK;
 }
 
 absl::Status SqliteStorage::Failure(std::string_view what) const {

@@ -6,7 +6,7 @@
 // stays consistent), and then the cluster's processes are gone too.
 //
 // Threads: thread-compatible.   Blocks: a write system call or two a commit (~20 us), an fsync now
-// and then when SQLite folds the log into the file.
+// and then when SQLite folds the log into the file, but not in its first seconds.
 // Errors: Open: kUnavailable when another process holds the file, kInvalidArgument when it is no
 // database of ours. Write: kResourceExhausted on a full disk.  Anything else of SQLite is
 // kInternal.
@@ -15,6 +15,8 @@
 #include <memory>
 #include <string>
 
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "ray/gcs/storage.h"
 
 struct sqlite3;
@@ -46,7 +48,9 @@ class SqliteStorage final : public Storage {
   absl::Status Execute(const char* sql);
   absl::Status Apply(const WriteBatch::Change& change);
   absl::Status Failure(std::string_view what) const;
+  static int OnCommit(void* storage, sqlite3* database, const char* name, int log_pages);
 
+  const absl::Time opened_ = absl::Now();
   Database database_;  // closed after the statements below are finalized
   Statement get_;
   Statement scan_;

@@ -115,7 +115,7 @@ void Connection::StartHandshake() {
                                                                       : "finish the TLS handshake";
       const std::string why = absl::StrCat("the peer did not ", what, " within ",
                                            absl::FormatDuration(self->options_.handshake_timeout));
-      self->Close(PeerError(self->description_, why, absl::StatusCode::kDeadlineExceeded));
+      self->Break(absl::DeadlineExceededError(why));
     }
   });
   if (tls_ == nullptr) BeginProof();
@@ -126,17 +126,17 @@ void Connection::StartHandshake() {
 
 void Connection::OnHandshakeEvents() {
   if (!handshake_->authentication.has_value()) AgreeOnTls();
-  if (closed_ || !handshake_->authentication.has_value()) return;
+  if (gone() || !handshake_->authentication.has_value()) return;
   // First what the peer says: why it left may be among it, and then nothing can be written.
   ReadHandshake();
-  if (!closed_) WriteHandshake();
-  if (closed_ || !handshake_->authentication->proved() || !handshake_->out.empty()) return;
+  if (!gone()) WriteHandshake();
+  if (gone() || !handshake_->authentication->proved() || !handshake_->out.empty()) return;
   FinishHandshake();
 }
 
 void Connection::AgreeOnTls() {
   const absl::StatusOr<bool> agreed = tls_->Handshake();
-  if (!agreed.ok()) return Close(PeerError(description_, agreed.status()));
+  if (!agreed.ok()) return Break(agreed.status());
   if (*agreed) return BeginProof();
   loop_->Modify(fd_.get(), EPOLLIN | (tls_->wants_write() ? EPOLLOUT : 0u));
 }
@@ -160,14 +160,14 @@ void Connection::WriteHandshake() {
     } else if (errno == EAGAIN) {
       break;
     } else if (errno != EINTR) {
-      return Close(PeerError(description_, SocketError()));
+      return Break(SocketError());
     }
   }
   loop_->Modify(fd_.get(), EPOLLIN | (out.empty() ? 0u : EPOLLOUT));
 }
 
 void Connection::ReadHandshake() {
-  while (!closed_ && !handshake_->authentication->proved()) {
+  while (!gone() && !handshake_->authentication->proved()) {
     in_.resize(in_filled_ + kHandshakeReadBytes);
     const ssize_t n = ReadSome(in_.data() + in_filled_, kHandshakeReadBytes);
     if (n > 0) {
@@ -181,7 +181,7 @@ void Connection::ReadHandshake() {
     } else if (errno == EAGAIN) {
       return;
     } else if (errno != EINTR) {
-      return Close(PeerError(description_, SocketError()));
+      return Break(SocketError());
     }
   }
 }
@@ -211,7 +211,7 @@ void Connection::ParseHandshake() {
       PutHeader(&handshake_->out, wire::v1::AUTHENTICATE, 0, 0, answer.size(), 0);
       handshake_->out += answer;
       WriteHandshake();
-      if (closed_) return;
+      if (gone()) return;
     }
     if (!status.ok()) return Close(PeerError(description_, status));
   }
@@ -224,7 +224,7 @@ void Connection::FinishHandshake() {
   CheckPeerLater();
   WriteBuffered();
   ParseAvailable();
-  if (!closed_ && has_more()) ReadAvailable();
+  if (!gone() && has_more()) ReadAvailable();
 }
 
 void Connection::EndHandshake(const absl::Status& result) {
@@ -238,9 +238,9 @@ void Connection::CheckPeerLater() {
   const absl::Duration pause = std::max(options_.peer_timeout / 2, kPeerCheckPauseMin);
   peer_timer_ = loop_->RunAfter(pause, [weak = weak_from_this()] {
     auto self = weak.lock();
-    if (self == nullptr || self->closed_) return;
+    if (self == nullptr || self->gone()) return;
     if (IsUnanswered(self->fd_.get(), self->options_.peer_timeout)) {
-      return self->Close(PeerError(self->description_, "the peer's machine does not answer"));
+      return self->Break(absl::UnavailableError("the peer's machine does not answer"));
     }
     self->CheckPeerLater();
   });
@@ -253,14 +253,14 @@ void Connection::WatchFrames() {
 
 void Connection::OnEvents(uint32_t events) {
   if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0) ReadAvailable();
-  if (closed_) return;
+  if (gone()) return;
   if ((events & EPOLLOUT) != 0 || (got_reply_ && has_buffered())) WriteBuffered();
   got_reply_ = false;
 }
 
 void Connection::ReadAvailable() {
   size_t read_this_turn = 0;
-  while (!closed_ && read_this_turn < kReadPerTurnBytes) {
+  while (!gone() && read_this_turn < kReadPerTurnBytes) {
     if (in_.size() - in_filled_ < kReadChunkBytes) {
       in_.resize(std::max(in_filled_ + kReadChunkBytes, in_filled_ * 2));
     }
@@ -276,24 +276,26 @@ void Connection::ReadAvailable() {
     } else if (errno == EAGAIN) {
       return;
     } else if (errno != EINTR) {
-      return Close(PeerError(description_, SocketError()));
+      return Break(SocketError());
     }
   }
   // The loop only sees what is left in the socket.
-  if (!closed_ && has_more()) {
+  if (!gone() && has_more()) {
     loop_->Post([weak = weak_from_this()] {
-      if (auto self = weak.lock(); self != nullptr && !self->closed_) self->ReadAvailable();
+      if (auto self = weak.lock(); self != nullptr && !self->gone()) self->ReadAvailable();
     });
   }
 }
 
 void Connection::ParseAvailable() {
-  while (!closed_) {
+  while (!gone()) {
     std::string_view rest(in_.data() + in_begin_, in_filled_ - in_begin_);
     absl::StatusOr<FrameParse> parse = ParseFrame(rest, options_.frame_max_bytes);
     if (!parse.ok()) return Close(parse.status());
     if (!parse->complete) break;
     in_begin_ += parse->total_size;
+    received_ += parse->total_size;
+    if (keeps()) Handled(parse->frame, parse->total_size);
     HandleFrame(parse->frame);
   }
   if (in_begin_ == in_filled_) {
@@ -307,6 +309,7 @@ void Connection::ParseAvailable() {
 }
 
 void Connection::HandleFrame(const Frame& frame) {
+  if (frame.type == wire::v1::RECEIVED && keeps()) return Confirmed(frame.correlation_id);
   if (!frame.is_reply) return handlers_.on_frame(shared_from_this(), frame);
   auto pending = pending_replies_.find(frame.correlation_id);
   if (pending == pending_replies_.end()) {
@@ -420,7 +423,7 @@ void Connection::AfterAppend(Flush flush) {
 }
 
 void Connection::FlushNow() {
-  if (!closed_ && !held_back_ && has_buffered()) WriteBuffered();
+  if (!gone() && !held_back_ && has_buffered()) WriteBuffered();
 }
 
 void Connection::WriteBuffered() {
@@ -431,10 +434,10 @@ void Connection::WriteBuffered() {
     } else if (errno == EAGAIN) {
       break;
     } else if (errno != EINTR) {
-      return Close(PeerError(description_, SocketError()));
+      return Break(SocketError());
     }
   }
-  if (!has_buffered()) {
+  if (!has_buffered() && !keeps()) {
     out_begin_ = 0;
     out_.clear();
     if (out_.capacity() > kKeepBufferBytes) out_.shrink_to_fit();
@@ -455,6 +458,7 @@ inline ssize_t Connection::WriteSome(const char* bytes, size_t size) {
 }
 
 absl::Status Connection::SocketError() const {
+  if (errno == ECONNREFUSED) return absl::NotFoundError("nobody listens there");
   return tls_ == nullptr ? absl::UnavailableError(std::strerror(errno)) : tls_->error();
 }
 
@@ -462,20 +466,18 @@ void Connection::Close(absl::Status why) {
   if (closed_) return;
   // A peer that leaves is no news; one that is cut off for what it did is. What strangers do is for
   // the one who let them in to tell.
-  const bool left = absl::IsUnavailable(why) || absl::IsCancelled(why);
+  const bool left = absl::IsUnavailable(why) || absl::IsCancelled(why) || absl::IsNotFound(why);
   const bool stranger = handshake_ != nullptr && handshake_->on_proof;
   if (!left && !stranger)
     MANTA_LOG(kWarning, "closing the connection of ", description_, ": ", why.message());
-  if (has_buffered() && !held_back_) {
+  if (has_buffered() && !held_back_ && !interrupted_) {
     ssize_t n = WriteSome(out_.data() + out_begin_, out_.size() - out_begin_);
     static_cast<void>(n);  // a last word, best effort: the connection ends either way
   }
   closed_ = true;
   EndHandshake(why);
-  loop_->Cancel(peer_timer_);
   close_reason_ = std::move(why);
-  loop_->Unwatch(fd_.get());
-  fd_.Reset(-1);
+  if (!interrupted_) DropSocket();
   loop_->Post([self = shared_from_this()] { self->FinishClose(); });
 }
 
@@ -494,6 +496,7 @@ absl::StatusOr<Connection::Detached> Connection::Detach() {
 }
 
 void Connection::FinishClose() {
+  on_interrupted_ = nullptr;
   auto pending = std::move(pending_replies_);
   pending_replies_.clear();
   for (auto& [id, callback] : pending) callback(close_reason_);

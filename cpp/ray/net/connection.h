@@ -19,6 +19,11 @@
 //   the close. CONN-3  frames are delivered in the order they were sent.
 //   CONN-4  between kConnector and kAcceptor no frame of the owner leaves, and none is delivered,
 //   before the peer has proved the token; a close before that drops what was held back.
+//
+// A socket may break although both processes live (a network that is cut for a while, something
+// between the two that forgets connections). Between those that KeepAcrossBreaks() that is no
+// close: both ends keep what the other may not have got, and Resume() goes on over another socket.
+//   CONN-5  across breaks, each frame is delivered exactly once, and in order.
 #pragma once
 
 #include <sys/uio.h>
@@ -129,6 +134,21 @@ class Connection : public std::enable_shared_from_this<Connection> {
   };
   absl::StatusOr<Detached> Detach();
 
+  // -- Across breaks of the socket. For both ends, and before either has sent anything.
+  // `on_interrupted` runs from the loop when the socket broke and the connection waits for Resume
+  // or Close. A peer that closes its end, and one where nobody listens, have left: that is a close.
+  void KeepAcrossBreaks(std::function<void(const absl::Status& why)> on_interrupted);
+  bool interrupted() const { return interrupted_; }
+  // Drops the socket, if there is one: the peer will use another. Runs no callback.
+  void Interrupt(const absl::Status& why);
+  // Bytes of frames that were handled here, and that the peer is known to have handled.
+  uint64_t received_bytes() const { return received_; }
+  uint64_t confirmed_bytes() const { return out_start_; }
+  // So far nothing was received that counts.
+  void RestartReceived() { received_ = 0; }
+  // Requires interrupted(). `received_by_peer`: what it says of itself. Closes if that cannot be.
+  void Resume(Detached socket, uint64_t received_by_peer);
+
   // Free for the owner of the connection: the peer's role and id once it said HELLO.
   void set_peer(std::shared_ptr<void> peer) { peer_ = std::move(peer); }
   template <typename T>
@@ -163,6 +183,14 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void AfterAppend(Flush flush);
   void WriteBuffered();
   void FinishClose();
+  // The socket broke.
+  void Break(const absl::Status& why);
+  void DropSocket();
+  bool keeps() const { return on_interrupted_ != nullptr; }
+  bool gone() const { return closed_ || interrupted_; }
+  void Handled(const Frame& frame, size_t bytes);
+  void ConfirmReceived();
+  void Confirmed(uint64_t received_by_peer);
 
   // recv and send, through TLS if there is any.
   ssize_t ReadSome(char* into, size_t size);
@@ -187,6 +215,14 @@ class Connection : public std::enable_shared_from_this<Connection> {
   size_t in_filled_ = 0;
   std::string out_;  // not yet accepted by the kernel: [out_begin_, out_.size())
   size_t out_begin_ = 0;
+  // Of one that is kept across breaks: out_[0, out_begin_) is what the peer has not confirmed, and
+  // begins at this byte of all that was ever sent.
+  uint64_t out_start_ = 0;
+  uint64_t received_ = 0;     // bytes of frames
+  size_t unconfirmed_ = 0;    // of them, not counting RECEIVED frames, since the last of those left
+  bool confirm_due_ = false;  // a timer is set for it
+  bool interrupted_ = false;
+  std::function<void(const absl::Status&)> on_interrupted_;
   bool held_back_ = false;  // output waits for EPOLLOUT, or for the end of the handshake
   bool flush_timer_set_ = false;
   bool got_reply_ = false;  // since the last flush: the peer is ready for more

@@ -19,8 +19,8 @@ constexpr absl::Duration kPatience = absl::Seconds(1);
 }  // namespace
 
 DeathRecords::DeathRecords(net::EventLoop* loop, FrameRouter* router, const WorkerPool* pool,
-                           NodePeers* peers, size_t limit)
-    : loop_(loop), pool_(pool), peers_(peers), limit_(limit) {
+                           const ClientRegistry* clients, NodePeers* peers, size_t limit)
+    : loop_(loop), pool_(pool), clients_(clients), peers_(peers), limit_(limit) {
   router->On<wire::v1::WorkerDeathRequest>(
       wire::v1::WORKER_DEATH, [this](Client&, const auto& message, const Responder& responder) {
         return OnQuestion(message, responder);
@@ -42,18 +42,24 @@ absl::Status DeathRecords::OnQuestion(const wire::v1::WorkerDeathRequest& messag
     return absl::OkStatus();
   }
   if (!pool_->Knows(worker)) {
-    responder.Send(WorkerDeathReply());
+    responder.Send(NoDeathOf(worker));
     return absl::OkStatus();
   }
   const auto timer = loop_->RunAfter(kPatience, [this, worker] {
     const auto unanswered = questions_.extract(worker);
     for (const Question& question : unanswered.mapped()) {
       loop_->Cancel(question.timer);
-      question.responder.Send(WorkerDeathReply());
+      question.responder.Send(NoDeathOf(worker));
     }
   });
   questions_[worker].push_back({responder, timer});
   return absl::OkStatus();
+}
+
+WorkerDeathReply DeathRecords::NoDeathOf(const WorkerId& worker) const {
+  WorkerDeathReply reply;
+  reply.set_is_alive(clients_->FindByWorker(worker) != nullptr);
+  return reply;
 }
 
 absl::Status DeathRecords::PassOn(const wire::v1::WorkerDeathRequest& message,

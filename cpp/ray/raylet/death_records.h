@@ -12,6 +12,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "ray/base/ids.h"
 #include "ray/net/event_loop.h"
+#include "ray/raylet/client_registry.h"
 #include "ray/raylet/frame_router.h"
 #include "ray/raylet/node_peers.h"
 #include "ray/raylet/worker_pool.h"
@@ -22,8 +23,8 @@ namespace ray::raylet {
 class DeathRecords {
  public:
   // Remembers the latest `limit` deaths. All pointers outlive the object.
-  DeathRecords(net::EventLoop* loop, FrameRouter* router, const WorkerPool* pool, NodePeers* peers,
-               size_t limit);
+  DeathRecords(net::EventLoop* loop, FrameRouter* router, const WorkerPool* pool,
+               const ClientRegistry* clients, NodePeers* peers, size_t limit);
   ~DeathRecords();
   DeathRecords(const DeathRecords&) = delete;
   DeathRecords& operator=(const DeathRecords&) = delete;
@@ -36,11 +37,13 @@ class DeathRecords {
     Responder responder;
     net::EventLoop::TimerId timer;
   };
+  wire::v1::WorkerDeathReply NoDeathOf(const base::WorkerId& worker) const;
   absl::Status PassOn(const wire::v1::WorkerDeathRequest& message, const Responder& responder);
   absl::Status OnQuestion(const wire::v1::WorkerDeathRequest& message, const Responder& responder);
 
   net::EventLoop* const loop_;
   const WorkerPool* const pool_;
+  const ClientRegistry* const clients_;
   NodePeers* const peers_;
   const size_t limit_;
   absl::flat_hash_map<base::WorkerId, wire::v1::WorkerDeathReply> known_;

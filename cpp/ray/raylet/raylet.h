@@ -82,8 +82,10 @@ class Raylet {
   void Stop();
 
   const NodeIdentity& identity() const { return identity_; }
-  // What is here now; for tests and simulation, as is the next.
+  // What is here now; for tests and simulation, as are the next two.
   wire::v1::NodeState State() const { return node_->State(); }
+  // Whether it has heard from the GCS of another node that lives: before, it asks it for nothing.
+  bool Knows(const base::NodeId& node) const { return peers_->Find(node) != nullptr; }
   // Those of its parts.
   void CheckInvariants();
 

@@ -67,13 +67,94 @@ uint64_t RoundUpToPage(uint64_t bytes) {
   return (bytes + kPageBytes - 1) / kPageBytes * kPageBytes;
 }
 
+// Writes a file from its beginning, past the page cache if the file system can do that.
+class DirectWriter {
+ public:
+  // `fd` is the caller's, and as before once this ends.
+  explicit DirectWriter(int fd)
+      : fd_(fd),
+        flags_(fcntl(fd, F_GETFL)),
+        buffer_(static_cast<std::byte*>(std::aligned_alloc(kAlignment, kBufferBytes))) {
+    MANTA_CHECK(buffer_ != nullptr);
+    is_direct_ = fcntl(fd_, F_SETFL, flags_ | O_DIRECT) == 0;
+  }
+  ~DirectWriter() {
+    UseCache();
+    std::free(buffer_);
+  }
+  DirectWriter(const DirectWriter&) = delete;
+  DirectWriter& operator=(const DirectWriter&) = delete;
+
+  // From the next page on.
+  absl::StatusOr<Checksum> Append(const std::byte* bytes, uint64_t size) {
+    Checksum checksum;
+    for (uint64_t at = 0; at < size; at += Checksum::kStepBytes) {
+      const uint64_t step = std::min(size - at, Checksum::kStepBytes);
+      checksum.Extend(bytes + at, step);
+      MANTA_RETURN_IF_ERROR(Put(bytes + at, step));
+    }
+    const uint64_t filled = RoundUpToPage(filled_);
+    std::memset(buffer_ + filled_, 0, filled - filled_);
+    filled_ = filled;
+    return checksum;
+  }
+  absl::Status Finish() { return Flush(); }
+
+ private:
+  static constexpr uint64_t kBufferBytes = 4 << 20;
+  static constexpr uint64_t kAlignment = 4096;
+
+  absl::Status Put(const std::byte* bytes, uint64_t size) {
+    while (size > 0) {
+      if (filled_ == kBufferBytes) MANTA_RETURN_IF_ERROR(Flush());
+      const uint64_t part = std::min(size, kBufferBytes - filled_);
+      std::memcpy(buffer_ + filled_, bytes, part);
+      filled_ += part;
+      bytes += part;
+      size -= part;
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status Flush() {
+    absl::Status status = MoveAll(pwrite, fd_, buffer_, filled_, offset_);
+    // The flag was accepted, and yet the file system wants it otherwise.
+    if (absl::IsUnavailable(status) && is_direct_) {
+      UseCache();
+      status = MoveAll(pwrite, fd_, buffer_, filled_, offset_);
+    }
+    offset_ += filled_;
+    filled_ = 0;
+    return status;
+  }
+
+  void UseCache() {
+    if (std::exchange(is_direct_, false)) fcntl(fd_, F_SETFL, flags_);
+  }
+
+  const int fd_;
+  const int flags_;
+  std::byte* const buffer_;  // what stands at offset_ of the file
+  uint64_t filled_ = 0;
+  uint64_t offset_ = 0;
+  bool is_direct_ = false;
+};
+
 }  // namespace
+
+uint64_t FileSpillTarget::DefaultCachedBytes() {
+  // Well below where the system begins to hold writers up, a tenth of the available memory.
+  constexpr uint64_t kMax = 1 << 30;
+  const auto memory_bytes =
+      static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  return std::min(kMax, memory_bytes / 20);
+}
 
 // The files. Used on the I/O thread alone, after CheckDirectory.
 class FileSpillTarget::Files {
  public:
-  Files(std::string directory, const SharedMemory* memory)
-      : directory_(std::move(directory)), memory_(memory) {}
+  Files(std::string directory, const SharedMemory* memory, uint64_t cached_bytes_max)
+      : directory_(std::move(directory)), memory_(memory), cached_bytes_max_(cached_bytes_max) {}
 
   // Whether files can be made.
   absl::Status CheckDirectory() const { return Explain(NewFile().status()); }
@@ -81,6 +162,7 @@ class FileSpillTarget::Files {
   absl::Status Write(SpillFileId file, const std::vector<Extent>& pieces) {
     absl::StatusOr<File> written = WriteFile(pieces);
     if (!written.ok()) return Explain(written.status());
+    cached_bytes_ += written->cached_bytes;
     files_[file] = std::move(*written);
     return absl::OkStatus();
   }
@@ -106,7 +188,10 @@ class FileSpillTarget::Files {
     return MappedPlace{.path = std::move(path)};
   }
 
-  void Remove(SpillFileId file) { files_.erase(file); }
+  void Remove(SpillFileId id) {
+    auto file = files_.extract(id);
+    if (!file.empty()) cached_bytes_ -= file.mapped().cached_bytes;
+  }
 
  private:
   struct Piece {
@@ -117,6 +202,7 @@ class FileSpillTarget::Files {
   struct File {
     net::UniqueFd fd;
     std::vector<Piece> pieces;
+    uint64_t cached_bytes = 0;  // left in the page cache when it was written
   };
 
   // A file that has no name any more.
@@ -147,16 +233,40 @@ class FileSpillTarget::Files {
   absl::StatusOr<File> WriteFile(const std::vector<Extent>& pieces) const {
     File file;
     MANTA_ASSIGN_OR_RETURN(file.fd, NewFile());
+    uint64_t size = 0;
+    for (const Extent& piece : pieces) size += RoundUpToPage(piece.size);
+    if (cached_bytes_ + size <= cached_bytes_max_) {
+      file.cached_bytes = size;
+      MANTA_RETURN_IF_ERROR(WriteCached(pieces, &file));
+    } else {
+      MANTA_RETURN_IF_ERROR(WriteDirectly(pieces, &file));
+    }
+    for (const Extent& piece : pieces) memory_->Unuse(piece);
+    return file;
+  }
+
+  absl::Status WriteCached(const std::vector<Extent>& pieces, File* file) const {
     uint64_t offset = 0;
     for (const Extent& piece : pieces) {
       std::byte* bytes = memory_->At(piece.offset);
       MANTA_ASSIGN_OR_RETURN(Checksum checksum,
-                             MoveAndSum(pwrite, file.fd.get(), bytes, piece.size, offset));
-      file.pieces.push_back({offset, piece.size, checksum});
-      memory_->Unuse(piece);
+                             MoveAndSum(pwrite, file->fd.get(), bytes, piece.size, offset));
+      file->pieces.push_back({offset, piece.size, checksum});
       offset += RoundUpToPage(piece.size);
     }
-    return file;
+    return absl::OkStatus();
+  }
+
+  absl::Status WriteDirectly(const std::vector<Extent>& pieces, File* file) const {
+    DirectWriter writer(file->fd.get());
+    uint64_t offset = 0;
+    for (const Extent& piece : pieces) {
+      MANTA_ASSIGN_OR_RETURN(Checksum checksum,
+                             writer.Append(memory_->At(piece.offset), piece.size));
+      file->pieces.push_back({offset, piece.size, checksum});
+      offset += RoundUpToPage(piece.size);
+    }
+    return writer.Finish();
   }
 
   static absl::Status CheckPiece(const File& file, const Piece& piece) {
@@ -194,12 +304,14 @@ class FileSpillTarget::Files {
 
   const std::string directory_;
   const SharedMemory* const memory_;
+  const uint64_t cached_bytes_max_;
+  uint64_t cached_bytes_ = 0;  // of all files
   absl::flat_hash_map<SpillFileId, File> files_;
 };
 
-absl::StatusOr<std::unique_ptr<FileSpillTarget>> FileSpillTarget::Create(std::string directory,
-                                                                         const SharedMemory* memory,
-                                                                         IoThread::Post post) {
+absl::StatusOr<std::unique_ptr<FileSpillTarget>> FileSpillTarget::Create(
+    std::string directory, const SharedMemory* memory, IoThread::Post post,
+    uint64_t cached_bytes_max) {
   std::error_code error;
   bool made = std::filesystem::create_directories(directory, error);
   if (error || (made && chmod(directory.c_str(), 0700) != 0)) {
@@ -207,7 +319,7 @@ absl::StatusOr<std::unique_ptr<FileSpillTarget>> FileSpillTarget::Create(std::st
         absl::StrCat("the spill directory ", directory,
                      " cannot be made: ", error ? error.message() : std::strerror(errno)));
   }
-  auto files = std::make_unique<Files>(std::move(directory), memory);
+  auto files = std::make_unique<Files>(std::move(directory), memory, cached_bytes_max);
   MANTA_RETURN_IF_ERROR(files->CheckDirectory());
   auto io = std::make_unique<IoThread>(std::move(post));
   MANTA_RETURN_IF_ERROR(io->Start());

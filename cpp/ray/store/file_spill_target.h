@@ -6,6 +6,10 @@
 // they map by way of this process's descriptors (/proc), which needs the same user, as the store's
 // socket does.
 //
+// As long as the files are few they are left in the system's page cache, from where they come back
+// fast. What is more is written past it, where the disk can do that: a cache full of what is not on
+// disk yet makes every writer of the machine wait, and takes the memory that is short already.
+//
 // Owner: the raylet. Threads: loop-bound, with a thread of its own that posts completions to the
 // loop. Destruction waits for the operation in flight (at most one file) and drops the others.
 //
@@ -13,6 +17,7 @@
 // message says why.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -25,10 +30,12 @@ namespace ray::store {
 
 class FileSpillTarget final : public SpillTarget {
  public:
+  // Of the files at a time, what is left in the page cache.
+  static uint64_t DefaultCachedBytes();
   // Makes the directory (mode 0700) unless it is there. `memory` outlives the target.
-  static absl::StatusOr<std::unique_ptr<FileSpillTarget>> Create(std::string directory,
-                                                                 const SharedMemory* memory,
-                                                                 IoThread::Post post);
+  static absl::StatusOr<std::unique_ptr<FileSpillTarget>> Create(
+      std::string directory, const SharedMemory* memory, IoThread::Post post,
+      uint64_t cached_bytes_max = DefaultCachedBytes());
   ~FileSpillTarget() override;
 
   void Write(SpillFileId file, std::vector<Extent> pieces, Done done) override;

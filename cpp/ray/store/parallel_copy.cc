@@ -22,6 +22,9 @@ constexpr uint64_t kStreamMinBytes = 1 << 20;
 constexpr uint64_t kStepBytes = 2 << 20;
 
 #if defined(__SSE2__)
+// Read ahead of what is copied. The processor's own prefetching ends with each page.
+constexpr uint64_t kPrefetchBytes = 2048;
+
 // Copies with stores that bypass the cache: 1.5 to 2 times as fast as memcpy for values larger than
 // it.
 void StreamCopy(std::byte* to, const std::byte* from, uint64_t size) {
@@ -30,6 +33,8 @@ void StreamCopy(std::byte* to, const std::byte* from, uint64_t size) {
   std::memcpy(to, from, head);
   uint64_t at = head;
   for (; at + kLine <= size; at += kLine) {
+    // May lie behind the end: a prefetch never faults.
+    _mm_prefetch(reinterpret_cast<const char*>(from) + at + kPrefetchBytes, _MM_HINT_NTA);
     auto* source = reinterpret_cast<const __m128i*>(from + at);
     auto* target = reinterpret_cast<__m128i*>(to + at);
     __m128i a = _mm_loadu_si128(source);

@@ -48,6 +48,17 @@ TEST(Config, RefusedValueChangesNothing) {
   EXPECT_EQ(config.lease_linger_ms, Config().lease_linger_ms);
 }
 
+TEST(Config, ValuesThatCannotWorkAreRefused) {
+  Config config;
+  for (const char* value : {"2147483648", "0", "-1"}) {
+    const absl::Status status = config.Set("wire_frame_max_bytes", value);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << value;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("from 1048576 to 2147483647"));
+  }
+  EXPECT_TRUE(config.NonDefault().empty());
+  EXPECT_TRUE(config.Set("wire_frame_max_bytes", "2147483647").ok());
+}
+
 TEST(Config, NonDefaultIsTextThatSetReads) {
   Config config;
   EXPECT_TRUE(config.NonDefault().empty());

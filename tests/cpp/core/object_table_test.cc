@@ -24,6 +24,7 @@ using ::testing::UnorderedElementsAre;
 class RecordedActions : public ObjectTable::Actions {
  public:
   std::vector<ObjectId> registering;
+  absl::flat_hash_set<ObjectId> puts;  // nothing computes them again
   std::vector<std::pair<ObjectId, uint32_t>> released;
   std::vector<ObjectId> fetched;
   std::vector<ObjectId> freed;
@@ -37,6 +38,7 @@ class RecordedActions : public ObjectTable::Actions {
   }
   void FetchFromOwner(const ObjectId& id, const AddressPtr&) override { fetched.push_back(id); }
   void Recover(const ObjectId& id) override { recovered.push_back(id); }
+  bool CanRecover(const ObjectId& id) override { return !puts.contains(id); }
   void FreeStored(const ObjectId& id, const NodeId&) override { freed.push_back(id); }
   void KeepCopy(const ObjectId& id, const NodeId& node) override { kept.emplace_back(id, node); }
   void OwnedObjectGone(const ObjectId& id) override { gone.push_back(id); }
@@ -173,6 +175,45 @@ TEST_F(ObjectTableTest, LineageKeepsASmallValue) {
   EXPECT_EQ(table_.Find(id)->state, ObjectState::kInline);
   table_.UnpinLineage(id);
   EXPECT_FALSE(Has(id));
+}
+
+TEST_F(ObjectTableTest, LineageKeepsBytesThatNothingCouldComputeAgain) {
+  ObjectId id = Own();
+  actions_.puts.insert(id);
+  table_.SetInStore(id, NodeId::Random(), 8);
+  table_.PinLineage(id);
+  table_.RemoveLocal(id);
+  EXPECT_THAT(actions_.freed, IsEmpty());
+  // A task that runs again finds it; after that only the lineage holds it, as before.
+  table_.Pin(id, nullptr);
+  EXPECT_EQ(table_.Find(id)->state, ObjectState::kInStore);
+  table_.Unpin(id);
+  EXPECT_THAT(actions_.freed, IsEmpty());
+  table_.UnpinLineage(id);
+  EXPECT_THAT(actions_.freed, ElementsAre(id));
+  EXPECT_FALSE(Has(id));
+}
+
+TEST_F(ObjectTableTest, OfBytesThatNothingCouldComputeAgainTheOldestGoFirst) {
+  table_.set_kept_bytes_max(20);
+  std::vector<ObjectId> ids;
+  for (int i = 0; i < 4; ++i) {
+    ids.push_back(Own());
+    actions_.puts.insert(ids.back());
+    table_.SetInStore(ids.back(), NodeId::Random(), 8);
+    table_.PinLineage(ids.back());
+    table_.RemoveLocal(ids.back());
+    if (i == 1) table_.AddLocal(ids[1], nullptr);  // whoever refers to it again keeps it
+  }
+  EXPECT_THAT(actions_.freed, ElementsAre(ids[0]));
+  table_.RemoveLocal(ids[1]);  // the youngest now
+  EXPECT_THAT(actions_.freed, ElementsAre(ids[0], ids[2]));
+  int ready = 0;
+  table_.WhenReady(ids[0], [&] { ++ready; });
+  EXPECT_THAT(actions_.recovered, ElementsAre(ids[0]));  // and ends in an error
+  table_.SetInline(ids[0], Buffer::Copy("lost"));
+  EXPECT_EQ(ready, 1);
+  for (const ObjectId& id : ids) table_.UnpinLineage(id);
 }
 
 TEST_F(ObjectTableTest, BytesThatOnlyTheLineageHoldsLetGoOfWhatTheyContain) {
@@ -517,6 +558,7 @@ class Wire : public ObjectTable::Actions {
   }
   void FetchFromOwner(const ObjectId&, const AddressPtr&) override {}
   void Recover(const ObjectId&) override {}
+  bool CanRecover(const ObjectId&) override { return true; }
   void FreeStored(const ObjectId&, const NodeId&) override {}
   void KeepCopy(const ObjectId&, const NodeId&) override {}
   void OwnedObjectGone(const ObjectId&) override {}

@@ -21,6 +21,7 @@ class NoActions : public ObjectTable::Actions {
   void ReleaseBorrow(const ObjectId&, const AddressPtr&, uint32_t) override {}
   void FetchFromOwner(const ObjectId&, const AddressPtr&) override {}
   void Recover(const ObjectId&) override {}
+  bool CanRecover(const ObjectId&) override { return true; }
   void FreeStored(const ObjectId&, const NodeId&) override {}
   void KeepCopy(const ObjectId&, const NodeId&) override {}
   void OwnedObjectGone(const ObjectId&) override {}

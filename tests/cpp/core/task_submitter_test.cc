@@ -308,6 +308,38 @@ TEST_F(TaskSubmitterTest, LeaseThatOthersWaitForEndsOnceItsSliceIsOver) {  // SU
   EXPECT_EQ(submitter_.queued(), 1u);
 }
 
+TEST_F(TaskSubmitterTest, RemovalOfAGroupEndsItsIdleLeasesAtOnce) {
+  const auto group = base::NewPlacementGroupId(base::JobIdFromInt(1));
+  auto task_of_group = [&] {
+    TaskPtr task = MakeTask(3, "in the group");
+    auto in_group = std::make_shared<TaskTemplate>(*task->task_template);
+    in_group->group = group;
+    task->task_template = in_group;
+    return task;
+  };
+  Learn(100'000);
+  const TaskPtr first = task_of_group();
+  submitter_.Submit(first, now_);
+  const WorkerId idle = Grant();
+  const TaskPtr second = task_of_group();
+  submitter_.Submit(second, now_);
+  const TaskPtr third = task_of_group();
+  submitter_.Submit(third, now_);
+  const WorkerId busy = Grant();
+  Done(idle, first);  // it takes the third
+  Done(idle, third);
+  submitter_.OnGroupRemoved(group, now_);
+  submitter_.CheckInvariants();
+  ASSERT_THAT(actions_.returned, SizeIs(1));
+  EXPECT_EQ(actions_.returned[0].lease, leases_[idle]);
+  EXPECT_FALSE(actions_.returned[0].broken);
+  // Nor does one linger that ends, or is granted, later.
+  Done(busy, second);
+  Grant();
+  EXPECT_THAT(actions_.returned, SizeIs(3));
+  EXPECT_TRUE(submitter_.active()) << "what is idle elsewhere lingers";
+}
+
 TEST_F(TaskSubmitterTest, LeaseEmptiedByARecallGoesBackAfterAReclaim) {  // SUBMIT-3
   TaskPtr task = Submit(1)[0];
   WorkerId worker = Grant();

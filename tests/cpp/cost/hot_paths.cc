@@ -148,6 +148,7 @@ class Results : public Path, ObjectTable::Actions {
   void ReleaseBorrow(const ObjectId&, const AddressPtr&, uint32_t) override {}
   void FetchFromOwner(const ObjectId&, const AddressPtr&) override {}
   void Recover(const ObjectId&) override {}
+  bool CanRecover(const ObjectId&) override { return true; }
   void FreeStored(const ObjectId&, const base::NodeId&) override {}
   void KeepCopy(const ObjectId&, const base::NodeId&) override {}
   void OwnedObjectGone(const ObjectId&) override { ++gone_; }

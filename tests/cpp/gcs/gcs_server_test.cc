@@ -315,6 +315,26 @@ TEST_F(GcsServerTest, WhatHappenedWhileTheGcsWasAwayIsSaidWhenItIsBack) {
   EXPECT_TRUE(waited->ok()) << waited->status();
 }
 
+TEST_F(GcsServerTest, WhoKnowsThatTheGcsServesAgainNeedNotWaitForAnInterval) {
+  Serve();
+  FakeNode node(&loop_, GcsClient::Options{.address = server_->endpoint(),
+                                           .rpc_timeout = absl::Seconds(60),
+                                           .reconnect_interval = absl::Seconds(60)});
+  node.Start();
+  ASSERT_TRUE(Wait([&] { return node.client->registered(); }));
+  // It hears so a moment too early: an attempt fails.
+  server_.reset();
+  ASSERT_TRUE(Wait([&] { return !node.client->registered(); }));
+  node.client->ReconnectNow();
+  EXPECT_FALSE(Wait([&] { return node.client->registered(); }, absl::Milliseconds(100)));
+  Serve();
+  ASSERT_TRUE(Wait([&] { return node.registered.size() == 2; }));
+  // Or before it has noticed that the old connection broke.
+  Serve();
+  node.client->ReconnectNow();
+  ASSERT_TRUE(Wait([&] { return node.registered.size() == 3; }));
+}
+
 TEST_F(GcsServerTest, AnUnaryCallToNobodyEndsWithTheTimeout) {
   FakeNode node(&loop_, GcsClient::Options{.address = options_.listen[0],
                                            .rpc_timeout = absl::Milliseconds(300)});

@@ -319,6 +319,25 @@ TEST(SqliteStorage, LosesNothingAcceptedWhenTheProcessIsKilled) {
   for (int i = 0; i <= last; ++i) ASSERT_TRUE((*storage)->Get("t", std::to_string(i)).ok()) << i;
 }
 
+// Folding the log in takes a sync, which waits for the disk.
+TEST(SqliteStorage, ServesFirstAndFoldsItsLogInLater) {
+  TempFolder folder;
+  const std::string path = folder / "gcs.db";
+  auto storage = SqliteStorage::Open(path);
+  ASSERT_TRUE(storage.ok());
+  const std::string megabyte(1 << 20, 'x');
+  int written = 0;
+  auto write_megabytes = [&](int count) {
+    for (int i = 0; i < count; ++i) {
+      ASSERT_TRUE((*storage)->Put("t", std::to_string(++written), megabyte).ok());
+    }
+  };
+  write_megabytes(20);
+  EXPECT_LT(std::filesystem::file_size(path), 1u << 20);
+  write_megabytes(50);  // more than may be left to the next start
+  EXPECT_GT(std::filesystem::file_size(path), 50u << 20);
+}
+
 TEST(SqliteStorage, RefusesAFileThatAnotherHolds) {
   TempFolder folder;
   auto first = SqliteStorage::Open(folder / "gcs.db");

@@ -192,6 +192,10 @@ class RayletFixture : public ::testing::Test {
     while (!condition() && absl::Now() < deadline) loop_.Poll(absl::Milliseconds(20));
     return condition();
   }
+  // That both are registered is not enough for one to use the other: each hears of it later.
+  bool WaitUntilTheyKnowEachOther(const Raylet& one, const Raylet& other) {
+    return Poll([&] { return one.Knows(other.identity().id) && other.Knows(one.identity().id); });
+  }
 
   std::unique_ptr<TestClient> Connect() { return ConnectTo(*raylet_); }
   std::unique_ptr<TestClient> ConnectTo(const Raylet& raylet) {

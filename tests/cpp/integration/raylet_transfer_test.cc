@@ -45,6 +45,7 @@ class RayletTransferTest : public RayletFixture {
     StartGcs();
     a_ = Start("a");
     b_ = Start("b");
+    ASSERT_TRUE(WaitUntilTheyKnowEachOther(*a_.raylet, *b_.raylet));
   }
   void TearDown() override {
     a_.raylet.reset();

@@ -19,7 +19,7 @@ class TwoRayletsTest : public RayletFixture {
     mkdir((there_session_ + "/logs").c_str(), 0700);
     there_ = MakeRaylet(there_session_, {{"CPU", 2}, {"one", 1}}, {{"zone", "b"}});
     driver_ = Driver();
-    ASSERT_TRUE(Poll([&] { return NodesSeen() == 2; }));
+    ASSERT_TRUE(WaitUntilTheyKnowEachOther(*raylet_, *there_));
   }
   void TearDown() override {
     driver_.reset();
@@ -28,12 +28,6 @@ class TwoRayletsTest : public RayletFixture {
     RayletFixture::TearDown();
   }
 
-  int NodesSeen() {
-    return driver_
-        ->Call<wire::v1::ClusterStateReply>(wire::v1::CLUSTER_STATE,
-                                            wire::v1::ClusterStateRequest())
-        .nodes_size();
-  }
   std::shared_ptr<RequestLeaseReply> Ask(const wire::v1::RequestLease& request) {
     auto reply = std::make_shared<RequestLeaseReply>();
     driver_->connection().Call(wire::v1::REQUEST_LEASE, request,

@@ -14,19 +14,22 @@ class DeathRecordsTest : public ::testing::Test {
 };
 
 TEST_F(DeathRecordsTest, RemembersTheLatest) {
-  DeathRecords records(&loop_, &router_, /*pool=*/nullptr, /*peers=*/nullptr, /*limit=*/10);
+  DeathRecords records(&loop_, &router_, /*pool=*/nullptr, /*clients=*/nullptr, /*peers=*/nullptr,
+                       /*limit=*/10);
   for (int i = 0; i < 1000; ++i) records.WorkerDied(OfSomebody(), "it ended");
   EXPECT_EQ(records.size(), 10u);
 }
 
 TEST_F(DeathRecordsTest, MayRememberNone) {
-  DeathRecords records(&loop_, &router_, /*pool=*/nullptr, /*peers=*/nullptr, /*limit=*/0);
+  DeathRecords records(&loop_, &router_, /*pool=*/nullptr, /*clients=*/nullptr, /*peers=*/nullptr,
+                       /*limit=*/0);
   for (int i = 0; i < 10; ++i) records.WorkerDied(OfSomebody(), "it ended");
   EXPECT_EQ(records.size(), 0u);
 }
 
 TEST_F(DeathRecordsTest, LeavesOutThoseThatNobodyKnew) {
-  DeathRecords records(&loop_, &router_, /*pool=*/nullptr, /*peers=*/nullptr, /*limit=*/10);
+  DeathRecords records(&loop_, &router_, /*pool=*/nullptr, /*clients=*/nullptr, /*peers=*/nullptr,
+                       /*limit=*/10);
   records.WorkerDied({}, "it never came up");
   EXPECT_EQ(records.size(), 0u);
 }

@@ -21,12 +21,14 @@ namespace {
 
 constexpr uint64_t kMiB = 1 << 20;
 
-class FileSpillTargetTest : public testing::Test {
+// Both ways of writing: through the page cache, and past it.
+class FileSpillTargetTest : public testing::TestWithParam<uint64_t> {
  protected:
   void SetUp() override {
     directory_ = testing::TempDir() + "/spill_test_" + std::to_string(getpid());
     memory_ = std::move(*SharedMemory::Create(16 * kMiB));
-    auto target = FileSpillTarget::Create(directory_ + "/spill", memory_.get(), loop_.Post());
+    auto target =
+        FileSpillTarget::Create(directory_ + "/spill", memory_.get(), loop_.Post(), GetParam());
     ASSERT_TRUE(target.ok()) << target.status();
     target_ = std::move(*target);
   }
@@ -87,7 +89,7 @@ class FileSpillTargetTest : public testing::Test {
   std::unique_ptr<FileSpillTarget> target_;
 };
 
-TEST_F(FileSpillTargetTest, ReadsBackEachPieceOfAFile) {
+TEST_P(FileSpillTargetTest, ReadsBackEachPieceOfAFile) {
   Fill({0, 1000}, 1);
   Fill({4096, 3 * kMiB}, 2);
   Fill({5 * kMiB, 64}, 3);
@@ -102,13 +104,24 @@ TEST_F(FileSpillTargetTest, ReadsBackEachPieceOfAFile) {
   EXPECT_TRUE(IsFilled({kMiB + 64, 64}, 0));
 }
 
-TEST_F(FileSpillTargetTest, LeavesNoNameOnDisk) {
+TEST_P(FileSpillTargetTest, ReadsBackWhatIsLargerThanItsBuffers) {
+  for (int i = 0; i < 3; ++i) Fill({static_cast<uint64_t>(i) * 5 * kMiB, 5 * kMiB}, i + 1);
+  ASSERT_TRUE(Write(SpillFileId{1}, {{64, 9 * kMiB + 64}, {10 * kMiB, 5 * kMiB - 1}}).ok());
+  Fill({0, 16 * kMiB}, 0);
+  EXPECT_TRUE(Read(SpillFileId{1}, 0, {128, 9 * kMiB + 64}).ok());
+  EXPECT_TRUE(IsFilled({128, 5 * kMiB - 64}, 1));
+  EXPECT_TRUE(IsFilled({64 + 5 * kMiB, 4 * kMiB + 128}, 2));
+  EXPECT_TRUE(Read(SpillFileId{1}, 1, {0, 5 * kMiB - 1}).ok());
+  EXPECT_TRUE(IsFilled({0, 5 * kMiB - 1}, 3));
+}
+
+TEST_P(FileSpillTargetTest, LeavesNoNameOnDisk) {
   ASSERT_TRUE(Write(SpillFileId{1}, {{0, kMiB}}).ok());
   EXPECT_TRUE(std::filesystem::is_empty(directory_ + "/spill"));
   EXPECT_EQ(OpenFiles().size(), 1u);
 }
 
-TEST_F(FileSpillTargetTest, RemoveClosesTheFileAfterReadsAskedForBefore) {
+TEST_P(FileSpillTargetTest, RemoveClosesTheFileAfterReadsAskedForBefore) {
   ASSERT_TRUE(Write(SpillFileId{1}, {{0, kMiB}}).ok());
   ASSERT_TRUE(Write(SpillFileId{2}, {{0, 64}}).ok());
   std::optional<absl::Status> read;
@@ -120,7 +133,7 @@ TEST_F(FileSpillTargetTest, RemoveClosesTheFileAfterReadsAskedForBefore) {
   EXPECT_EQ(OpenFiles().size(), 1u);
 }
 
-TEST_F(FileSpillTargetTest, TellsOfATruncatedFile) {
+TEST_P(FileSpillTargetTest, TellsOfATruncatedFile) {
   ASSERT_TRUE(Write(SpillFileId{1}, {{0, kMiB}}).ok());
   int fd = OpenOnlyFile();
   ASSERT_EQ(ftruncate(fd, 1000), 0);
@@ -131,7 +144,7 @@ TEST_F(FileSpillTargetTest, TellsOfATruncatedFile) {
   EXPECT_THAT(std::string(status.message()), testing::HasSubstr(directory_));
 }
 
-TEST_F(FileSpillTargetTest, TellsOfAChangedByte) {
+TEST_P(FileSpillTargetTest, TellsOfAChangedByte) {
   Fill({0, kMiB}, 7);
   ASSERT_TRUE(Write(SpillFileId{1}, {{0, kMiB}}).ok());
   int fd = OpenOnlyFile();
@@ -140,7 +153,7 @@ TEST_F(FileSpillTargetTest, TellsOfAChangedByte) {
   EXPECT_EQ(Read(SpillFileId{1}, 0, {0, kMiB}).code(), absl::StatusCode::kDataLoss);
 }
 
-TEST_F(FileSpillTargetTest, ReportsStorageThatIsFullAndKeepsNothing) {
+TEST_P(FileSpillTargetTest, ReportsStorageThatIsFullAndKeepsNothing) {
   // A limit on the size of files stands for a full disk.
   signal(SIGXFSZ, SIG_IGN);
   rlimit before;
@@ -154,7 +167,7 @@ TEST_F(FileSpillTargetTest, ReportsStorageThatIsFullAndKeepsNothing) {
   EXPECT_TRUE(OpenFiles().empty());
 }
 
-TEST_F(FileSpillTargetTest, MakesAFileThatOthersMapAndThatHasNoNameOnDisk) {
+TEST_P(FileSpillTargetTest, MakesAFileThatOthersMapAndThatHasNoNameOnDisk) {
   absl::StatusOr<MappedPlace> place = Make(SpillFileId{1}, 5 * kMiB);
   ASSERT_TRUE(place.ok()) << place.status();
   EXPECT_TRUE(std::filesystem::is_empty(directory_ + "/spill"));
@@ -172,7 +185,7 @@ TEST_F(FileSpillTargetTest, MakesAFileThatOthersMapAndThatHasNoNameOnDisk) {
   EXPECT_FALSE(SharedMemory::MapFile(place->path, {0, 5 * kMiB}, SharedMemory::Access::kRead).ok());
 }
 
-TEST_F(FileSpillTargetTest, AFileThatTheStorageCannotHoldLeavesNothingAndNamesTheFigures) {
+TEST_P(FileSpillTargetTest, AFileThatTheStorageCannotHoldLeavesNothingAndNamesTheFigures) {
   struct statvfs disk;
   ASSERT_EQ(statvfs(directory_.c_str(), &disk), 0);
   absl::StatusOr<MappedPlace> place =
@@ -182,24 +195,24 @@ TEST_F(FileSpillTargetTest, AFileThatTheStorageCannotHoldLeavesNothingAndNamesTh
   EXPECT_TRUE(OpenFiles().empty());
 }
 
-TEST_F(FileSpillTargetTest, ReportsADirectoryThatIsGone) {
+TEST_P(FileSpillTargetTest, ReportsADirectoryThatIsGone) {
   std::filesystem::remove_all(directory_);
   EXPECT_EQ(Write(SpillFileId{1}, {{0, 64}}).code(), absl::StatusCode::kUnavailable);
 }
 
-TEST_F(FileSpillTargetTest, CreateRefusesADirectoryThatCannotBeMade) {
+TEST_P(FileSpillTargetTest, CreateRefusesADirectoryThatCannotBeMade) {
   auto target = FileSpillTarget::Create("/proc/no_such_place", memory_.get(), loop_.Post());
   EXPECT_FALSE(target.ok());
   EXPECT_THAT(std::string(target.status().message()), testing::HasSubstr("/proc/no_such_place"));
 }
 
-TEST_F(FileSpillTargetTest, DirectoryIsPrivate) {
+TEST_P(FileSpillTargetTest, DirectoryIsPrivate) {
   struct stat directory;
   ASSERT_EQ(stat((directory_ + "/spill").c_str(), &directory), 0);
   EXPECT_EQ(directory.st_mode & 0777, 0700u);
 }
 
-TEST_F(FileSpillTargetTest, CompletesNothingAfterDestruction) {
+TEST_P(FileSpillTargetTest, CompletesNothingAfterDestruction) {
   bool alive = true;
   for (uint64_t i = 0; i < 20; ++i) {
     target_->Write(SpillFileId{i + 1}, {{0, kMiB}}, [&](absl::Status) { EXPECT_TRUE(alive); });
@@ -209,6 +222,9 @@ TEST_F(FileSpillTargetTest, CompletesNothingAfterDestruction) {
   loop_.RunAll();
   EXPECT_TRUE(OpenFiles().empty());
 }
+
+INSTANTIATE_TEST_SUITE_P(Ways, FileSpillTargetTest, testing::Values(uint64_t{1} << 40, 0),
+                         [](const auto& info) { return info.param > 0 ? "Cached" : "Direct"; });
 
 }  // namespace
 }  // namespace ray::store

@@ -24,6 +24,7 @@ core::TemplatePtr Caller::TemplateOf(const Call& call, const CallOptions& option
   made->function = made->name;
   made->max_retries = options.max_retries;
   made->strategy = options.strategy;
+  made->group = options.group;
   made->scheduling_class = leases;
   if (!of_actor) made->resources = options.resources;
   found = std::move(made);

@@ -34,7 +34,8 @@ struct Call {
 struct CallOptions {
   std::map<std::string, int64_t> resources = {{"CPU", 10'000}};
   int max_retries = core::kUnlimited;
-  std::string strategy;  // serialized
+  std::string strategy;          // serialized
+  base::PlacementGroupId group;  // that it names
 };
 
 // What kNested calls.

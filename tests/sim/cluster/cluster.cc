@@ -161,17 +161,12 @@ void VirtualCluster::PlanFaults(absl::Duration span) {
   }
   for (uint64_t i = times(3); i > 0; --i) at_random([this] { KillGcs(); });
   for (uint64_t i = times(3); i > 0; --i) at_random([this] { CutOffSome(); });
-  for (uint64_t i = times(4); i > 0; --i) {
+  for (uint64_t i = times(world_.Chance(0.5) ? 4 : 40); i > 0; --i) {
     at_random([this] {
       std::vector<Socket*> sockets = world_.OpenSockets();
-      // A Unix socket breaks with a process only. Between core workers a break counts as the end of
-      // the other one, which ActorSubmitter then waits to hear of.
+      // A Unix socket breaks with a process only.
       std::erase_if(sockets, [](const Socket* socket) {
-        const auto of_worker = [](const Socket* end) {
-          return end->process->name == "worker" || end->process->name == "driver";
-        };
-        return socket->process->machine == socket->peer->process->machine || of_worker(socket) ||
-               of_worker(socket->peer);
+        return socket->process->machine == socket->peer->process->machine;
       });
       if (!sockets.empty()) world_.Break(sockets[world_.Any(sockets.size())]);
     });
@@ -221,8 +216,8 @@ void VirtualCluster::KillGcs() {
   storage_.last_write = storage_.writes + 1 + world_.Any(5);
 }
 
-// For less than breaks a connection; or, not the first node, whose driver must live, for so long
-// that it is declared dead.
+// All of them for less than breaks a connection; or not the first node, whose driver must live, and
+// perhaps until the others are declared dead.
 void VirtualCluster::CutOffSome() {
   ++outcome_.cuts;
   const bool short_one = world_.Chance(0.6);
@@ -231,7 +226,7 @@ void VirtualCluster::CutOffSome() {
     if (world_.Chance(0.4)) machines.insert(nodes_[i].machine);
   }
   world_.CutOff(machines, short_one ? world_.Between(absl::Milliseconds(10), absl::Seconds(1))
-                                    : world_.Between(absl::Seconds(11), absl::Seconds(15)));
+                                    : world_.Between(absl::Seconds(1), absl::Seconds(15)));
 }
 
 void VirtualCluster::DrainOne(size_t index) {
@@ -329,6 +324,23 @@ void VirtualCluster::CheckQuiet() {
 std::string VirtualCluster::WhyNotQuiet() {
   if (!gcs_process_->alive || gcs_ == nullptr) return "the GCS is away";
   gcs::ControlPlane& control = gcs_->control();
+  // First who may use something, the last of them first, then what is in use.
+  const auto jobs = control.ListJobs({});
+  for (const gcs::v1::JobState& job : jobs->jobs()) {
+    if (!job.finished())
+      return absl::StrCat("job ", base::BytesToHex(job.job_id()), " of nobody runs");
+  }
+  const auto groups = control.ListPlacementGroups({});
+  for (const wire::v1::PlacementGroupInfo& group : groups->groups()) {
+    if (group.state() == wire::v1::GROUP_STATE_REMOVED) continue;
+    return absl::StrCat("placement group ", base::BytesToHex(group.spec().placement_group_id()),
+                        " of nobody is there");
+  }
+  const auto actors = control.ListActors({});
+  for (const wire::v1::ActorInfo& actor : actors->actors()) {
+    if (actor.state() == wire::v1::DEAD) continue;
+    return absl::StrCat("actor ", base::BytesToHex(actor.actor_id()), " of nobody lives");
+  }
   const auto state = control.ClusterState({});
   size_t alive = 0;
   for (const wire::v1::NodeState& seen : state->nodes()) {
@@ -356,19 +368,6 @@ std::string VirtualCluster::WhyNotQuiet() {
     if (!now.demands().empty()) return absl::StrCat("something waits at ", name);
   }
   if (alive != nodes_.size()) return "a node is missing";
-  const auto actors = control.ListActors({});
-  for (const wire::v1::ActorInfo& actor : actors->actors()) {
-    if (actor.state() != wire::v1::DEAD) return "an actor of nobody lives";
-  }
-  const auto groups = control.ListPlacementGroups({});
-  for (const wire::v1::PlacementGroupInfo& group : groups->groups()) {
-    if (group.state() != wire::v1::GROUP_STATE_REMOVED)
-      return "a placement group of nobody is there";
-  }
-  const auto jobs = control.ListJobs({});
-  for (const gcs::v1::JobState& job : jobs->jobs()) {
-    if (!job.finished()) return "a job of nobody runs";
-  }
   return "";
 }
 

@@ -338,6 +338,7 @@ void VirtualDriver::UseGroup() {
         world_->Chance(0.5) ? -1 : static_cast<int>(world_->Any(bundles)));
     CallOptions options;
     options.strategy = strategy.SerializeAsString();
+    options.group = *group;
     std::vector<HandlePtr> objects;
     const size_t calls = 1 + world_->Any(4);
     for (size_t i = 0; i < calls; ++i) {
@@ -364,18 +365,28 @@ void VirtualDriver::CheckOne() {
   if (!Check(known)) _exit(1);
 }
 
+// Its node was declared dead while it was cut off, and it hears of that from the GCS first.
+bool VirtualDriver::SaysThatWeAreDead(const Value& value) const {
+  const std::string self = session_->self_address()->worker_id.Hex();
+  return value.error == "ACTOR_DIED" &&
+         value.message.find(absl::StrCat("worker ", self, ", is dead")) != std::string::npos;
+}
+
 bool VirtualDriver::Check(const Known& known) {
   doing_ = "waiting";
   waits_for_ = &known;
   const Value value = Get(session_, known.object, base::TaskId());
   waits_for_ = nullptr;
-  if (value.error == "ENDED") return false;
+  if (value.error == "ENDED" || SaysThatWeAreDead(value)) return false;
   if (!value.error.empty()) {
-    // A worker that ends with the group for which it ran may own what other calls have made.
-    const bool ended_with_group = value.error == "OWNER_DIED" && counts_.groups > 0;
+    // A call that still runs when its group is removed, as it was given up, ends with its worker,
+    // which may own what other calls have made.
+    const bool ended_with_group =
+        options_.faults && value.error == "OWNER_DIED" && counts_.groups > 0;
     MANTA_CHECK_MSG(
         known.may_fail || ended_with_group,
-        absl::StrCat("function ", std::string(1, known.function), " failed: ", value.error));
+        absl::StrCat("function ", std::string(1, known.function), " (object ",
+                     known.object->id().Hex(), ") failed: ", value.error, ", ", value.message));
     ++counts_.failed;
     return true;
   }

@@ -83,6 +83,7 @@ class VirtualDriver {
   void DropSome();
   // False: the session has ended.
   bool Check(const Known& known);
+  bool SaysThatWeAreDead(const Value& value) const;
   void Finish();
   std::string DescribeLeft() const;
 

@@ -135,11 +135,10 @@ constexpr char kRunner[] = "seed_runner";
 constexpr int kRunnerSocket = 3;
 
 // What is kept of the environment. The sanitizers' options are there in their builds only.
-constexpr const char* kVariables[] = {"MANTA_SIM_TRACE", "ASAN_OPTIONS", "LSAN_OPTIONS",
-                                      "UBSAN_OPTIONS"};
+constexpr const char* kVariables[] = {"ASAN_OPTIONS", "LSAN_OPTIONS", "UBSAN_OPTIONS"};
 
-// Arguments, environment and descriptors are the same whoever starts the test: they move the stack,
-// and what is ordered by addresses with it.
+// Arguments, environment and descriptors are of the same size whoever starts the test: they move
+// the stack, and what is ordered by addresses with it. So who looks at a run sees the same one.
 [[noreturn]] void BecomeRunner(int socket, const char* log_level) {
   MANTA_CHECK(dup2(socket, kRunnerSocket) == kRunnerSocket);
   close_range(kRunnerSocket + 1, ~0U, 0);
@@ -147,7 +146,8 @@ constexpr const char* kVariables[] = {"MANTA_SIM_TRACE", "ASAN_OPTIONS", "LSAN_O
   std::strcpy(name, kRunner);
   std::string level = log_level;
   char* const arguments[] = {name, level.data(), nullptr};
-  std::vector<std::string> kept;
+  std::vector<std::string> kept = {
+      absl::StrCat("MANTA_SIM_TRACE=", getenv("MANTA_SIM_TRACE") != nullptr)};
   for (const char* variable : kVariables) {
     if (const char* value = getenv(variable)) kept.push_back(absl::StrCat(variable, "=", value));
   }

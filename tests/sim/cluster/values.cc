@@ -30,16 +30,20 @@ std::string_view Take(std::string_view* from, size_t size) {
   return taken;
 }
 
-std::string ErrorOf(std::string_view bytes) {
-  auto value = core::ParseValue(bytes);
-  MANTA_CHECK(value.ok());
-  if (value->kind == ValueKind::kDependencyError) {
-    return ErrorOf(core::ParseDependencyError(value->pickle)->cause);
+Value ErrorOf(std::string_view bytes) {
+  auto parsed = core::ParseValue(bytes);
+  MANTA_CHECK(parsed.ok());
+  if (parsed->kind == ValueKind::kDependencyError) {
+    return ErrorOf(core::ParseDependencyError(parsed->pickle)->cause);
   }
-  if (value->kind == ValueKind::kSystemError) {
-    return core::ParseSystemError(value->pickle)->code;
+  Value value;
+  value.error = "RAISED";
+  if (parsed->kind == ValueKind::kSystemError) {
+    auto error = core::ParseSystemError(parsed->pickle);
+    value.error = std::move(error->code);
+    value.message = std::move(error->message);
   }
-  return "RAISED";
+  return value;
 }
 
 }  // namespace
@@ -72,13 +76,10 @@ core::ValueParts AsValue(std::string_view bytes) {
 }
 
 Value Decode(const Session& session, std::string_view value_bytes) {
-  Value value;
   auto parsed = core::ParseValue(value_bytes);
   MANTA_CHECK_MSG(parsed.ok(), "the bytes of a value are damaged");
-  if (core::IsError(parsed->kind)) {
-    value.error = ErrorOf(value_bytes);
-    return value;
-  }
+  if (core::IsError(parsed->kind)) return ErrorOf(value_bytes);
+  Value value;
   std::string_view rest = parsed->pickle;
   value.number = TakeNumber(&rest);
   const uint64_t refs = TakeNumber(&rest);

@@ -40,7 +40,8 @@ HandlePtr Receive(const Session& session, const core::ContainedObject& object);
 struct Value {
   uint64_t number = 0;
   std::vector<HandlePtr> refs;
-  std::string error;  // not empty: it is no value, but this (a code)
+  std::string error;    // not empty: it is no value, but this (a code)
+  std::string message;  // of the error, if it is one of the system
 };
 
 inline uint64_t Mix(uint64_t a, uint64_t b) {

@@ -43,6 +43,7 @@ void VirtualWorker::Main(uint64_t startup_token,
   auto session = core::CoreWorker::Connect(options);
   if (!session.ok()) return;
   session_ = *std::move(session);
+  World::Current()->Note("is", session_->identity().worker_id.Hex().c_str());
   caller_ = std::make_unique<Caller>(session_);
   on_session_(process_, session_);
   while (IncomingCallPtr call = session_->NextCall([] { return false; })) {

@@ -5,11 +5,13 @@
 #include <google/protobuf/message_lite.h>
 #include <unistd.h>
 
+#include <deque>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "ray/base/check.h"
 #include "ray/net/listener.h"
+#include "ray/wire/v1/frame_type.pb.h"
 #include "tests/sim/world/loops.h"
 
 namespace ray::net {
@@ -49,7 +51,7 @@ void UniqueFd::Reset(int fd) {
 
 absl::StatusOr<UniqueFd> StartConnect(std::string_view endpoint) {
   const int fd = World::Current()->Connect(std::string(endpoint));
-  if (fd < 0) return absl::UnavailableError("connection refused");
+  if (fd < 0) return absl::NotFoundError(sim::kNobodyListens);
   return UniqueFd(fd);
 }
 
@@ -107,7 +109,11 @@ Listener::~Listener() { World::Current()->StopListening(endpoint_); }
 
 // --- Connection
 
-struct Connection::Handshake {};
+// Across breaks packets are counted as bytes are in the real one: out_start_ have been confirmed,
+// and these sent since.
+struct Connection::Handshake {
+  std::deque<Packet> kept;
+};
 
 std::shared_ptr<Connection> Connection::Create(EventLoop* loop, UniqueFd fd, const Options& options,
                                                Role role, ProofCallback on_proof) {
@@ -125,26 +131,36 @@ Connection::~Connection() = default;
 
 void Connection::Start(Handlers handlers, std::string) {
   handlers_ = std::move(handlers);
+  WatchFrames();
+}
+
+void Connection::WatchFrames() {
+  const auto run = [self = shared_from_this(), state = sim::StateOf(loop_),
+                    fd = fd_.get()](auto what) {
+    RunOn(state, [self, fd, what = std::move(what)] {
+      if (!self->gone() && self->fd_.get() == fd) what(self.get());
+    });
+  };
   World::Current()->Attach(
       SocketOf(fd_.get()),
-      [self = shared_from_this(), state = sim::StateOf(loop_)](Packet packet) {
-        RunOn(state, [self, packet = std::move(packet)] {
-          if (self->closed_) return;
+      [run](Packet packet) {
+        run([packet = std::move(packet)](Connection* self) {
           Frame frame;
           frame.type = packet.type;
           frame.is_reply = (packet.flags & kReplyFlag) != 0;
           frame.correlation_id = packet.number;
           frame.metadata = packet.metadata;
           frame.payload = packet.payload;
+          ++self->received_;
+          if (self->keeps()) self->Handled(frame, 1);
           self->HandleFrame(frame);
         });
       },
-      [self = shared_from_this(), state = sim::StateOf(loop_)](const absl::Status& why) {
-        RunOn(state, [self, why] { self->Close(why); });
-      });
+      [run](const absl::Status& why) { run([why](Connection* self) { self->Break(why); }); });
 }
 
 void Connection::HandleFrame(const Frame& frame) {
+  if (frame.type == wire::v1::RECEIVED && keeps()) return Confirmed(frame.correlation_id);
   if (!frame.is_reply) return handlers_.on_frame(shared_from_this(), frame);
   auto pending = pending_replies_.find(frame.correlation_id);
   if (pending == pending_replies_.end()) {
@@ -157,25 +173,21 @@ void Connection::HandleFrame(const Frame& frame) {
 }
 
 void Connection::Send(uint16_t type, const google::protobuf::MessageLite& metadata,
-                      std::string_view payload, Flush) {
-  if (closed_) return;
-  World::Current()->Send(SocketOf(fd_.get()), MakePacket(type, 0, 0, metadata, payload));
+                      std::string_view payload, Flush flush) {
+  SendRaw(type, 0, 0, metadata.SerializeAsString(), {payload}, flush);
 }
 
 void Connection::Call(uint16_t type, const google::protobuf::MessageLite& metadata,
-                      ReplyCallback callback, std::string_view payload, Flush) {
+                      ReplyCallback callback, std::string_view payload, Flush flush) {
   const uint64_t id = NextCorrelationId();
   ExpectReply(id, std::move(callback));
-  if (closed_) return;
-  World::Current()->Send(SocketOf(fd_.get()), MakePacket(type, 0, id, metadata, payload));
+  SendRaw(type, 0, id, metadata.SerializeAsString(), {payload}, flush);
 }
 
 void Connection::Reply(uint16_t type, uint64_t correlation_id,
                        const google::protobuf::MessageLite& metadata, std::string_view payload,
-                       Flush) {
-  if (closed_) return;
-  World::Current()->Send(SocketOf(fd_.get()),
-                         MakePacket(type, kReplyFlag, correlation_id, metadata, payload));
+                       Flush flush) {
+  SendRaw(type, kReplyFlag, correlation_id, metadata.SerializeAsString(), {payload}, flush);
 }
 
 void Connection::SendRaw(uint16_t type, uint16_t flags, uint64_t correlation_id,
@@ -188,7 +200,8 @@ void Connection::SendRaw(uint16_t type, uint16_t flags, uint64_t correlation_id,
   packet.number = correlation_id;
   packet.metadata = std::string(metadata);
   for (std::string_view segment : payload) packet.payload.append(segment);
-  World::Current()->Send(SocketOf(fd_.get()), std::move(packet));
+  if (keeps()) handshake_->kept.push_back(packet);
+  if (!interrupted_) World::Current()->Send(SocketOf(fd_.get()), std::move(packet));
 }
 
 void Connection::ExpectReply(uint64_t correlation_id, ReplyCallback callback) {
@@ -211,7 +224,7 @@ void Connection::Close(absl::Status why) {
   if (closed_) return;
   closed_ = true;
   close_reason_ = std::move(why);
-  fd_.Reset(-1);
+  DropSocket();
   loop_->Post([self = shared_from_this()] { self->FinishClose(); });
 }
 
@@ -226,7 +239,69 @@ absl::StatusOr<Connection::Detached> Connection::Detach() {
   return Detached{std::move(fd_), nullptr, ""};
 }
 
+// --- Breaks
+
+void Connection::KeepAcrossBreaks(std::function<void(const absl::Status&)> on_interrupted) {
+  handshake_ = std::make_unique<Handshake>();
+  on_interrupted_ = std::move(on_interrupted);
+}
+
+void Connection::Break(const absl::Status& why) {
+  // The other process has closed its end, or there is none.
+  const bool left = why.message() == sim::kPeerLeft || why.message() == sim::kNobodyListens;
+  if (!keeps() || left) {
+    const auto code =
+        why.message() == sim::kNobodyListens ? absl::StatusCode::kNotFound : why.code();
+    return Close(absl::Status(code, why.message()));
+  }
+  Interrupt(why);
+  loop_->Post([self = shared_from_this(), why] {
+    if (self->interrupted_ && self->keeps()) self->on_interrupted_(why);
+  });
+}
+
+void Connection::Interrupt(const absl::Status&) {
+  if (gone()) return;
+  interrupted_ = true;
+  DropSocket();
+}
+
+void Connection::DropSocket() { fd_.Reset(-1); }
+
+void Connection::Resume(Detached socket, uint64_t received_by_peer) {
+  MANTA_CHECK(interrupted_ && keeps());
+  if (closed_) return;
+  Confirmed(received_by_peer);
+  fd_ = std::move(socket.fd);
+  interrupted_ = false;
+  unconfirmed_ = 0;
+  WatchFrames();
+  for (const Packet& packet : handshake_->kept) {
+    World::Current()->Send(SocketOf(fd_.get()), packet);
+  }
+}
+
+void Connection::Handled(const Frame& frame, size_t packets) {
+  constexpr size_t kConfirmPackets = 16;
+  if (frame.type == wire::v1::RECEIVED) return;
+  unconfirmed_ += packets;
+  if (unconfirmed_ >= kConfirmPackets) ConfirmReceived();
+}
+
+void Connection::ConfirmReceived() {
+  unconfirmed_ = 0;
+  SendRaw(wire::v1::RECEIVED, 0, received_, {}, {}, Flush::kDefer);
+}
+
+void Connection::Confirmed(uint64_t received_by_peer) {
+  std::deque<Packet>& kept = handshake_->kept;
+  MANTA_CHECK(received_by_peer >= out_start_ && received_by_peer <= out_start_ + kept.size());
+  kept.erase(kept.begin(), kept.begin() + static_cast<ptrdiff_t>(received_by_peer - out_start_));
+  out_start_ = received_by_peer;
+}
+
 void Connection::FinishClose() {
+  on_interrupted_ = nullptr;
   auto pending = std::move(pending_replies_);
   pending_replies_.clear();
   for (auto& [id, callback] : pending) callback(close_reason_);

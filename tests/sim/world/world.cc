@@ -20,7 +20,9 @@ World* g_world = nullptr;
 }  // namespace
 
 World::World(uint64_t seed)
-    : show_(getenv("MANTA_SIM_TRACE") != nullptr), random_(seed), last_fd_(kFirstSocket) {
+    : show_(std::string_view(getenv("MANTA_SIM_TRACE")) == "1"),
+      random_(seed),
+      last_fd_(kFirstSocket) {
   MANTA_CHECK(g_world == nullptr);
   g_world = this;
 }
@@ -134,8 +136,9 @@ void World::End(Process* process, int signal, int code, bool silently) {
     } else {
       Socket* peer = socket->peer;
       const absl::Duration after_the_rest = peer->last + absl::Nanoseconds(1) - now_;
+      // Who is killed with something unread resets its connections.
       BreakEnd(peer, std::max(after_the_rest, Delay(process->machine, peer->process->machine)),
-               "the peer closed the connection");
+               signal != 0 && Chance(0.3) ? kReset : kPeerLeft);
     }
   }
   for (Process* child : process->children) {
@@ -287,7 +290,7 @@ int World::Connect(const std::string& endpoint) {
   if (!listens) {
     const bool silent = known && IsGone(found->second.process->machine);
     BreakEnd(here, silent ? peer_timeout : absl::Milliseconds(1),
-             silent ? "nobody answers" : "connection refused");
+             silent ? "nobody answers" : kNobodyListens);
     return here->fd;
   }
   Socket* there = NewSocket(found->second.process);
@@ -391,14 +394,14 @@ void World::Close(int fd) {
   if (through - now_ > peer_timeout) return;
   peer->last = std::max(peer->last + absl::Nanoseconds(1),
                         through + Delay(socket->process->machine, peer->process->machine));
-  BreakEnd(peer, peer->last - now_, "the peer closed the connection");
+  BreakEnd(peer, peer->last - now_, kPeerLeft);
 }
 
 void World::Break(Socket* socket) {
   if (socket->peer == nullptr) return;
   for (Socket* end : {socket, socket->peer}) {
     end->cut = true;
-    BreakEnd(end, Between(absl::Microseconds(20), absl::Milliseconds(20)), "reset");
+    BreakEnd(end, Between(absl::Microseconds(20), absl::Milliseconds(20)), kReset);
   }
 }
 

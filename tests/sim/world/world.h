@@ -239,4 +239,9 @@ class World {
 // Descriptors from here on are sockets of the world.
 inline constexpr int kFirstSocket = 1 << 24;
 
+// Why a connection ended, where the other process had a part in it.
+inline constexpr char kPeerLeft[] = "the peer closed the connection";
+inline constexpr char kNobodyListens[] = "connection refused";
+inline constexpr char kReset[] = "reset";
+
 }  // namespace ray::sim

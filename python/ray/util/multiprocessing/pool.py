@@ -1,7 +1,9 @@
 """A pool of processes with the interface of ``multiprocessing.Pool``; its processes are actors.
 
-Calls wait in one queue, and each process takes the next one when it is done with the last: a long
-call delays only those behind it that no other process takes.
+Calls wait in one queue, in chunks, and each process takes the next chunk when it is done with the
+last. So that it need not wait for that, chunks of one ``map`` are sent ahead to it while they prove
+short. Those behind one that turns out to be long are taken back as soon as another process has
+nothing to do, so that calls may wait for each other as they may in ``multiprocessing.Pool``.
 
 Source: https://docs.ray.io/en/latest/ray-more-libs/multiprocessing.html,
 https://docs.python.org/3/library/multiprocessing.html#multiprocessing.pool.Pool, conformance
@@ -11,372 +13,58 @@ actors/test_actor_utils.py.
 from __future__ import annotations
 
 import collections
+import contextlib
 import functools
 import itertools
 import logging
 import os
-import pickle
-import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from multiprocessing import TimeoutError
-from multiprocessing.pool import (  # type: ignore[attr-defined]
-    ExceptionWithTraceback,
-    MaybeEncodingError,
-)
+from collections.abc import Callable, Iterable
 from typing import Any
-
-import cloudpickle  # type: ignore[import-untyped]
 
 import ray
 from ray._async_refs import call_on_outcome
-from ray.exceptions import ActorDiedError, RayActorError
+from ray.exceptions import ActorDiedError, TaskCancelledError
+from ray.util.multiprocessing._chunks import Chunk, Function, PoolTaskError, in_batches
+from ray.util.multiprocessing._processes import PoolActor, Process
+from ray.util.multiprocessing._results import (
+    AsyncResult,
+    Countdown,
+    IMapIterator,
+    OrderedIMapIterator,
+    UnorderedIMapIterator,
+)
+
+__all__ = [
+    "RAY_ADDRESS_ENV",
+    "AsyncResult",
+    "IMapIterator",
+    "OrderedIMapIterator",
+    "Pool",
+    "PoolActor",
+    "PoolTaskError",
+    "UnorderedIMapIterator",
+]
 
 RAY_ADDRESS_ENV = "RAY_ADDRESS"
 
 # Pieces that map makes for each process, so that they end at about the same time.
 _CHUNKS_PER_PROCESS = 4
 
+# Options with which a process may run several chunks at once, or forget what it was sent.
+_UNRULY_OPTIONS = frozenset(
+    ("concurrency_groups", "max_concurrency", "max_restarts", "max_task_retries")
+)
+
 _logger = logging.getLogger(__name__)
-
-
-class PoolTaskError(Exception):
-    """What a call in a pool raised. ``error_callback`` gets it.
-
-    Attributes:
-        underlying: the exception itself; its ``__cause__`` shows the traceback in the process.
-    """
-
-    def __init__(self, underlying: Exception) -> None:
-        super().__init__(underlying)
-        self.underlying = underlying
-
-
-# ------------------------------------------------------------------------------------------------
-# In the processes
-
-
-@ray.remote(num_cpus=0)
-class PoolActor:
-    """A process of a pool."""
-
-    def __init__(
-        self, initializer: Callable[..., Any] | None = None, initargs: Iterable[Any] = ()
-    ) -> None:
-        if initializer is not None:
-            initializer(*initargs)
-
-    def run_batch(
-        self, func: Callable[..., Any], batch: list[Any], unpack: bool
-    ) -> tuple[list[Any], bool]:
-        """The outcomes of ``func(item)``, or with ``unpack`` ``func(*item)``: for each item the
-        result or a PoolTaskError; and whether there is an error among them."""
-        outcomes: list[Any] = []
-        failed = False
-        for item in batch:
-            try:
-                outcomes.append(func(*item) if unpack else func(item))
-            except Exception as error:
-                outcomes.append(PoolTaskError(_portable(error)))
-                failed = True
-        return outcomes, failed
-
-
-def _portable(error: Exception) -> Any:
-    """The error with its traceback as text, in a form that survives the way to the caller."""
-    try:
-        pickle.loads(cloudpickle.dumps(error))
-    except Exception as reason:
-        return MaybeEncodingError(reason, error)
-    return ExceptionWithTraceback(error, error.__traceback__)
-
-
-# ------------------------------------------------------------------------------------------------
-# Results
-
-
-class _Chunk:
-    """Calls that one process makes together, and their outcomes. Threads: any."""
-
-    _lock = threading.Lock()  # of all chunks: held for moments, no callback runs under it
-
-    def __init__(self, func: Any, batch: list[Any], unpack: bool) -> None:
-        self.arguments: tuple[Any, ...] = (func, batch, unpack)
-        self.is_done = False
-        self.lost: BaseException | None = None  # why there are no outcomes
-        self.outcomes: list[Any] = []
-        self.error: PoolTaskError | None = None  # the first among the outcomes
-        self._on_done: list[Callable[[_Chunk], None]] = []
-
-    def call_when_done(self, on_done: Callable[[_Chunk], None]) -> None:
-        """Calls it once, here if the chunk is done, else in the thread that finishes it."""
-        with self._lock:
-            if not self.is_done:
-                self._on_done.append(on_done)
-                return
-        on_done(self)
-
-    def finish(self, outcomes: list[Any], failed: bool) -> None:
-        self.outcomes = outcomes
-        if failed:
-            self.error = next(each for each in outcomes if isinstance(each, PoolTaskError))
-        self._end()
-
-    def lose(self, error: BaseException) -> None:
-        self.lost = error
-        self._end()
-
-    def _end(self) -> None:
-        self.arguments = ()
-        with self._lock:
-            self.is_done = True
-        for on_done in self._on_done:
-            on_done(self)
-
-
-class _Countdown:
-    """Waits until so many chunks are done."""
-
-    def __init__(self, chunks: Iterable[_Chunk]) -> None:
-        chunks = list(chunks)
-        self._lock = threading.Lock()
-        self._left = len(chunks) + 1
-        self._finished = threading.Event()
-        for chunk in chunks:
-            chunk.call_when_done(self._count)
-        self._count(None)
-
-    def _count(self, _: _Chunk | None) -> None:
-        with self._lock:
-            self._left -= 1
-            left = self._left
-        if left == 0:
-            self._finished.set()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        return self._finished.wait(timeout)
-
-
-class AsyncResult:
-    """The result of a call that may not have ended. The pool's methods make it.
-
-    Args:
-        chunk_object_refs: the chunks, in order.
-        callback: is called with the result, in a thread of its own.
-        error_callback: is called with a PoolTaskError, or with the error that lost the process, in
-            a thread of its own.
-        single_result: the result is that of the only call, not a list.
-
-    Threads: any.
-    """
-
-    def __init__(
-        self,
-        chunk_object_refs: Iterable[_Chunk],
-        callback: Callable[[Any], Any] | None = None,
-        error_callback: Callable[[Exception], Any] | None = None,
-        single_result: bool = False,
-    ) -> None:
-        self._chunks = list(chunk_object_refs)
-        self._countdown = _Countdown(self._chunks)
-        self._single_result = single_result
-        if callback is not None or error_callback is not None:
-            threading.Thread(
-                target=self._call_back,
-                args=(callback, error_callback),
-                name="ray_pool_callback",
-                daemon=True,
-            ).start()
-
-    def wait(self, timeout: float | None = None) -> None:
-        """Blocks until the result is there, or for ``timeout`` seconds."""
-        self._countdown.wait(timeout)
-
-    def get(self, timeout: float | None = None) -> Any:
-        """The result. Blocks until it is there.
-
-        Args:
-            timeout: how long to wait at most, in seconds. None: without limit.
-
-        Raises:
-            multiprocessing.TimeoutError: it is not there in time.
-            Exception: the first that a call raised, in the order of the items.
-        """
-        self.wait(timeout)
-        if not self.ready():
-            raise TimeoutError("The result is not ready yet.")
-        error = self._first_error()
-        if error is not None:
-            raise error.underlying if isinstance(error, PoolTaskError) else error
-        return self._value()
-
-    def ready(self) -> bool:
-        """Whether the result is there, or an error."""
-        return self._countdown.wait(0)
-
-    def successful(self) -> bool:
-        """Whether no call raised.
-
-        Raises:
-            ValueError: the result is not there yet.
-        """
-        if not self.ready():
-            raise ValueError(f"{self!r} not ready")
-        return self._first_error() is None
-
-    def _first_error(self) -> BaseException | None:
-        errors = (chunk.lost or chunk.error for chunk in self._chunks)
-        return next((error for error in errors if error is not None), None)
-
-    def _value(self) -> Any:
-        if self._single_result:
-            return self._chunks[0].outcomes[0]
-        return list(itertools.chain.from_iterable(chunk.outcomes for chunk in self._chunks))
-
-    def _call_back(
-        self,
-        callback: Callable[[Any], Any] | None,
-        error_callback: Callable[[Any], Any] | None,
-    ) -> None:
-        self.wait()
-        error = self._first_error()
-        if error is None and callback is not None:
-            callback(self._value())
-        elif error is not None and error_callback is not None:
-            error_callback(error)
-
-
-class IMapIterator:
-    """Results of ``imap`` and ``imap_unordered``, item by item.
-
-    Takes items only as results are taken: as many chunks as the pool has processes are under way.
-    """
-
-    def __init__(
-        self,
-        pool: Pool,
-        func: Callable[..., Any],
-        iterable: Iterable[Any],
-        chunksize: int | None = None,
-    ) -> None:
-        self._pool = pool
-        self._func = ray.put(func)
-        self._batches = _batches(iterable, 1 if chunksize is None else chunksize)
-        self._outcomes: collections.deque[Any] = collections.deque()
-        self._unfinished = 0
-        for _ in range(pool._size):
-            self._submit_next_chunk()
-
-    def __iter__(self) -> IMapIterator:
-        return self
-
-    def __next__(self) -> Any:
-        return self.next()
-
-    def next(self, timeout: float | None = None) -> Any:
-        """The next result. Blocks until it is there.
-
-        Args:
-            timeout: how long to wait at most, in seconds. None: without limit.
-
-        Raises:
-            StopIteration: there are no more.
-            multiprocessing.TimeoutError: it is not there in time.
-            Exception: what the call raised; further results can be taken.
-        """
-        if not self._outcomes:
-            self._outcomes.extend(self._next_chunk(timeout))
-        outcome = self._outcomes.popleft()
-        if isinstance(outcome, PoolTaskError):
-            raise outcome.underlying
-        return outcome
-
-    def _next_chunk(self, timeout: float | None) -> list[Any]:
-        if self._unfinished == 0:
-            raise StopIteration
-        chunk = self._take_done(timeout)
-        self._unfinished -= 1
-        self._submit_next_chunk()
-        if chunk.lost is not None:
-            raise chunk.lost
-        return chunk.outcomes
-
-    def _submit_next_chunk(self) -> None:
-        batch = next(self._batches, None)
-        if batch is not None:
-            self._unfinished += 1
-            self._add(self._pool._submit(self._func, batch, unpack=False))
-
-    def _add(self, chunk: _Chunk) -> None:
-        raise NotImplementedError
-
-    def _take_done(self, timeout: float | None) -> _Chunk:
-        """A chunk that has ended; raises multiprocessing.TimeoutError."""
-        raise NotImplementedError
-
-
-class OrderedIMapIterator(IMapIterator):
-    """Results in the order of the items."""
-
-    def __init__(
-        self,
-        pool: Pool,
-        func: Callable[..., Any],
-        iterable: Iterable[Any],
-        chunksize: int | None = None,
-    ) -> None:
-        self._chunks: collections.deque[_Chunk] = collections.deque()
-        super().__init__(pool, func, iterable, chunksize)
-
-    def _add(self, chunk: _Chunk) -> None:
-        self._chunks.append(chunk)
-
-    def _take_done(self, timeout: float | None) -> _Chunk:
-        if not _Countdown([self._chunks[0]]).wait(timeout):
-            raise TimeoutError("The next result is not ready yet.")
-        return self._chunks.popleft()
-
-
-class UnorderedIMapIterator(IMapIterator):
-    """Results as they become ready."""
-
-    def __init__(
-        self,
-        pool: Pool,
-        func: Callable[..., Any],
-        iterable: Iterable[Any],
-        chunksize: int | None = None,
-    ) -> None:
-        self._done: queue.SimpleQueue[_Chunk] = queue.SimpleQueue()
-        super().__init__(pool, func, iterable, chunksize)
-
-    def _add(self, chunk: _Chunk) -> None:
-        chunk.call_when_done(self._done.put)
-
-    def _take_done(self, timeout: float | None) -> _Chunk:
-        try:
-            return self._done.get(timeout=timeout)
-        except queue.Empty:
-            raise TimeoutError("No result is ready yet.") from None
-
-
-# ------------------------------------------------------------------------------------------------
-# The pool
-
-
-class _Process:
-    """A process of a pool, as its owner sees it."""
-
-    def __init__(self, actor: Any) -> None:
-        self.actor = actor
-        self.chunks_taken = 0
 
 
 class Pool:
     """A pool of processes that run calls, as ``multiprocessing.Pool``.
 
     Starts a session if there is none. Errors of calls are raised where results are taken. A process
-    that dies fails the calls that it ran, and is replaced.
+    that dies fails the calls that it ran, and with them the ``map`` that they belong to, and is
+    replaced.
 
     Args:
         processes: how many; by default one for each CPU of the cluster.
@@ -416,6 +104,7 @@ class Pool:
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable.")
         actor_class: Any = PoolActor
+        self._is_orderly = not _UNRULY_OPTIONS & set(ray_remote_args or ())
         self._make_actor = functools.partial(
             actor_class.options(**(ray_remote_args or {})).remote,
             initializer,
@@ -426,9 +115,13 @@ class Pool:
         # Guards all below. Held only for moments; no callback runs under it.
         self._lock = threading.RLock()
         self._closed = False
-        self._waiting: collections.deque[_Chunk] = collections.deque()
-        self._idle = [_Process(self._make_actor()) for _ in range(self._size)]
-        self._busy: dict[_Process, _Chunk] = {}
+        self._terminated = False
+        self._waiting: collections.deque[Chunk] = collections.deque()
+        self._idle = [Process(self._make_actor()) for _ in range(self._size)]
+        self._busy: set[Process] = set()
+        self._recalls = 0  # chunks called back whose outcome is not known
+        # Chunks that could not be sent; to be lost without the lock.
+        self._unsendable: collections.deque[tuple[Chunk, Exception]] = collections.deque()
         # Of processes that were told to end, what is ready once they have.
         self._ends: list[Any] = []
 
@@ -467,7 +160,8 @@ class Pool:
             ValueError: the pool is closed.
         """
         call = functools.partial(func, **kwargs) if kwargs else func
-        chunk = self._submit(call, [tuple(args or ())], unpack=True)
+        chunk = Chunk(Function(call, unpack=True), [tuple(args or ())])
+        self._submit([chunk])
         return AsyncResult([chunk], callback, error_callback, single_result=True)
 
     def map(
@@ -554,14 +248,14 @@ class Pool:
     def terminate(self) -> None:
         """Kills the processes; calls that have not ended raise ActorDiedError. Does not block."""
         with self._lock:
-            self._closed = True
-            self._end_idle()
+            self._closed = self._terminated = True
             dropped = list(self._waiting)
             self._waiting.clear()
+            self._end_idle()
             for process in self._busy:
                 ray.kill(process.actor)
         for chunk in dropped:
-            chunk.lose(ActorDiedError("The pool was terminated before the call."))
+            chunk.lose(_terminated())
 
     def join(self) -> None:
         """Blocks until the processes have ended; call ``close`` or ``terminate`` first.
@@ -572,7 +266,8 @@ class Pool:
         with self._lock:
             if not self._closed:
                 raise ValueError("Pool is still running; call close() or terminate() first.")
-            unfinished = _Countdown([*self._busy.values(), *self._waiting])
+            running = itertools.chain.from_iterable(process.chunks for process in self._busy)
+            unfinished = Countdown([*running, *self._waiting])
         unfinished.wait()
         with self._lock:
             ends = list(self._ends)
@@ -602,67 +297,129 @@ class Pool:
         iterable: Iterable[Any],
         chunksize: int | None,
         unpack: bool,
-    ) -> list[_Chunk]:
+    ) -> list[Chunk]:
         self._check_running()
-        items = iterable if isinstance(iterable, (list, tuple)) else list(iterable)
+        items = iterable if isinstance(iterable, list) else list(iterable)
         if chunksize is None:
             chunksize = max(1, -(-len(items) // (self._size * _CHUNKS_PER_PROCESS)))
-        batches = _batches(items, chunksize)
-        stored = ray.put(func)  # Pickled once, not with each chunk.
-        return [self._submit(stored, batch, unpack) for batch in batches]
+        batches = in_batches(items, chunksize)
+        function = Function(
+            ray.put(func),  # Pickled once, not with each chunk.
+            unpack,
+            is_kept=self._is_orderly,
+            stand_together=self._is_orderly,
+        )
+        chunks = [Chunk(function, batch) for batch in batches]
+        self._submit(chunks)
+        return chunks
 
-    def _submit(self, func: Any, batch: list[Any], unpack: bool) -> _Chunk:
-        """Queues a chunk. ``func`` is the function or a reference to it."""
-        chunk = _Chunk(func, batch, unpack)
+    def _submit(self, chunks: list[Chunk]) -> None:
         with self._lock:
             self._check_running()
-            self._waiting.append(chunk)
+            self._waiting.extend(chunks)
             self._start_waiting()
-        return chunk
+        self._lose_unsendable()
 
     def _start_waiting(self) -> None:
+        """Gives a chunk to each process that has none, as far as there are any."""
         while self._waiting and self._idle:
-            chunk = self._waiting.popleft()
             process = self._idle.pop()
-            try:
-                ref = process.actor.run_batch.remote(*chunk.arguments)
-            except BaseException:
-                self._idle.append(process)
-                raise
-            self._busy[process] = chunk
-            process.chunks_taken += 1
-            call_on_outcome(ref, functools.partial(self._on_done, process))
+            self._busy.add(process)
+            self._send_next(process)
+
+    def _send_ahead(self, process: Process) -> None:
+        """Gives a busy process more of the same, as far as others get their share, too."""
+        while self._waiting and process.chunks and process.may_follow(self._waiting[0]):
+            share = 1 + len(self._waiting) // self._size
+            depth = min(self._waiting[0].function.depth, share)
+            if len(process.chunks) >= depth or process.chunks_taken == self._chunks_per_process:
+                return
+            self._send_next(process)
+
+    def _send_next(self, process: Process) -> None:
+        chunk = self._waiting.popleft()
+        try:
+            process.send(chunk)
+        except Exception as error:
+            self._unsendable.append((chunk, error))
+            if not process.chunks:
+                self._settle(process)
+        else:
+            call_on_outcome(chunk.ref, functools.partial(self._on_done, process, chunk))
+
+    def _lose_unsendable(self) -> None:
+        while self._unsendable:
+            with contextlib.suppress(IndexError):  # Another thread has taken the last one.
+                chunk, error = self._unsendable.popleft()
+                chunk.lose(error)
 
     def _on_done(
-        self, process: _Process, result: tuple[list[Any], bool] | None, error: BaseException | None
+        self,
+        process: Process,
+        chunk: Chunk,
+        result: tuple[list[Any], bool] | None,
+        error: BaseException | None,
     ) -> None:
         with self._lock:
-            chunk = self._busy.pop(process)
-            is_dead = isinstance(error, RayActorError)
-            is_worn = process.chunks_taken == self._chunks_per_process
-            if is_worn and not is_dead:
-                self._end(process)
-            if is_dead or is_worn:
-                if not self._closed:
-                    self._idle.append(_Process(self._make_actor()))
+            has_run = not (chunk.is_recalled and isinstance(error, TaskCancelledError))
+            self._recalls -= chunk.is_recalled
+            if has_run:
+                process.take_ended(chunk)
             else:
-                self._idle.append(process)
+                process.take_back(chunk)
+                if not self._terminated:
+                    self._waiting.appendleft(chunk)
+            if has_run and error is not None:
+                process.note_failure(error)
+            if not process.chunks:
+                self._settle(process)
             self._start_waiting()
+            self._send_ahead(process)
+            self._recall_for_idle()
             if self._closed:
                 self._end_idle()
-        if result is None:
+        self._lose_unsendable()
+        if result is not None:
+            chunk.finish(*result)
+        elif has_run:
             assert error is not None
             chunk.lose(error)
-        else:
-            chunk.finish(*result)
+        elif self._terminated:
+            chunk.lose(_terminated())
+
+    def _settle(self, process: Process) -> None:
+        """A busy process has nothing left to do."""
+        self._busy.remove(process)
+        is_worn = process.chunks_taken == self._chunks_per_process
+        if not is_worn and not process.is_dead:
+            self._idle.append(process)
+            return
+        if not process.is_dead:
+            self._end(process)
+        if not self._closed:
+            self._idle.append(Process(self._make_actor()))
+
+    def _recall_for_idle(self) -> None:
+        """Has chunks that wait in a process taken back, one for each process without any."""
+        while self._recalls < len(self._idle):
+            fullest = max(self._busy, key=Process.recallable_count, default=None)
+            if fullest is None or fullest.recallable_count() == 0:
+                return
+            self._recalls += 1
+            fullest.recall_one()
 
     def _end_idle(self) -> None:
-        if not self._waiting:
+        waits = self._waiting or self._recalls or any(len(each.chunks) > 1 for each in self._busy)
+        if self._terminated or not waits:
             while self._idle:
                 self._end(self._idle.pop())
 
-    def _end(self, process: _Process) -> None:
+    def _end(self, process: Process) -> None:
         self._ends.append(process.actor.__ray_terminate__.remote())
+
+
+def _terminated() -> ActorDiedError:
+    return ActorDiedError("The pool was terminated before the call.")
 
 
 def _check_count(name: str, value: int | None, too_small: str) -> None:
@@ -691,11 +448,3 @@ def _start_session(processes: int | None, address: str | None) -> int:
             f" there are only {cpus} CPUs in the ray cluster."
         )
     return processes
-
-
-def _batches(iterable: Iterable[Any], chunksize: int) -> Iterator[list[Any]]:
-    """The items in chunks."""
-    if chunksize < 1:
-        raise ValueError(f"chunksize must be 1 or more, but is {chunksize}.")
-    items = iter(iterable)
-    return iter(lambda: list(itertools.islice(items, chunksize)), [])
