@@ -85,11 +85,6 @@ bool ActorManager::HasLiving(const base::JobId& job) const {
               .empty();
 }
 
-bool ActorManager::IsLiving(const ActorId& actor) const {
-  const Actor* known = table_.Find(actor);
-  return known != nullptr && !known->dead();
-}
-
 absl::Status ActorManager::LoadDeadOwners() {
   absl::Status damage;
   absl::Status scanned =

@@ -88,8 +88,6 @@ class ActorManager {
   // Known and not DEAD.
   bool Lives(const base::ActorId& actor) const;
   bool HasLiving(const base::JobId& job) const;
-  // Known, and not dead for good.
-  bool IsLiving(const base::ActorId& actor) const;
   // Those that wait for room, each with the reason; a thousand at most.
   void AddPendingTo(wire::v1::ClusterStateReply* reply) const;
   // With no_restart = false the kill counts as a restart, if one is left.

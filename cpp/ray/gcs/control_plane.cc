@@ -274,7 +274,7 @@ absl::Status ControlPlane::CheckCreatorLives(const base::PlacementGroupId& group
   }
   MANTA_ASSIGN_OR_RETURN(base::ActorId actor,
                          ParseId<base::ActorId>(spec.creator_actor(), "creator_actor"));
-  if (actors_.IsLiving(actor)) return absl::OkStatus();
+  if (actors_.Lives(actor)) return absl::OkStatus();
   return absl::FailedPreconditionError(absl::StrCat("actor ", actor.Hex(),
                                                     ", which creates it, is "
                                                     "dead, and placement group ",

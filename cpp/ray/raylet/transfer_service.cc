@@ -424,8 +424,8 @@ void TransferService::Grant(const NodeId& node, const ObjectId& id, const GetRep
   PullBeginReply reply;
   if (entry.outcome != GetReply::Outcome::kPresent) {
     pushes_.End(node, id, false);
-    reply.set_outcome(entry.outcome == GetReply::Outcome::kNoMemory ? PullBeginReply::BUSY
-                                                                    : PullBeginReply::ABSENT);
+    // What is here, and only could not be brought into memory in time, is not lost.
+    reply.set_outcome(store_->Find(id).has_value() ? PullBeginReply::BUSY : PullBeginReply::ABSENT);
     return responder.Send(reply);
   }
   if (entry.path.empty()) return GrantPinned(node, id, entry.extent, {}, responder);

@@ -422,25 +422,33 @@ TEST_F(RayletTransferTest, QuestionThatWasGivenUpIsAnsweredAllTheSame) {
   Program on_a = StartProgram(a_);
   const ObjectId spilled = Put(on_a, 40 << 20);
   Put(on_a, 40 << 20);
-  TestClient raylet(&loop_, a_.raylet->identity().tcp_endpoint);
+  auto raylet = net::Connection::Create(
+      &loop_, *net::Connect(a_.raylet->identity().tcp_endpoint, absl::Seconds(5)), {},
+      net::Connection::Role::kConnector);
+  raylet->Start({.on_frame = [](const auto&, const net::Frame&) {},
+                 .on_close = [](const auto&, const absl::Status&) {}});
   Hello hello;
   hello.set_protocol_version(net::kProtocolVersion);
   hello.set_kind(RAYLET);
   hello.set_node_id(NodeId::Random().BinaryString());
-  ASSERT_EQ(raylet.Call<HelloReply>(HELLO, hello).node_id(), a_.id());
+  bool welcome = false;
+  raylet->Call(HELLO, hello,
+               [&](const absl::StatusOr<net::Frame>& frame) { welcome = frame.ok(); });
+  ASSERT_TRUE(Poll([&] { return welcome; }));
   PullBegin begin;
   begin.set_object_id(spilled.BinaryString());
   std::optional<PullBeginReply> answer;
-  raylet.connection().Call(PULL_BEGIN, begin, [&](absl::StatusOr<net::Frame> frame) {
+  raylet->Call(PULL_BEGIN, begin, [&](absl::StatusOr<net::Frame> frame) {
     ASSERT_TRUE(frame.ok());
     answer.emplace().ParseFromString(std::string(frame->metadata));
   });
   PullEnd end;  // while it is being restored
   end.set_object_id(spilled.BinaryString());
-  raylet.Send(PULL_END, end);
+  raylet->Send(PULL_END, end);
   ASSERT_TRUE(Poll([&] { return answer.has_value(); }));
   EXPECT_EQ(answer->outcome(), PullBeginReply::BUSY);
   EXPECT_TRUE(IsReleasedByOthers(on_a));
+  raylet->Close(absl::CancelledError("the test closes it"));
 }
 
 // --- Larger than a store
