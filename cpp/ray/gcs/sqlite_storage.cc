@@ -13,7 +13,7 @@ constexpr int kLockWaitMillis = 2000;
 
 // Pages. The log is folded in, and synced, after 16 MB of changes; reading that much takes 10 ms.
 constexpr int kFoldAfter = 4000;
-// A process that replaces another one serves first: a sync takes a second on a busy disk, and the
+// A process that replaces another one serves first: a sync may take long on a busy disk, and the
 // log that it finds may be full.
 constexpr absl::Duration kServeFirst = absl::Seconds(10);
 constexpr int kFoldAtOnceAfter = 4 * kFoldAfter;
