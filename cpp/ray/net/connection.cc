@@ -458,8 +458,7 @@ inline ssize_t Connection::WriteSome(const char* bytes, size_t size) {
 }
 
 absl::Status Connection::SocketError() const {
-  if (errno == ECONNREFUSED) return absl::NotFoundError("connection refused: nobody listens there");
-  return tls_ == nullptr ? absl::UnavailableError(std::strerror(errno)) : tls_->error();
+  return tls_ == nullptr ? SocketStatus(errno) : tls_->error();
 }
 
 void Connection::Close(absl::Status why) {

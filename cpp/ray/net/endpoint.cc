@@ -227,6 +227,13 @@ bool IsReachableFromOutside(std::string_view endpoint) {
   return true;
 }
 
+absl::Status SocketStatus(int error) {
+  if (error == ECONNREFUSED) {
+    return absl::NotFoundError("connection refused: nobody listens there");
+  }
+  return absl::UnavailableError(std::strerror(error));
+}
+
 void SetTcpOptions(int fd, absl::Duration peer_timeout) {
   const int kProbes = 3;
   const int seconds = static_cast<int>(absl::ToInt64Seconds(peer_timeout));

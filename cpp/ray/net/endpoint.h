@@ -56,6 +56,10 @@ absl::StatusOr<Listening> Listen(std::string_view endpoint);
 // loopback address or localhost.
 bool IsReachableFromOutside(std::string_view endpoint);
 
+// Of a socket's errno. kNotFound: nobody listens there, so the process is not there (any more);
+// kUnavailable: all else.
+absl::Status SocketStatus(int error);
+
 // For a TCP socket: small frames leave at once, and the kernel asks a peer that has nothing to say
 // for a sign of life, so that one that vanished while the connection is quiet breaks it after about
 // `peer_timeout` (at least three seconds). No effect on a Unix socket.

@@ -16,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "ray/base/check.h"
 #include "ray/base/status_macros.h"
+#include "ray/net/endpoint.h"
 
 namespace ray::net {
 
@@ -340,7 +341,7 @@ absl::Status TlsChannel::Failure() const {
   if (socket_->error == EMSGSIZE) {
     return absl::InvalidArgumentError("the peer's TLS handshake is too long");
   }
-  if (socket_->error != 0) return absl::UnavailableError(std::strerror(socket_->error));
+  if (socket_->error != 0) return SocketStatus(socket_->error);
   if (socket_->first_byte != kHandshakeRecord && socket_->first_byte != kAlertRecord) {
     return absl::InvalidArgumentError(
         "the peer does not speak TLS, without which this node talks to nobody: start all nodes of "
