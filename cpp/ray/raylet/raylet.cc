@@ -155,9 +155,9 @@ void Raylet::MakeServices(Options options) {
       PlacementGroupRelay::Events{
           .on_placed = [this](const auto& info) { leases_->GroupPlaced(info); },
           .on_removed = [this](const auto& group) { leases_->GroupRemoved(group); }});
-  deaths_ = std::make_unique<DeathRecords>(loop_, &router_, &workers_->pool(), clients_.get(),
-                                           peers_.get(),
-                                           static_cast<size_t>(config_.worker_deaths_max));
+  deaths_ =
+      std::make_unique<DeathRecords>(loop_, &router_, &workers_->pool(), clients_.get(),
+                                     peers_.get(), static_cast<size_t>(config_.worker_deaths_max));
   task_events_ = std::make_unique<TaskEventLog>(loop_, &router_, peers_.get(),
                                                 static_cast<size_t>(config_.task_events_kept_max));
   node_ = std::make_unique<NodeService>(
