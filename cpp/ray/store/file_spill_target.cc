@@ -285,6 +285,9 @@ class FileSpillTarget::Files {
     const Piece& piece = file.pieces.at(index);
     MANTA_CHECK(into.size == piece.size);
     std::byte* bytes = memory_->At(into.offset);
+    // The disk works on all of it at once, not on the next few pages only.
+    posix_fadvise(file.fd.get(), static_cast<off_t>(piece.offset), static_cast<off_t>(piece.size),
+                  POSIX_FADV_WILLNEED);
     MANTA_ASSIGN_OR_RETURN(Checksum checksum,
                            MoveAndSum(pread, file.fd.get(), bytes, piece.size, piece.offset));
     memory_->Unuse(into);
