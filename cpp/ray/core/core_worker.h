@@ -628,6 +628,8 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
   // Those whose worker was ended for memory: they run again when their timers end.
   absl::flat_hash_map<base::TaskId, net::EventLoop::TimerId> delayed_ ABSL_GUARDED_BY(mutex_);
   bool tick_scheduled_ ABSL_GUARDED_BY(mutex_) = false;
+  // By this process, of late: until the nodes know, they would still run what is submitted to them.
+  absl::flat_hash_set<base::PlacementGroupId> removed_groups_ ABSL_GUARDED_BY(mutex_);
 
   // Owned, not detached actors that are in scope: handle reference -> actor.
   absl::flat_hash_map<base::ObjectId, base::ActorId> handle_refs_ ABSL_GUARDED_BY(mutex_);

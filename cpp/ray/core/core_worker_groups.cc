@@ -57,6 +57,10 @@ void CoreWorker::RemovePlacementGroup(const PlacementGroupId& id) {
     absl::MutexLock lock(&mutex_);
     // Leases that are idle go back first: only they that hold them know that nothing runs there.
     tasks_->OnGroupRemoved(id, base::MonotonicNanos());
+    // By the time that this many have followed, all nodes know of the first.
+    constexpr size_t kRemovedGroupsKept = 1000;
+    if (removed_groups_.size() >= kRemovedGroupsKept) removed_groups_.clear();
+    removed_groups_.insert(id);
   }
   ChangeGroup(wire::v1::REMOVE_PLACEMENT_GROUP, request, id);
 }

@@ -64,7 +64,14 @@ TaskId CoreWorker::SubmitTask(TemplatePtr task_template, CallArguments arguments
   Drain();
   TaskId id = task_ids_.Next(base::NilActorOf(worker_job_));
   TaskPtr task = MakeTask(id, std::move(task_template), std::move(arguments), parent);
-  Resolve(task);
+  if (removed_groups_.contains(task->task_template->group)) {
+    SystemError error;
+    error.code = "TASK_GROUP_REMOVED";
+    error.message = "its placement group was removed before the task was submitted";
+    Fail(task, error);
+  } else {
+    Resolve(task);
+  }
   return id;
 }
 

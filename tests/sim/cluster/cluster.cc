@@ -54,7 +54,8 @@ VirtualCluster::VirtualCluster(Options options)
 
 ResourceSet VirtualCluster::TotalOf(size_t index) const {
   ResourceSet total{{"CPU", index == 0 ? 4.0 : 1.0 + static_cast<double>(index % 4)}};
-  total += ResourceSet{{"slot", 4.0}};
+  // Enough for all actors at once: programs that hold some and wait for others wait for ever.
+  total += ResourceSet{{"slot", 10.0}};
   if (index % 3 == 0) total += ResourceSet{{"gold", 1.0}};
   return total;
 }
