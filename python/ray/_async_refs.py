@@ -11,6 +11,7 @@ Source: conformance core/test_core_objects.py::test_ref_is_awaitable, test_ref_t
 from __future__ import annotations
 
 import itertools
+import logging
 import threading
 import weakref
 from collections.abc import Callable, Generator
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 # Bounds only the way of a ready object from the store to this process.
 _FETCH_TIMEOUT_S = 60.0
+
+_logger = logging.getLogger(__name__)
 
 # Given the value, or the error.
 OnReady = Callable[[Any, BaseException | None], None]
@@ -59,7 +62,10 @@ class _Waiters:
 
     def dispatch(self, tokens: list[int]) -> None:
         for token in tokens:
-            self._waiting.pop(token)()
+            try:
+                self._waiting.pop(token)()
+            except Exception:  # What the others wait for is not lost with it.
+                _logger.exception("What follows from a result could not be done.")
 
 
 def _deliver(core: Core, ref: ObjectRef[Any], on_ready: OnReady) -> None:

@@ -192,7 +192,3 @@ def test_equal_refs_hash_alike():
     assert {ref: "found"}[copy] == "found"
     assert copy.hex() == ref.hex() and len(ref.hex()) == 56
     assert ray.put(1) != ref
-
-
-def test_future_of_a_ref():
-    assert echo.remote(5).future().result(timeout=20) == 5

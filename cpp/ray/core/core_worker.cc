@@ -209,6 +209,7 @@ void CoreWorker::Shutdown() {
     if (store_ != nullptr) store_->Flush();
     peers_->CloseAll();
     raylet_->Close(absl::CancelledError("this process ends its session"));
+    objects_.EndWaits();
   }
   loop_.Wake();
   driver_->Stop();

@@ -164,9 +164,9 @@ class CoreWorker final : public std::enable_shared_from_this<CoreWorker>,
                                                 size_t num_ready, bool fetch_local,
                                                 int64_t deadline, Interrupted interrupted,
                                                 std::vector<bool>* ready);
-  // Runs `ready` (under the mutex, on some thread, without the GIL) once the object has a value.
-  // False: it has one now, and `ready` is dropped. `flush`: what is buffered for others is sent;
-  // not needed by a thread that calls DriveUnlessWanted next.
+  // Runs `ready` (under the mutex, on some thread, without the GIL) once the object has a value or
+  // the session has ended. False: that is so now, and `ready` is dropped. `flush`: what is buffered
+  // for others is sent; not needed by a thread that calls DriveUnlessWanted next.
   bool NotifyWhenReady(const base::ObjectId& id, absl::AnyInvocable<void()> ready, bool flush);
 
   // -- deferred objects (core_worker_deferred.cc): their value is made when somebody asks for it

@@ -438,8 +438,8 @@ bool CoreWorker::NotifyWhenReady(const ObjectId& id, absl::AnyInvocable<void()> 
   absl::MutexLock lock(&mutex_);
   Drain();
   ObjectTable::Entry* entry = objects_.Find(id);
-  if (entry == nullptr || entry->state != ObjectState::kPending) return false;
-  objects_.WhenReady(id, std::move(ready));
+  if (entry == nullptr || entry->state != ObjectState::kPending || shut_down_) return false;
+  objects_.WhenReadyOrEnded(id, std::move(ready));
   if (flush) peers_->FlushAll();
   return true;
 }

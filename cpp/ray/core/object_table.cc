@@ -202,15 +202,32 @@ void ObjectTable::RunWaiters(Entry& entry) {
   ++ready_count_;
   auto waiters = std::move(entry.waiters);
   entry.waiters.clear();
-  for (auto& waiter : waiters) waiter();
+  for (auto& waiter : waiters) waiter.ready();
 }
 
 void ObjectTable::WhenReady(const ObjectId& id, absl::AnyInvocable<void()> ready) {
+  AddWaiter(id, {std::move(ready), /*until_end=*/false});
+}
+
+void ObjectTable::WhenReadyOrEnded(const ObjectId& id, absl::AnyInvocable<void()> ready) {
+  AddWaiter(id, {std::move(ready), /*until_end=*/true});
+}
+
+void ObjectTable::AddWaiter(const ObjectId& id, Waiter waiter) {
   Entry* entry = Find(id);
   MANTA_CHECK(entry != nullptr);
-  if (entry->state != ObjectState::kPending) return ready();
-  entry->waiters.push_back(std::move(ready));
+  if (entry->state != ObjectState::kPending) return waiter.ready();
+  entry->waiters.push_back(std::move(waiter));
   EnsureFetch(id, *entry);
+}
+
+void ObjectTable::EndWaits() {
+  for (auto& [id, entry] : entries_) {
+    std::erase_if(entry->waiters, [](Waiter& waiter) {
+      if (waiter.until_end) waiter.ready();
+      return waiter.until_end;
+    });
+  }
 }
 
 void ObjectTable::EnsureFetch(const ObjectId& id, Entry& entry) {

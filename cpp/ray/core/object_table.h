@@ -64,6 +64,11 @@ struct ContainedObject {
 
 class ObjectTable {
  public:
+  struct Waiter {
+    absl::AnyInvocable<void()> ready;
+    bool until_end;  // the end of the session is news to it, too
+  };
+
   struct Entry {
     ObjectState state = ObjectState::kPending;
     bool owned = true;
@@ -82,7 +87,7 @@ class ObjectTable {
     std::unique_ptr<std::vector<base::NodeId>> copies;
     AddressPtr owner;  // null: this process
     std::vector<ContainedObject> contains;
-    std::vector<absl::AnyInvocable<void()>> waiters;
+    std::vector<Waiter> waiters;
     uint64_t last_wait = 0;  // the number of the last CoreWorker::Wait that names it
     // Owned: registrations by borrower. Allocated on the first.
     std::unique_ptr<absl::flat_hash_map<base::WorkerId, uint32_t>> borrowers;
@@ -158,6 +163,9 @@ class ObjectTable {
   // Runs `ready` when the object has a value (at once if it has one). Starts a fetch for a borrowed
   // one, and the recovery of a released one.
   void WhenReady(const base::ObjectId& id, absl::AnyInvocable<void()> ready);
+  // The same, but `ready` also runs if EndWaits comes first. It does not call the table.
+  void WhenReadyOrEnded(const base::ObjectId& id, absl::AnyInvocable<void()> ready);
+  void EndWaits();
   void EnsureFetch(const base::ObjectId& id, Entry& entry);
 
   // Borrows with counts that the owner does not know of. RegisterUnregistered asks for all of them.
@@ -179,6 +187,7 @@ class ObjectTable {
 
  private:
   void MaybeRemove(const base::ObjectId& id);
+  void AddWaiter(const base::ObjectId& id, Waiter waiter);
   void RunWaiters(Entry& entry);
   void FreeCopies(const base::ObjectId& id, const Entry& entry);
   static bool IsReferenced(const Entry& entry);

@@ -88,6 +88,19 @@ TEST_F(ObjectTableTest, ValueThatIsYetToBeMadeIsAskedForOnce) {
   EXPECT_THAT(actions_.gone, ElementsAre(id));
 }
 
+TEST_F(ObjectTableTest, EndOfWaitsIsHeardOnceByThoseWhoAskedForIt) {
+  ObjectId id = Own();
+  int only_ready = 0, ready_or_ended = 0;
+  table_.WhenReady(id, [&] { ++only_ready; });
+  table_.WhenReadyOrEnded(id, [&] { ++ready_or_ended; });
+  table_.EndWaits();
+  EXPECT_EQ(only_ready, 0);
+  EXPECT_EQ(ready_or_ended, 1);
+  table_.SetInline(id, Buffer::Copy("value"));
+  EXPECT_EQ(only_ready, 1);
+  EXPECT_EQ(ready_or_ended, 1);
+}
+
 TEST_F(ObjectTableTest, OwnedObjectGoesWithItsLastCount) {
   ObjectId id = Own();
   table_.AddLocal(id, nullptr);
