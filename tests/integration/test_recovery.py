@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -192,6 +193,26 @@ def test_results_of_actor_calls_are_computed_again_if_they_may(cluster):
     ref = made_there(maker.make.remote())
     lose(cluster, worker)
     assert int(ray.get(ref, timeout=60).sum()) == 600_000
+
+
+def test_an_actor_computes_again_what_its_next_call_waits_for(cluster, worker):
+    @ray.remote(num_cpus=2, max_restarts=1, max_task_retries=-1)
+    class Maker:
+        def make(self):
+            return np.full(300_000, 2)
+
+        def sleep(self):
+            time.sleep(1)
+
+        def total(self, data):
+            return int(data.sum())
+
+    maker = Maker.remote()
+    data = made_there(maker.make.remote())
+    slept, total, last = maker.sleep.remote(), maker.total.remote(data), maker.sleep.remote()
+    lose(cluster, worker)
+    assert ray.get(total, timeout=60) == 600_000
+    ray.get([slept, last], timeout=60)
 
 
 def all_cpus_are_free():

@@ -54,7 +54,11 @@ void ActorSubmitter::Submit(const TaskPtr& task) {
   Actor* actor = Find(task->actor_id);
   MANTA_CHECK(actor != nullptr);
   if (actor->death.has_value()) return actions_->Fail(task, *actor->death);
-  actor->queue.push_back(task);
+  if (task->out_of_turn) {
+    actor->queue.push_front(task);
+  } else {
+    actor->queue.push_back(task);
+  }
   Flush(*actor);
 }
 
@@ -252,7 +256,9 @@ std::string ActorSubmitter::Explain(const Task& task) const {
                            [&](const TaskPtr& call) { return call->id == task.id; });
     return it - calls.begin();
   };
-  if (actor->address != nullptr) {
+  const bool is_sent = std::count_if(actor->in_flight.begin(), actor->in_flight.end(),
+                                     [&](const TaskPtr& call) { return call->id == task.id; }) > 0;
+  if (is_sent) {
     return absl::StrCat(name, " is alive. The call was sent to its process; calls of this process ",
                         "that were sent before and have not ended: ", ahead(actor->in_flight), ".");
   }

@@ -2,13 +2,12 @@
 // are pending or the actor is not there, sent again after a restart within the retry budget.
 // Sans-I/O.
 //   CALL-1  calls reach an incarnation in the order they were submitted; a call whose arguments are
-//   pending holds back
-//           those behind it.
+//           pending holds back those behind it. But for calls that compute a lost value again (out
+//           of turn): what waits in the queue may wait for that value, so they go first.
 //   CALL-2  a call that was in flight when its incarnation died runs again only if it had retries
-//   left; else its error
-//           waits for the verdict: ActorUnavailable if the actor restarts, ActorDied if it does
-//           not. So does one whose connection broke although the incarnation lives: then the
-//           verdict is ActorUnavailable, and calls go on over a new connection.
+//           left; else its error waits for the verdict: ActorUnavailable if the actor restarts,
+//           ActorDied if it does not. So does one whose connection broke although the incarnation
+//           lives: then the verdict is ActorUnavailable, and calls go on over a new connection.
 //   CALL-3  every submitted call ends in exactly one reply or one Actions::Fail.
 //   CALL-4  of actors that are dead and have no calls at most kDeadActorsKept are kept.
 //
@@ -62,6 +61,7 @@ class ActorSubmitter {
 
   // False when the actor's limit of pending calls is reached; the call is not taken then.
   bool HasRoom(const base::ActorId& actor) const;
+  // One that is out of turn goes ahead of those that were not sent: it is resolved.
   void Submit(const TaskPtr& task);
   void OnResolved(const TaskPtr& task);
   bool RemoveQueued(const TaskPtr& task);

@@ -116,6 +116,7 @@ void CoreWorker::OnCreateActor(const net::Frame& frame) {
 void CoreWorker::AcceptCall(const IncomingCallPtr& call, PushTaskFrame frame) {
   call->task_id = frame.task_id;
   call->attempt = frame.attempt;
+  call->out_of_turn = frame.out_of_turn;
   call->references.resize(frame.refs.size());
   call->fetching = 1;
   if (frame.args_object.IsNil()) {

@@ -93,9 +93,11 @@ void CoreWorker::ComputeAgain(const ObjectId& id, const std::string& reason) {
   });
 }
 
-// As if it were submitted now; its return objects are there already.
+// As if it were submitted now; its return objects are there already. A call of an actor does not
+// queue behind others: they may wait for what it computes.
 void CoreWorker::Resubmit(const TaskPtr& task) {
   pending_.emplace(task->id, task);
+  task->out_of_turn = !task->actor_id.IsNil();
   const ActorId gone = CanBeMadeAnew(task->actor_id) ? task->actor_id : ActorId();
   if (!gone.IsNil()) {
     auto& mentions = task->mentions;
@@ -116,11 +118,7 @@ void CoreWorker::Resubmit(const TaskPtr& task) {
       task->mentions.push_back({anew.handle_ref, nullptr});
       objects_.RemoveLocal(anew.handle_ref);
     }
-    if (task->refs.empty()) task->unresolved = 0;
-    if (!task->actor_id.IsNil()) {
-      actors_.Submit(task);  // in its queue before its arguments are there, as the first time
-      if (task->refs.empty() || !pending_.contains(task->id)) return;
-    }
+    task->unresolved = 0;
     Resolve(task);
   });
   LetGo(task);  // behind that: it may be the last to keep what the actor is made of

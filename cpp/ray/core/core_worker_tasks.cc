@@ -139,6 +139,10 @@ void CoreWorker::OnResolved(const TaskPtr& task) {
     actors_.RemoveQueued(task);
     return FailWith(task, error);
   }
+  if (task->out_of_turn) {
+    actors_.AddActor(task->actor_id, /*pending_calls_max=*/-1);  // it may be forgotten
+    return actors_.Submit(task);
+  }
   if (!task->actor_id.IsNil()) return actors_.OnResolved(task);
   ChooseNode(task.get());
   tasks_->Submit(task, base::MonotonicNanos());
@@ -282,6 +286,7 @@ void CoreWorker::SendTask(const PeerPtr& peer, const TaskPtr& task) {
   frame.task_id = task->id;
   frame.template_id = TemplateNumber(peer, *task);
   frame.attempt = task->attempt;
+  frame.out_of_turn = task->out_of_turn;
   frame.args_object = task->args_object;
   if (task->args != nullptr) frame.args = task->args->view();
   PackRefs(*task, &frame);

@@ -69,6 +69,8 @@ struct Task {
   int retries_left = 0;        // or kUnlimited
   uint32_t memory_deaths = 0;  // times its worker was ended because memory was short
   bool cancelled = false;
+  bool out_of_turn =
+      false;  // an actor's: it computes a lost value again, which earlier calls may need
   base::WorkerId producer;            // streaming: who sent the latest item
   uint64_t items = 0;                 // streaming: how many have come
   base::NodeId preferred_node;        // where most of its arguments lie; nil: here or nowhere

@@ -8,6 +8,7 @@ namespace ray::core {
 namespace {
 
 constexpr uint8_t kArgsInStore = 1;
+constexpr uint8_t kOutOfTurn = 2;
 constexpr uint8_t kLeaving = 0x80;  // beside the status
 constexpr size_t kSourcesMax = 16;  // of one reference; more would not help
 
@@ -102,7 +103,8 @@ void PackPushTask(const PushTaskFrame& task, std::string* metadata,
   writer.Put(task.attempt);
   writer.Put(static_cast<uint32_t>(task.args.size()));
   writer.Put(static_cast<uint32_t>(task.refs.size()));
-  writer.Put(in_store ? kArgsInStore : uint8_t{0});
+  writer.Put(
+      static_cast<uint8_t>((in_store ? kArgsInStore : 0) | (task.out_of_turn ? kOutOfTurn : 0)));
   if (in_store) writer.PutBytes(task.args_object.Binary());
   payload->push_back(task.args);
   for (const RefArgument& ref : task.refs) {
@@ -121,6 +123,7 @@ absl::StatusOr<PushTaskFrame> ParsePushTask(std::string_view metadata, std::stri
   task.args = values.GetBytes(reader.Get<uint32_t>());
   auto n_refs = reader.Get<uint32_t>();
   auto flags = reader.Get<uint8_t>();
+  task.out_of_turn = (flags & kOutOfTurn) != 0;
   if ((flags & kArgsInStore) != 0) task.args_object = GetId<base::ObjectId>(&reader);
   for (uint32_t i = 0; i < n_refs; ++i) {
     RefArgument ref;

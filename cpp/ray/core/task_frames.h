@@ -32,7 +32,8 @@ struct RefArgument {
 struct PushTaskFrame {
   base::TaskId task_id;
   uint32_t template_id = 0;
-  uint32_t attempt = 0;  // 0 = the first
+  uint32_t attempt = 0;      // 0 = the first
+  bool out_of_turn = false;  // it does not keep its place in the order of calls
   base::ObjectId
       args_object;  // not nil: the arguments are this object in the store, not in the payload
   std::vector<RefArgument> refs;

@@ -6,6 +6,11 @@
 #include "ray/base/check.h"
 
 namespace ray::core {
+namespace {
+
+bool HasItsArguments(const IncomingCallPtr& call) { return call->fetching == 0; }
+
+}  // namespace
 
 TaskReceiver::TaskReceiver() { SetGroups(1, {}); }
 
@@ -19,6 +24,21 @@ void TaskReceiver::SetGroups(int default_limit,
   for (IncomingCallPtr& call : waiting) Enqueue(std::move(call));
 }
 
+bool TaskReceiver::Group::CanStart() const {
+  if (running >= limit) return false;
+  return (!queue.empty() && HasItsArguments(queue.front())) ||
+         std::any_of(out_of_turn.begin(), out_of_turn.end(), HasItsArguments);
+}
+
+IncomingCallPtr TaskReceiver::Group::TakeFirst() {
+  auto first = std::find_if(out_of_turn.begin(), out_of_turn.end(), HasItsArguments);
+  std::deque<IncomingCallPtr>& from = first == out_of_turn.end() ? queue : out_of_turn;
+  if (first == out_of_turn.end()) first = queue.begin();
+  IncomingCallPtr call = std::move(*first);
+  from.erase(first);
+  return call;
+}
+
 TaskReceiver::Group& TaskReceiver::GroupOf(const IncomingCall& call) {
   if (call.task_template == nullptr || call.task_template->concurrency_group.empty()) {
     return *default_group_;
@@ -29,7 +49,8 @@ TaskReceiver::Group& TaskReceiver::GroupOf(const IncomingCall& call) {
 
 bool TaskReceiver::Enqueue(IncomingCallPtr call) {
   if (!known_.insert(call->task_id).second) return false;
-  GroupOf(*call).queue.push_back(std::move(call));
+  Group& group = GroupOf(*call);
+  (call->out_of_turn ? group.out_of_turn : group.queue).push_back(std::move(call));
   ++queued_;
   return true;
 }
@@ -50,8 +71,7 @@ IncomingCallPtr TaskReceiver::PopRunnable() {
     if (it == groups_.end()) return nullptr;
     group = &it->second;
   }
-  IncomingCallPtr call = std::move(group->queue.front());
-  group->queue.pop_front();
+  IncomingCallPtr call = group->TakeFirst();
   ++group->running;
   --queued_;
   running_[call->task_id] = call;
@@ -67,8 +87,9 @@ void TaskReceiver::Finish(const IncomingCall& call) {
 
 std::vector<IncomingCallPtr> TaskReceiver::RunningAheadOf(const base::TaskId& queued) {
   for (auto& [name, group] : groups_) {
-    const bool waits = std::any_of(group.queue.begin(), group.queue.end(),
-                                   [&](const auto& call) { return call->task_id == queued; });
+    const auto is_it = [&](const auto& call) { return call->task_id == queued; };
+    const bool waits = std::any_of(group.queue.begin(), group.queue.end(), is_it) ||
+                       std::any_of(group.out_of_turn.begin(), group.out_of_turn.end(), is_it);
     if (!waits || group.running < group.limit) continue;
     std::vector<IncomingCallPtr> ahead;
     for (const auto& [id, call] : running_) {
@@ -83,11 +104,13 @@ std::vector<IncomingCallPtr> TaskReceiver::Recall(
     absl::FunctionRef<bool(const IncomingCall&)> matches) {
   std::vector<IncomingCallPtr> recalled;
   for (auto& [name, group] : groups_) {
-    std::deque<IncomingCallPtr> kept;
-    for (IncomingCallPtr& call : group.queue) {
-      (matches(*call) ? recalled.emplace_back() : kept.emplace_back()) = std::move(call);
+    for (std::deque<IncomingCallPtr>* queue : {&group.out_of_turn, &group.queue}) {
+      std::deque<IncomingCallPtr> kept;
+      for (IncomingCallPtr& call : *queue) {
+        (matches(*call) ? recalled.emplace_back() : kept.emplace_back()) = std::move(call);
+      }
+      *queue = std::move(kept);
     }
-    group.queue = std::move(kept);
   }
   queued_ -= recalled.size();
   for (const IncomingCallPtr& call : recalled) known_.erase(call->task_id);
@@ -110,7 +133,7 @@ void TaskReceiver::CheckInvariants() const {
   size_t running = 0;
   for (const auto& [name, group] : groups_) {
     MANTA_CHECK(group.running >= 0 && group.running <= group.limit);
-    queued += group.queue.size();
+    queued += group.queue.size() + group.out_of_turn.size();
     running += static_cast<size_t>(group.running);
   }
   MANTA_CHECK(queued == queued_ && running == running_.size());

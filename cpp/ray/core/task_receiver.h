@@ -2,7 +2,9 @@
 //
 // Calls belong to a concurrency group (one for plain tasks and actors); a group runs up to `limit`
 // at a time. Calls of one group start in the order they arrived; one whose arguments are still
-// being fetched holds back those behind it.
+// being fetched holds back those behind it. Those that come out of turn compute again what was lost
+// and start first, each as soon as its arguments are there: what they compute may be an argument of
+// those in the queue.
 //   RECV-1  a call is queued, running, or gone; it leaves by exactly one Finish or Recall.
 //   RECV-2  a group never runs more than its limit.
 //
@@ -46,6 +48,7 @@ struct IncomingCall {
   uint64_t correlation_id = 0;
   base::TaskId task_id;
   uint32_t attempt = 0;
+  bool out_of_turn = false;
   ReceivedTemplatePtr task_template;
   ArgumentBytes args;
   std::vector<Reference> references;
@@ -93,9 +96,9 @@ class TaskReceiver {
     int limit = 1;
     int running = 0;
     std::deque<IncomingCallPtr> queue;
-    bool CanStart() const {
-      return running < limit && !queue.empty() && queue.front()->fetching == 0;
-    }
+    std::deque<IncomingCallPtr> out_of_turn;
+    bool CanStart() const;
+    IncomingCallPtr TakeFirst();  // requires CanStart
   };
   Group& GroupOf(const IncomingCall& call);
 

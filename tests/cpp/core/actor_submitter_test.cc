@@ -100,6 +100,21 @@ TEST_F(ActorSubmitterTest, SubscribesOnce) {
   EXPECT_TRUE(submitter_.Knows(actor_));
 }
 
+TEST_F(ActorSubmitterTest, CallOutOfTurnGoesAheadOfTheQueue) {  // CALL-1
+  ComeAlive();
+  auto waits_for_lost = Call(0, /*unresolved=*/1);
+  auto behind = Call();
+  EXPECT_THAT(submitter_.Explain(*behind), ::testing::HasSubstr("before this one: 1"));
+  auto computes_again = std::make_shared<Task>();
+  computes_again->actor_id = actor_;
+  computes_again->out_of_turn = true;
+  submitter_.Submit(computes_again);
+  EXPECT_THAT(actions_.pushed, ElementsAre(computes_again));
+  waits_for_lost->unresolved = 0;
+  submitter_.OnResolved(waits_for_lost);
+  EXPECT_THAT(actions_.pushed, ElementsAre(computes_again, waits_for_lost, behind));
+}
+
 TEST_F(ActorSubmitterTest, CallsWaitForTheActorAndGoInOrder) {  // CALL-1
   auto a = Call();
   auto b = Call();

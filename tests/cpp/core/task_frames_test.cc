@@ -97,6 +97,17 @@ TEST(PushTask, ArgumentsMayLieInTheStore) {
   EXPECT_EQ(parsed->args_object, task.args_object);
 }
 
+TEST(PushTask, MayComeOutOfTurn) {
+  for (const bool out_of_turn : {false, true}) {
+    PushTaskFrame task = SampleTask();
+    task.out_of_turn = out_of_turn;
+    const Packed packed = Pack(PackPushTask, task);
+    auto parsed = ParsePushTask(packed.metadata, packed.payload);
+    ASSERT_TRUE(parsed.ok());
+    EXPECT_EQ(parsed->out_of_turn, out_of_turn);
+  }
+}
+
 TEST(PushTask, GoldenBytes) {
   PushTaskFrame task = SampleTask();
   task.refs.resize(1);

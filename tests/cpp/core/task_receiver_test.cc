@@ -15,13 +15,15 @@ using ::testing::UnorderedElementsAre;
 
 class TaskReceiverTest : public ::testing::Test {
  protected:
-  IncomingCallPtr Arrive(const std::string& group = "", uint32_t fetching = 0) {
+  IncomingCallPtr Arrive(const std::string& group = "", uint32_t fetching = 0,
+                         bool out_of_turn = false) {
     auto call = std::make_shared<IncomingCall>();
     call->task_id = base::MakeTaskId(++arrived_, base::ActorId());
     auto task_template = std::make_shared<ReceivedTemplate>();
     task_template->concurrency_group = group;
     call->task_template = task_template;
     call->fetching = fetching;
+    call->out_of_turn = out_of_turn;
     EXPECT_TRUE(receiver_.Enqueue(call));
     receiver_.CheckInvariants();
     return call;
@@ -59,6 +61,31 @@ TEST_F(TaskReceiverTest, CallWhoseArgumentsAreUnderWayHoldsBackThoseBehind) {
   EXPECT_EQ(Pop(), first);
   Finish(first);
   EXPECT_EQ(Pop(), second);
+}
+
+TEST_F(TaskReceiverTest, CallOutOfTurnGoesFirstOnceItsArgumentsAreThere) {
+  auto waits_for_lost = Arrive("", 1);
+  auto behind = Arrive();
+  auto not_yet = Arrive("", 1, /*out_of_turn=*/true);
+  EXPECT_EQ(Pop(), nullptr);
+  auto computes_again = Arrive("", 0, /*out_of_turn=*/true);
+  EXPECT_EQ(Pop(), computes_again);
+  EXPECT_THAT(receiver_.RunningAheadOf(not_yet->task_id), ElementsAre(computes_again));
+  Finish(computes_again);
+  EXPECT_EQ(Pop(), nullptr);
+  waits_for_lost->fetching = 0;
+  not_yet->fetching = 0;
+  for (const auto& next : {not_yet, waits_for_lost, behind}) {
+    EXPECT_EQ(Pop(), next);
+    Finish(next);
+  }
+}
+
+TEST_F(TaskReceiverTest, CallOutOfTurnCanBeTakenBack) {
+  auto call = Arrive("", 1, /*out_of_turn=*/true);
+  EXPECT_THAT(receiver_.Recall([](const IncomingCall&) { return true; }), ElementsAre(call));
+  receiver_.CheckInvariants();
+  EXPECT_EQ(receiver_.queued(), 0u);
 }
 
 TEST_F(TaskReceiverTest, CallsThatCameBeforeTheGroupsMoveOver) {

@@ -422,7 +422,9 @@ void VirtualDriver::DropSome() {
 std::string VirtualDriver::DescribeLeft() const {
   std::string text = "objects are left that nobody refers to:";
   for (const auto& [id, local, other] : session_->CountReferences()) {
-    absl::StrAppend(&text, " ", id.Hex(), " (local ", local, ", other ", other, ")");
+    const auto why = session_->WhyPending(id, Never);
+    absl::StrAppend(&text, " ", id.Hex(), " (local ", local, ", other ", other, "; ",
+                    why.ok() ? *why : why.status().ToString(), ")");
   }
   return text;
 }
