@@ -160,7 +160,11 @@ void Connection::WatchFrames() {
 }
 
 void Connection::HandleFrame(const Frame& frame) {
-  if (frame.type == wire::v1::RECEIVED && keeps()) return Confirmed(frame.correlation_id);
+  if (frame.type == wire::v1::RECEIVED && keeps()) {
+    // One that is sent again after a break says less than what was exchanged before Resume.
+    if (frame.correlation_id > out_start_) Confirmed(frame.correlation_id);
+    return;
+  }
   if (!frame.is_reply) return handlers_.on_frame(shared_from_this(), frame);
   auto pending = pending_replies_.find(frame.correlation_id);
   if (pending == pending_replies_.end()) {
