@@ -45,7 +45,8 @@ print(rounds)
 """
 
 
-# An owner and a borrower, each on a node of its own, and a call under way between them.
+# An owner and a borrower, each on a node of its own; between them a call that is under way, and a
+# task that may not run twice, with a worker that one node lends to the other.
 APART = """
 import sys, time
 import ray
@@ -57,6 +58,12 @@ nodes = {node["NodeManagerAddress"]: node["NodeID"] for node in ray.nodes() if n
 
 def at(address):
     return NodeAffinitySchedulingStrategy(node_id=nodes[address], soft=False)
+
+
+@ray.remote(max_retries=0)
+def run_once():
+    time.sleep(9)
+    return "once"
 
 
 @ray.remote
@@ -71,19 +78,22 @@ class Owner:
 
 @ray.remote
 class Borrower:
-    def take(self, owner):
+    def take(self, owner, there):
         self.held = ray.get(owner.make.remote())
         self.owner = owner
         self.call = owner.slow.remote()
+        self.task = run_once.options(scheduling_strategy=there).remote()
+        ray.wait([self.task], timeout=1)  # It runs.
 
     def look(self):
         small, large = ray.get(self.held)
-        return small, len(large), ray.get(self.call), ray.get(self.owner.slow.remote())
+        calls = [self.call, self.owner.slow.remote(), self.task]
+        return small, len(large), ray.get(calls)
 
 
 owner = Owner.options(scheduling_strategy=at(sys.argv[1])).remote()
 borrower = Borrower.options(scheduling_strategy=at(sys.argv[2])).remote()
-ray.get(borrower.take.remote(owner))
+ray.get(borrower.take.remote(owner, at(sys.argv[1])))
 print("begun", flush=True)
 input()
 print(ray.get(borrower.look.remote(), timeout=60))
@@ -197,7 +207,7 @@ def test_two_that_do_not_reach_each_other_for_a_while_lose_nothing(network):
     time.sleep(7)
     network.network.heal()
     output, _ = driver.communicate("\n", timeout=90)
-    assert output == "('small', 1000000, 'slow', 'slow')\n"
+    assert output == "('small', 1000000, ['slow', 'slow', 'once'])\n"
 
 
 @contextlib.contextmanager

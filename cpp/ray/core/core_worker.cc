@@ -391,8 +391,10 @@ void CoreWorker::AskIfAlive(const PeerPtr& peer) {
                   mutex_.AssertHeld();
                   if (!frame.ok() || shut_down_.load()) return;
                   const auto reply = net::ParseMetadata<wire::v1::WorkerDeathReply>(*frame);
-                  // Whether a node is dead, NODE_GONE says.
-                  if (reply.ok() && !reply->is_alive() && !reply->node_died()) peers_->Forget(peer);
+                  if (!reply.ok() || reply->is_alive()) return;
+                  // That the node is dead was said before this process was there.
+                  if (reply->node_is_dead()) return peers_->NodeGone(peer->address->node_id);
+                  if (!reply->node_died()) peers_->Forget(peer);
                 });
 }
 

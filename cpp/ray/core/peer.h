@@ -39,12 +39,6 @@ struct Peer {
   base::WorkerId worker_id;
   AddressPtr address;
   std::shared_ptr<net::Connection> connection;
-  // Of a connection to another node, which goes on over another socket if one breaks; 0: it does
-  // not. The process that opened it opens the others as well.
-  uint64_t session = 0;
-  bool opened_here = false;
-  std::shared_ptr<net::Connection> next_socket;  // is to become the connection's
-  uint64_t breaks = 0;
   SentTemplates sent_templates;  // by their uid here
   absl::flat_hash_map<uint32_t, ReceivedTemplatePtr> received_templates;
 };

@@ -17,10 +17,6 @@ namespace ray::core {
 namespace {
 
 constexpr absl::Duration kConnectTimeout = absl::Seconds(5);
-// With a peer out of reach whose node is not dead: longer than the GCS takes to see that it is.
-constexpr absl::Duration kPatience = absl::Seconds(30);
-constexpr absl::Duration kOpenPause = absl::Milliseconds(200);
-constexpr absl::Duration kAskPause = absl::Seconds(1);
 
 void Refuse(const std::shared_ptr<net::Connection>& connection, const absl::Status& why) {
   wire::v1::ErrorFrame error;
@@ -32,9 +28,14 @@ void Refuse(const std::shared_ptr<net::Connection>& connection, const absl::Stat
 }  // namespace
 
 Peers::Peers(net::EventLoop* loop, const net::Connection::Options& options, Events events)
-    : loop_(loop), options_(options), events_(std::move(events)) {}
+    : loop_(loop), options_(options), events_(std::move(events)), lasting_(loop) {}
 
 Peers::~Peers() { CloseAll(); }
+
+void Peers::SetSelf(AddressPtr self) {
+  self_ = std::move(self);
+  lasting_.SetSelf(self_->worker_id.BinaryString());
+}
 
 absl::Status Peers::Listen(std::string_view endpoint) {
   MANTA_ASSIGN_OR_RETURN(listener_,
@@ -96,15 +97,15 @@ PeerPtr Peers::Get(const AddressPtr& address) {
   auto peer = std::make_shared<Peer>();
   peer->worker_id = address->worker_id;
   peer->address = address;
-  peer->opened_here = true;
   Attach(peer, *connection);
+  uint64_t session = 0;
   if (address->node_id != self_->node_id) {
-    peer->session = ++last_session_;
-    KeepAcrossBreaks(peer);
+    session = lasting_.Opened(
+        *connection, [this, address] { return Connect(*address); }, InterruptedOf(peer));
   }
   peer->connection->Start(HandlersOf(peer));
   wire::v1::Hello hello;
-  hello.set_session(peer->session);
+  hello.set_session(session);
   hello.set_protocol_version(net::kProtocolVersion);
   hello.set_kind(wire::v1::WORKER);
   hello.set_worker_id(self_->worker_id.BinaryString());
@@ -123,6 +124,14 @@ void Peers::Attach(const PeerPtr& peer, const std::shared_ptr<net::Connection>& 
   by_worker_.try_emplace(peer->worker_id, peer);
 }
 
+net::LastingConnections::OnInterrupted Peers::InterruptedOf(const PeerPtr& peer) {
+  return [this, weak = std::weak_ptr<Peer>(peer)](absl::Duration) {
+    if (const PeerPtr interrupted = weak.lock(); interrupted != nullptr) {
+      events_.on_interrupted(interrupted);
+    }
+  };
+}
+
 net::Connection::Handlers Peers::HandlersOf(const PeerPtr& peer) {
   return {[this, peer](const auto&, const net::Frame& frame) { events_.on_frame(peer, frame); },
           [this, peer](const auto&, const absl::Status& why) { OnClose(peer, why); }};
@@ -135,7 +144,7 @@ void Peers::OnAccept(std::shared_ptr<net::Connection> connection) {
                        if (*greeted != nullptr) return events_.on_frame(*greeted, frame);
                        const bool is_resume = frame.type == wire::v1::RESUME;
                        const absl::Status status =
-                           is_resume ? OnResume(from, frame) : OnHello(from, frame);
+                           is_resume ? lasting_.OnResume(from, frame) : OnHello(from, frame);
                        if (!status.ok()) return Refuse(from, status);
                        if (!is_resume) *greeted = *from->template peer<PeerPtr>();
                      },
@@ -162,9 +171,8 @@ absl::Status Peers::OnHello(const std::shared_ptr<net::Connection>& connection,
   Attach(peer, connection);
   connection->set_peer(std::make_shared<PeerPtr>(peer));
   if (hello.session() != 0) {
-    peer->session = hello.session();
-    accepted_[{peer->worker_id, peer->session}] = peer;
-    KeepAcrossBreaks(peer);
+    lasting_.Accepted(connection, peer->worker_id.BinaryString(), hello.session(),
+                      InterruptedOf(peer));
   }
   wire::v1::HelloReply reply;
   reply.set_protocol_version(net::kProtocolVersion);
@@ -177,121 +185,16 @@ absl::Status Peers::OnHello(const std::shared_ptr<net::Connection>& connection,
 void Peers::OnClose(const PeerPtr& peer, const absl::Status& why) {
   connected_.erase(peer);
   dirty_.erase(peer);
-  if (peer->session != 0 && !peer->opened_here) {
-    accepted_.erase({peer->worker_id, peer->session});
-  }
-  if (peer->next_socket != nullptr) peer->next_socket->Close(why);
+  lasting_.Ended(*peer->connection, why);
   auto it = by_worker_.find(peer->worker_id);
   if (it != by_worker_.end() && it->second == peer) by_worker_.erase(it);
   peer->connection->set_peer(nullptr);
   events_.on_lost(peer, why);
 }
 
-// --- Breaks
-
-void Peers::KeepAcrossBreaks(const PeerPtr& peer) {
-  peer->connection->KeepAcrossBreaks([this, weak = std::weak_ptr<Peer>(peer)](const auto&) {
-    if (PeerPtr interrupted = weak.lock(); interrupted != nullptr) OnInterrupted(interrupted);
-  });
-}
-
-void Peers::OnInterrupted(const PeerPtr& peer) {
-  const uint64_t breaks = ++peer->breaks;
-  // Who opens the next socket gives up first: what it has given up is not taken up any more.
-  const absl::Duration patience = peer->opened_here ? kPatience : 2 * kPatience;
-  loop_->RunAfter(patience, [this, alive = std::weak_ptr<bool>(alive_), peer, breaks] {
-    if (alive.expired() || peer->breaks != breaks || !peer->connection->interrupted()) return;
-    peer->connection->Close(absl::UnavailableError("the peer is out of reach"));
-  });
-  if (peer->opened_here) return OpenNextSocket(peer);
-  AskAgain(peer, breaks);
-}
-
-void Peers::AskAgain(const PeerPtr& peer, uint64_t breaks) {
-  const bool waits = peer->breaks == breaks && peer->connection->interrupted();
-  if (!waits || peer->connection->closed()) return;
-  events_.on_interrupted(peer);
-  loop_->RunAfter(kAskPause, [this, alive = std::weak_ptr<bool>(alive_), peer, breaks] {
-    if (!alive.expired()) AskAgain(peer, breaks);
-  });
-}
-
 void Peers::Forget(const PeerPtr& peer) {
   if (!peer->connection->interrupted()) return;
   peer->connection->Close(absl::UnavailableError("the process has ended"));
-}
-
-void Peers::OpenNextSocket(const PeerPtr& peer) {
-  if (peer->connection->closed() || !peer->connection->interrupted()) return;
-  absl::StatusOr<std::shared_ptr<net::Connection>> next = Connect(*peer->address);
-  if (!next.ok()) {
-    if (absl::IsNotFound(next.status())) return peer->connection->Close(next.status());
-    return OpenNextSocketLater(peer);
-  }
-  peer->next_socket = *next;
-  (*next)->set_description(absl::StrCat("worker ", peer->worker_id.Hex().substr(0, 12)));
-  const auto on_close = [this, peer](const auto& ended, const absl::Status& why) {
-    if (peer->next_socket != ended) return;  // it is the connection's by now
-    peer->next_socket = nullptr;
-    if (absl::IsUnavailable(why) || absl::IsDeadlineExceeded(why)) return OpenNextSocketLater(peer);
-    peer->connection->Close(why);
-  };
-  (*next)->Start({[](const auto& from, const net::Frame&) {
-                    from->Close(absl::InvalidArgumentError("a frame before the answer to RESUME"));
-                  },
-                  on_close});
-  wire::v1::Resume resume;
-  resume.set_worker_id(self_->worker_id.BinaryString());
-  resume.set_session(peer->session);
-  resume.set_received(peer->connection->received_bytes());
-  resume.set_is_new(peer->connection->confirmed_bytes() == 0 &&
-                    peer->connection->received_bytes() == 0);
-  (*next)->Call(wire::v1::RESUME, resume, [this, peer](const absl::StatusOr<net::Frame>& reply) {
-    if (reply.ok()) OnResumeReply(peer, *reply);
-  });
-}
-
-void Peers::OpenNextSocketLater(const PeerPtr& peer) {
-  loop_->RunAfter(kOpenPause, [this, alive = std::weak_ptr<bool>(alive_), peer] {
-    if (!alive.expired()) OpenNextSocket(peer);
-  });
-}
-
-void Peers::OnResumeReply(const PeerPtr& peer, const net::Frame& frame) {
-  const std::shared_ptr<net::Connection> socket = std::exchange(peer->next_socket, nullptr);
-  auto reply = net::ParseMetadata<wire::v1::ResumeReply>(frame);
-  if (!reply.ok() || !reply->known()) {
-    socket->Close(absl::CancelledError("it is not needed"));
-    return peer->connection->Close(absl::UnavailableError("the peer has given up this connection"));
-  }
-  if (peer->connection->closed()) return socket->Close(absl::CancelledError("it is not needed"));
-  auto detached = socket->Detach();
-  MANTA_CHECK(detached.ok());
-  peer->connection->Resume(*std::move(detached), reply->received());
-}
-
-absl::Status Peers::OnResume(const std::shared_ptr<net::Connection>& connection,
-                             const net::Frame& frame) {
-  MANTA_ASSIGN_OR_RETURN(auto message, net::ParseMetadata<wire::v1::Resume>(frame));
-  MANTA_ASSIGN_OR_RETURN(auto worker, base::WorkerId::FromBinary(message.worker_id()));
-  const auto found = accepted_.find({worker, message.session()});
-  const PeerPtr peer = found == accepted_.end() ? nullptr : found->second;
-  const bool is_open = peer != nullptr && !peer->connection->closed();
-  wire::v1::ResumeReply reply;
-  reply.set_known(is_open || message.is_new());
-  if (is_open) {
-    // This side may not know yet that the last socket broke.
-    peer->connection->Interrupt(absl::UnavailableError("the peer opened another socket"));
-    reply.set_received(peer->connection->received_bytes());
-  }
-  connection->Reply(wire::v1::RESUME, frame.correlation_id, reply);
-  if (!is_open) {
-    connection->RestartReceived();  // HELLO comes next, if anything does
-    return absl::OkStatus();
-  }
-  MANTA_ASSIGN_OR_RETURN(net::Connection::Detached socket, connection->Detach());
-  peer->connection->Resume(std::move(socket), message.received());
-  return absl::OkStatus();
 }
 
 void Peers::MarkDirty(const PeerPtr& peer) {

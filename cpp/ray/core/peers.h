@@ -6,9 +6,8 @@
 // fails it is lost like any other. A peer that misbehaves is closed with a logged reason; nothing
 // else is affected.
 //
-// A connection to another node outlives its sockets (net/connection.h): who opened it opens another
-// one, until the peer is known to be gone (nobody listens there; its node is dead; Forget) or
-// kPatience is over. Who accepted it cannot do that, and says so (Events::on_interrupted).
+// A connection to another node outlives its sockets (net/lasting_connections.h), until the peer is
+// known to be gone: nobody listens there; its node is dead; Forget.
 //   PEERS-1  what was sent to a peer arrives once and in order, or the peer is lost.
 #pragma once
 
@@ -20,6 +19,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "ray/core/peer.h"
 #include "ray/net/connection.h"
+#include "ray/net/lasting_connections.h"
 #include "ray/net/listener.h"
 
 namespace ray::core {
@@ -29,8 +29,8 @@ class Peers {
   struct Events {
     std::function<void(const PeerPtr&, const net::Frame&)> on_frame;
     std::function<void(const PeerPtr&, const absl::Status&)> on_lost;
-    // The socket broke, and the peer may live or not: it will open another one if it does. Said
-    // again every second. Whoever knows better calls Forget.
+    // The socket broke, and the peer may live or not. Said again every second. Whoever knows better
+    // calls Forget or NodeGone.
     std::function<void(const PeerPtr&)> on_interrupted;
   };
 
@@ -48,7 +48,7 @@ class Peers {
   // The node has other credentials from now on.
   absl::Status UseTls(const net::TlsCredentials& tls);
   // What Hello says of this process.
-  void SetSelf(AddressPtr self) { self_ = std::move(self); }
+  void SetSelf(AddressPtr self);
   const std::string& endpoint() const { return endpoint_; }
   const std::string& tcp_endpoint() const { return tcp_endpoint_; }
 
@@ -69,14 +69,7 @@ class Peers {
   absl::Status OnHello(const std::shared_ptr<net::Connection>& connection, const net::Frame& frame);
   void Attach(const PeerPtr& peer, const std::shared_ptr<net::Connection>& connection);
   net::Connection::Handlers HandlersOf(const PeerPtr& peer);
-  void KeepAcrossBreaks(const PeerPtr& peer);
-  void OnInterrupted(const PeerPtr& peer);
-  void AskAgain(const PeerPtr& peer, uint64_t breaks);
-  void OpenNextSocket(const PeerPtr& peer);
-  void OpenNextSocketLater(const PeerPtr& peer);
-  void OnResumeReply(const PeerPtr& peer, const net::Frame& frame);
-  absl::Status OnResume(const std::shared_ptr<net::Connection>& connection,
-                        const net::Frame& frame);
+  net::LastingConnections::OnInterrupted InterruptedOf(const PeerPtr& peer);
   void OnClose(const PeerPtr& peer, const absl::Status& why);
 
   net::EventLoop* const loop_;
@@ -89,15 +82,11 @@ class Peers {
   net::Listening bound_;  // until ListenTcp
   std::unique_ptr<net::Listener> listener_;
   std::unique_ptr<net::Listener> tcp_listener_;
+  net::LastingConnections lasting_;
   absl::flat_hash_set<base::NodeId> dead_nodes_;
   absl::flat_hash_map<base::WorkerId, PeerPtr> by_worker_;  // the connection this process sends on
   absl::flat_hash_set<PeerPtr> connected_;                  // every greeted connection
-  uint64_t last_session_ = 0;
-  // Those that others opened, by who did and what it calls them.
-  absl::flat_hash_map<std::pair<base::WorkerId, uint64_t>, PeerPtr> accepted_;
-  // Timers that fire after the end see that it expired.
-  const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
-  absl::flat_hash_set<PeerPtr> dirty_;  // may have frames held back
+  absl::flat_hash_set<PeerPtr> dirty_;                      // may have frames held back
 };
 
 }  // namespace ray::core

@@ -24,18 +24,19 @@ void TaskReceiver::SetGroups(int default_limit,
   for (IncomingCallPtr& call : waiting) Enqueue(std::move(call));
 }
 
-bool TaskReceiver::Group::CanStart() const {
-  if (running >= limit) return false;
-  return (!queue.empty() && HasItsArguments(queue.front())) ||
-         std::any_of(out_of_turn.begin(), out_of_turn.end(), HasItsArguments);
+bool TaskReceiver::Group::CanStartOutOfTurn() const {
+  return std::any_of(out_of_turn.begin(), out_of_turn.end(), HasItsArguments);
 }
 
 IncomingCallPtr TaskReceiver::Group::TakeFirst() {
-  auto first = std::find_if(out_of_turn.begin(), out_of_turn.end(), HasItsArguments);
-  std::deque<IncomingCallPtr>& from = first == out_of_turn.end() ? queue : out_of_turn;
-  if (first == out_of_turn.end()) first = queue.begin();
-  IncomingCallPtr call = std::move(*first);
-  from.erase(first);
+  const auto first = std::find_if(out_of_turn.begin(), out_of_turn.end(), HasItsArguments);
+  if (first != out_of_turn.end()) {
+    IncomingCallPtr call = std::move(*first);
+    out_of_turn.erase(first);
+    return call;
+  }
+  IncomingCallPtr call = std::move(queue.front());
+  queue.pop_front();
   return call;
 }
 
@@ -50,7 +51,11 @@ TaskReceiver::Group& TaskReceiver::GroupOf(const IncomingCall& call) {
 bool TaskReceiver::Enqueue(IncomingCallPtr call) {
   if (!known_.insert(call->task_id).second) return false;
   Group& group = GroupOf(*call);
-  (call->out_of_turn ? group.out_of_turn : group.queue).push_back(std::move(call));
+  if (call->out_of_turn) {
+    group.out_of_turn.push_back(std::move(call));
+  } else {
+    group.queue.push_back(std::move(call));
+  }
   ++queued_;
   return true;
 }
@@ -104,13 +109,15 @@ std::vector<IncomingCallPtr> TaskReceiver::Recall(
     absl::FunctionRef<bool(const IncomingCall&)> matches) {
   std::vector<IncomingCallPtr> recalled;
   for (auto& [name, group] : groups_) {
-    for (std::deque<IncomingCallPtr>* queue : {&group.out_of_turn, &group.queue}) {
-      std::deque<IncomingCallPtr> kept;
+    const auto take_back = [&](auto* queue) {
+      std::remove_reference_t<decltype(*queue)> kept;
       for (IncomingCallPtr& call : *queue) {
         (matches(*call) ? recalled.emplace_back() : kept.emplace_back()) = std::move(call);
       }
       *queue = std::move(kept);
-    }
+    };
+    take_back(&group.out_of_turn);
+    take_back(&group.queue);
   }
   queued_ -= recalled.size();
   for (const IncomingCallPtr& call : recalled) known_.erase(call->task_id);

@@ -96,8 +96,12 @@ class TaskReceiver {
     int limit = 1;
     int running = 0;
     std::deque<IncomingCallPtr> queue;
-    std::deque<IncomingCallPtr> out_of_turn;
-    bool CanStart() const;
+    std::vector<IncomingCallPtr> out_of_turn;  // nearly always empty
+    bool CanStart() const {
+      return running < limit && ((!queue.empty() && queue.front()->fetching == 0) ||
+                                 (!out_of_turn.empty() && CanStartOutOfTurn()));
+    }
+    bool CanStartOutOfTurn() const;
     IncomingCallPtr TakeFirst();  // requires CanStart
   };
   Group& GroupOf(const IncomingCall& call);

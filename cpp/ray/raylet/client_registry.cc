@@ -44,10 +44,11 @@ struct ClientRegistry::Peer {
   bool said_hello = false;
 };
 
-ClientRegistry::ClientRegistry(net::EventLoop* loop, const FrameRouter* router, Options options,
-                               Events events)
+ClientRegistry::ClientRegistry(net::EventLoop* loop, const FrameRouter* router,
+                               net::LastingConnections* lasting, Options options, Events events)
     : loop_(loop),
       router_(router),
+      lasting_(lasting),
       options_(options),
       tls_(options.tls),
       events_(std::move(events)) {}
@@ -85,7 +86,7 @@ void ClientRegistry::OnFrame(const std::shared_ptr<Connection>& connection,
                              const net::Frame& frame) {
   auto* client = connection->peer<Client>();
   const absl::Status status =
-      client == nullptr ? OnHello(connection, frame) : router_->Route(*client, frame);
+      client == nullptr ? OnFirstFrame(connection, frame) : router_->Route(*client, frame);
   if (!status.ok()) Refuse(connection, status);
 }
 
@@ -95,6 +96,20 @@ void ClientRegistry::Refuse(const std::shared_ptr<Connection>& connection,
   error.set_reason(std::string(why.message()));
   connection->Send(wire::v1::ERROR, error);
   connection->Close(why);
+}
+
+absl::Status ClientRegistry::OnFirstFrame(const std::shared_ptr<Connection>& connection,
+                                          const net::Frame& frame) {
+  const auto joining = joining_.find(connection.get());
+  const bool is_resume = frame.type == wire::v1::RESUME &&
+                         joining->second->from == From::kOtherNode && !joining->second->said_hello;
+  if (!is_resume) return OnHello(connection, frame);
+  MANTA_RETURN_IF_ERROR(lasting_->OnResume(connection, frame));
+  if (!connection->closed()) return absl::OkStatus();
+  // Its socket is that of a client now.
+  loop_->Cancel(joining->second->timer);
+  joining_.erase(joining);
+  return absl::OkStatus();
 }
 
 absl::Status ClientRegistry::OnHello(const std::shared_ptr<Connection>& connection,
@@ -219,6 +234,10 @@ void ClientRegistry::Join(const std::shared_ptr<Connection>& connection, uint64_
   reply.set_job_namespace(job.job_namespace);
   reply.set_node_ip(node.ip);
   if (client->IsRaylet()) {
+    if (hello.session() != 0) {
+      // Whether its node lives, the GCS says.
+      lasting_->Accepted(connection, hello.node_id(), hello.session(), [](absl::Duration) {});
+    }
     connection->Reply(wire::v1::HELLO, correlation_id, reply);
     return events_.on_joined(*client, hello);
   }
@@ -258,6 +277,7 @@ void ClientRegistry::HandOver(const std::shared_ptr<Connection>& connection,
 
 void ClientRegistry::OnClose(const std::shared_ptr<Connection>& connection,
                              const absl::Status& why) {
+  lasting_->Ended(*connection, why);
   if (auto peer = joining_.find(connection.get()); peer != joining_.end()) {
     loop_->Cancel(peer->second->timer);
     joining_.erase(peer);

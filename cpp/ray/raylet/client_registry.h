@@ -19,6 +19,7 @@
 #include "absl/time/time.h"
 #include "ray/net/connection.h"
 #include "ray/net/event_loop.h"
+#include "ray/net/lasting_connections.h"
 #include "ray/raylet/client.h"
 #include "ray/raylet/frame_router.h"
 #include "ray/raylet/node_identity.h"
@@ -63,7 +64,8 @@ class ClientRegistry {
   };
 
   // All pointers outlive the registry.
-  ClientRegistry(net::EventLoop* loop, const FrameRouter* router, Options options, Events events);
+  ClientRegistry(net::EventLoop* loop, const FrameRouter* router, net::LastingConnections* lasting,
+                 Options options, Events events);
   ~ClientRegistry();
 
   // Clients of this node speak TLS with these from now on.
@@ -81,6 +83,8 @@ class ClientRegistry {
 
   void OnFrame(const std::shared_ptr<net::Connection>& connection, const net::Frame& frame);
   void OnClose(const std::shared_ptr<net::Connection>& connection, const absl::Status& why);
+  absl::Status OnFirstFrame(const std::shared_ptr<net::Connection>& connection,
+                            const net::Frame& frame);
   absl::Status OnHello(const std::shared_ptr<net::Connection>& connection, const net::Frame& frame);
   absl::Status CheckHello(const wire::v1::Hello& hello, From from) const;
   absl::Status CheckWorkerId(const wire::v1::Hello& hello) const;
@@ -94,6 +98,7 @@ class ClientRegistry {
 
   net::EventLoop* const loop_;
   const FrameRouter* const router_;
+  net::LastingConnections* const lasting_;  // of other raylets
   const Options options_;
   net::TlsCredentials tls_;
   const Events events_;

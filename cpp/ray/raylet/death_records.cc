@@ -65,9 +65,10 @@ WorkerDeathReply DeathRecords::NoDeathOf(const WorkerId& worker) const {
 absl::Status DeathRecords::PassOn(const wire::v1::WorkerDeathRequest& message,
                                   const Responder& responder) {
   MANTA_ASSIGN_OR_RETURN(const base::NodeId node, base::NodeId::FromBinary(message.node_id()));
-  const auto node_died = [responder, node](const std::string& why) {
+  const auto node_died = [responder, node, is_dead = peers_->IsDead(node)](const std::string& why) {
     WorkerDeathReply reply;
     reply.set_node_died(true);
+    reply.set_node_is_dead(is_dead);
     reply.set_message(absl::StrCat("node ", node.Hex(), ": ", why));
     responder.Send(reply);
   };

@@ -188,6 +188,11 @@ void LeaseService::NodeDead(const base::NodeId& node) {
 
 void LeaseService::NodeLost(const base::NodeId& node) { router_.NodeLost(node); }
 
+void LeaseService::NodeSilent(const base::NodeId& node) {
+  router_.NodeSilent(node);
+  Changed();
+}
+
 void LeaseService::Drain() {
   router_.Drain();
   NodesSettled();

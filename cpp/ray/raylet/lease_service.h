@@ -67,6 +67,7 @@ class LeaseService final : private scheduling::LeaseQueue::Actions,
   void NodeDead(const base::NodeId& node);
   // The connection to its raylet broke.
   void NodeLost(const base::NodeId& node);
+  void NodeSilent(const base::NodeId& node);
   // Of those that other raylets send of their own accord: RECLAIM_LEASES, TASK_PENDING_WARNING.
   void OnPeerFrame(const base::NodeId& node, const net::Frame& frame);
   // Nothing new is to run on this node.

@@ -2,10 +2,13 @@
 // kept while the node lives. What this raylet asks another one goes over these; what others ask
 // comes in as frames of a Client of kind RAYLET (client_registry.h).
 //
+// A connection outlives its sockets (net/lasting_connections.h): it is lost when the node is dead,
+// its raylet has ended, or it stayed out of reach for long.
+//
 // Owner: Raylet.   Threads: loop-bound.   Never blocks: a connection may still be under way when it
-// is used. Errors: a request on a connection that breaks is answered with the reason; the next
+// is used. Errors: a request on a connection that is lost is answered with the reason; the next
 // Get connects again.
-//   PEERS-1  on_lost runs once for each connection that breaks, after its requests were answered.
+//   PEERS-1  on_lost runs once for each connection that is lost, after its requests were answered.
 //   PEERS-2  a node that is dead is never connected to again, and on_dead has run once for it.
 #pragma once
 
@@ -19,6 +22,7 @@
 #include "ray/base/ids.h"
 #include "ray/net/connection.h"
 #include "ray/net/event_loop.h"
+#include "ray/net/lasting_connections.h"
 #include "ray/raylet/node_identity.h"
 #include "ray/wire/v1/cluster.pb.h"
 
@@ -36,12 +40,14 @@ class NodePeers {
     // What the other raylet sends of its own accord: RECLAIM_LEASES, TASK_PENDING_WARNING,
     // WORKER_GONE, LOG_LINES.
     std::function<void(const base::NodeId&, const net::Frame&)> on_frame;
+    // What was sent has not been answered for a while, and may be at any time. Said every second.
+    std::function<void(const base::NodeId&)> on_silent;
     std::function<void(const base::NodeId&, const absl::Status& why)> on_lost;
   };
 
-  // `loop` and `identity` outlive the peers.
-  NodePeers(net::EventLoop* loop, const NodeIdentity* identity, net::Connection::Options options,
-            Events events);
+  // All pointers outlive the peers.
+  NodePeers(net::EventLoop* loop, const NodeIdentity* identity, net::LastingConnections* lasting,
+            net::Connection::Options options, Events events);
   ~NodePeers();
 
   // What the GCS says of a node.
@@ -62,11 +68,14 @@ class NodePeers {
   };
 
   void Connect(const base::NodeId& node, Peer* peer);
+  // kNotFound: no such node is alive.
+  absl::StatusOr<std::shared_ptr<net::Connection>> Open(const base::NodeId& node) const;
   void OnClose(const base::NodeId& node, const std::shared_ptr<net::Connection>& connection,
                const absl::Status& why);
 
   net::EventLoop* const loop_;
   const NodeIdentity* const identity_;
+  net::LastingConnections* const lasting_;
   const net::Connection::Options options_;
   const Events events_;
   // Callbacks that come after the end see that it expired.

@@ -93,7 +93,8 @@ Raylet::Raylet(net::EventLoop* loop, const base::Clock* clock, base::Config conf
       accelerators_(std::move(accelerators)),
       token_(std::move(token)),
       tls_(std::move(tls)),
-      events_(std::move(events)) {
+      events_(std::move(events)),
+      lasting_(loop) {
   identity_.config = config_.NonDefault();
   identity_.listen_host = HostOf(identity_.tcp_endpoint);
   identity_.labels.emplace(scheduling::kNodeIdLabel, identity_.id.Hex());
@@ -120,8 +121,11 @@ absl::Status Raylet::OpenStore(uint64_t capacity_bytes, SpillSetup spilling) {
 
 void Raylet::MakeServices(Options options) {
   gcs_ = std::make_unique<gcs::GcsClient>(loop_, GcsOptions(), GcsEvents());
-  clients_ = std::make_unique<ClientRegistry>(loop_, &router_, RegistryOptions(), RegistryEvents());
-  peers_ = std::make_unique<NodePeers>(loop_, &identity_, ConnectionOptions(), PeerEvents());
+  lasting_.SetSelf(identity_.id.BinaryString());
+  clients_ = std::make_unique<ClientRegistry>(loop_, &router_, &lasting_, RegistryOptions(),
+                                              RegistryEvents());
+  peers_ =
+      std::make_unique<NodePeers>(loop_, &identity_, &lasting_, ConnectionOptions(), PeerEvents());
   owners_ = std::make_unique<OwnerWatch>(loop_, &router_, clients_.get(), peers_.get(),
                                          &objects_->store());
   transfer_ =
@@ -305,6 +309,7 @@ NodePeers::Events Raylet::PeerEvents() {
                         const std::string& reason) { OnNodeDead(node, reason); },
       .on_frame = [this](const base::NodeId& node,
                          const net::Frame& frame) { OnPeerFrame(node, frame); },
+      .on_silent = [this](const base::NodeId& node) { leases_->NodeSilent(node); },
       .on_lost = [this](const base::NodeId& node,
                         const absl::Status& why) { OnPeerLost(node, why); },
   };
@@ -429,6 +434,9 @@ void Raylet::OnNodeDead(const base::NodeId& node, const std::string& reason) {
   message.set_node_id(node.BinaryString());
   message.set_reason(reason);
   clients_->ForEach([&](Client& client) {
+    if (client.IsRaylet() && client.address.node_id() == message.node_id()) {
+      return client.connection->Close(absl::UnavailableError("its node is dead"));
+    }
     if (client.worker_id.IsNil()) return;
     client.connection->Send(wire::v1::NODE_GONE, message);
   });

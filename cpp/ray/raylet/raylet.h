@@ -19,6 +19,7 @@
 #include "ray/base/config.h"
 #include "ray/gcs/gcs_client.h"
 #include "ray/net/event_loop.h"
+#include "ray/net/lasting_connections.h"
 #include "ray/net/listener.h"
 #include "ray/net/tls_file_watch.h"
 #include "ray/raylet/actor_host.h"
@@ -149,6 +150,7 @@ class Raylet {
   FrameRouter router_;
   std::unique_ptr<ObjectService> objects_;
   std::unique_ptr<gcs::GcsClient> gcs_;
+  net::LastingConnections lasting_;  // with the raylets of other nodes
   std::unique_ptr<ClientRegistry> clients_;
   std::unique_ptr<NodePeers> peers_;
   std::unique_ptr<OwnerWatch> owners_;

@@ -373,6 +373,21 @@ void LeaseRouter::NodeLost(const NodeId& node) {
   absl::erase_if(remote_leases_, [&](const auto& lease) { return lease.second.node == node; });
 }
 
+void LeaseRouter::NodeSilent(const NodeId& node) {
+  Unreachable(node);
+  std::vector<uint64_t> unanswered;
+  for (const auto& [forward_id, forwarded] : forwarded_) {
+    if (forwarded.node == node && forwarded.entry != nullptr) unanswered.push_back(forward_id);
+  }
+  for (const uint64_t forward_id : unanswered) {
+    Entry* entry = std::exchange(forwarded_.at(forward_id).entry, nullptr);
+    if (entry == nullptr) continue;  // it went with one before
+    actions_->CancelForwarded(node, forward_id);
+    Continue(entry, node, ReplyOf(RequestLeaseReply::OUTCOME_UNSPECIFIED));
+  }
+  Rebalance();
+}
+
 std::optional<LeaseRouter::RequestKey> LeaseRouter::Origin(uint64_t forward_id) const {
   auto found = forwarded_.find(forward_id);
   if (found == forwarded_.end() || found->second.entry == nullptr) return std::nullopt;

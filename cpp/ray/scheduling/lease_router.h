@@ -111,8 +111,11 @@ class LeaseRouter {
   // -- From the raylets that were asked.
   void Answered(const base::NodeId& node, uint64_t forward_id,
                 const absl::StatusOr<wire::v1::RequestLeaseReply>& reply);
-  // The connection broke: leases there are lost.
+  // The connection is lost, and the leases there with it.
   void NodeLost(const base::NodeId& node);
+  // It does not answer for a while: what it was asked for is asked for elsewhere, and grants that
+  // come nevertheless are given back.
+  void NodeSilent(const base::NodeId& node);
   // The request of this node's process that became `forward_id`.
   std::optional<std::pair<ClientId, uint64_t>> Origin(uint64_t forward_id) const;
   // Those who hold leases at the node.

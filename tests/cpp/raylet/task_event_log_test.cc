@@ -19,7 +19,8 @@ class TaskEventLogTest : public ::testing::Test {
 
   net::EventLoop loop_;
   NodeIdentity identity_;
-  NodePeers peers_{&loop_, &identity_, {}, {}};
+  net::LastingConnections lasting_{&loop_};
+  NodePeers peers_{&loop_, &identity_, &lasting_, {}, {}};
   Client client_;
   FrameRouter router_;
   TaskEventLog log_{&loop_, &router_, &peers_, /*limit=*/100};

@@ -314,6 +314,22 @@ TEST_F(LeaseRouterTest, ANodesDeathPlacesItsRequestsAnew) {
   EXPECT_EQ(router_->remote_leases(), 0u);
 }
 
+TEST_F(LeaseRouterTest, WhatASilentNodeWasAskedForGoesElsewhere) {
+  const NodeId silent = AddNode(kOneGpu);
+  const uint64_t id = Ask(kOneGpu);
+  router_->NodeSilent(silent);
+  router_->CheckInvariants();
+  EXPECT_THAT(cancelled_, SizeIs(1));
+  const NodeId other = AddNode(kOneGpu);
+  ASSERT_THAT(sent_, SizeIs(2));
+  EXPECT_EQ(sent_[1].node, other);
+  const LeaseId late = Reply(sent_[0], RequestLeaseReply::GRANTED);
+  EXPECT_THAT(returned_, ElementsAre(std::tuple(silent, late, LeaseEnd::kDone)));
+  EXPECT_EQ(OutcomeOf(id), RequestLeaseReply::OUTCOME_UNSPECIFIED);
+  Reply(sent_[1], RequestLeaseReply::GRANTED);
+  EXPECT_EQ(OutcomeOf(id), RequestLeaseReply::GRANTED);
+}
+
 TEST_F(LeaseRouterTest, ANodeThatCannotBeAskedIsLeftAloneForAMoment) {
   const NodeId a = AddNode(kOneGpu);
   broken_.insert(a);

@@ -22,9 +22,10 @@ ResourceSet FromRaw(const std::map<std::string, int64_t>& raw) {
   return *ResourceSet::FromWire(message);
 }
 
-std::string ErrorValue(const char* code) {
+std::string ErrorValue(const std::string& code, const std::string& message = "") {
   core::SystemError error;
   error.code = code;
+  error.message = message;
   return std::string(core::SerializeSystemError(error)->view());
 }
 
@@ -119,7 +120,7 @@ VirtualWorker::Result VirtualWorker::Compute(const IncomingCallPtr& call,
       for (const IncomingCall::Reference& reference : call->references) {
         const Value value = Decode(session_, reference.value.view());
         if (!value.error.empty()) {
-          result.error = ErrorValue(value.error.c_str());
+          result.error = ErrorValue(value.error, value.message);
           return result;
         }
         result.number = Mix(result.number, value.number);
@@ -166,7 +167,7 @@ VirtualWorker::Result VirtualWorker::Fold(uint64_t number, const std::vector<Han
   for (const HandlePtr& ref : refs) {
     const Value value = Get(session_, ref, waiter);
     if (!value.error.empty()) {
-      result.error = ErrorValue(value.error.c_str());
+      result.error = ErrorValue(value.error, value.message);
       return result;
     }
     result.number = Mix(result.number, value.number);

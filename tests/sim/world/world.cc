@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "ray/base/check.h"
+#include "ray/wire/v1/frame_type.pb.h"
 
 namespace ray::sim {
 namespace {
@@ -25,6 +26,9 @@ World::World(uint64_t seed)
       last_fd_(kFirstSocket) {
   MANTA_CHECK(g_world == nullptr);
   g_world = this;
+  for (int type = 0; type <= wire::v1::FrameType_MAX; ++type) {
+    frame_names_.push_back(wire::v1::FrameType_Name(type));
+  }
 }
 
 World::~World() { g_world = nullptr; }
@@ -326,15 +330,26 @@ void World::Send(Socket* from, Packet packet) {
         [this, to, packet = std::move(packet)]() mutable { Arrive(to, std::move(packet)); });
 }
 
-void World::Arrive(Socket* socket, Packet packet) {
-  if (show_) {
-    fprintf(stderr, "%s  %s %d -> %s %d  %s %d%s #%llu on %d%s\n", Time(),
-            socket->peer->process->name.c_str(), socket->peer->process->pid,
-            socket->process->name.c_str(), socket->process->pid, packet.body ? "message" : "frame",
-            packet.type, packet.flags != 0 ? " reply" : "",
-            static_cast<unsigned long long>(packet.number), socket->fd,
-            !socket->open || socket->cut ? " lost" : "");
+// Takes no memory from the heap: a run that is shown is the same as one that is not.
+void World::Show(const Socket& socket, const Packet& packet) const {
+  constexpr size_t kShownBytes = 1000;
+  static char hex[2 * kShownBytes + 1];  // to look for ids in
+  const size_t shown = std::min(packet.metadata.size(), kShownBytes);
+  for (size_t i = 0; i < shown; ++i) {
+    snprintf(hex + 2 * i, 3, "%02x", static_cast<uint8_t>(packet.metadata[i]));
   }
+  hex[2 * shown] = '\0';
+  fprintf(stderr, "%s  %s %d -> %s %d  %s%s #%llu on %d%s %s\n", Time(),
+          socket.peer->process->name.c_str(), socket.peer->process->pid,
+          socket.process->name.c_str(), socket.process->pid,
+          packet.body || packet.type >= frame_names_.size() ? "message"
+                                                            : frame_names_[packet.type].c_str(),
+          packet.flags != 0 ? " reply" : "", static_cast<unsigned long long>(packet.number),
+          socket.fd, !socket.open || socket.cut ? " lost" : "", hex);
+}
+
+void World::Arrive(Socket* socket, Packet packet) {
+  if (show_) Show(*socket, packet);
   if (!socket->open || socket->cut) return;
   socket->inbox.push_back(std::move(packet));
   Deliver(socket);

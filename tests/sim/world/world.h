@@ -205,12 +205,14 @@ class World {
   // When a packet that leaves now would come through.
   absl::Time ThroughAt(size_t from, size_t to) const;
   void Arrive(Socket* socket, Packet packet);
+  void Show(const Socket& socket, const Packet& packet) const;
   void Deliver(Socket* socket);
   void BreakEnd(Socket* socket, absl::Duration delay, const char* why);
 
   const absl::Time start_ = absl::UnixEpoch() + absl::Hours(24 * 365);
 
   const bool show_;  // each packet and each end
+  std::vector<std::string> frame_names_;
   std::mt19937_64 random_;
   absl::Time now_ = start_;
   std::vector<Event> queue_;
