@@ -30,6 +30,21 @@ def test_max_calls_ends_the_worker_without_losing_tasks(retries):
     assert len(set(pids)) >= 10
 
 
+def test_who_leaves_takes_no_owner_along():
+    @ray.remote
+    def make():
+        return [ray.put("value")]
+
+    @ray.remote(max_calls=1)
+    def pass_on():
+        return ray.get(make.remote())  # The lease of that worker lingers when this one leaves.
+
+    for _ in range(3):
+        (ref,) = ray.get(pass_on.remote())
+        time.sleep(0.2)
+        assert ray.get(ref, timeout=20) == "value"
+
+
 def test_a_crash_tells_signal_and_last_words():
     @ray.remote(max_retries=0)
     def die():

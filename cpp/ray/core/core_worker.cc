@@ -205,6 +205,8 @@ void CoreWorker::Shutdown() {
   {
     absl::MutexLock lock(&mutex_);
     Drain();
+    // A worker that only lingers may own what others borrow; the lease of who has left is its end.
+    if (tasks_ != nullptr) tasks_->OnReclaim(base::MonotonicNanos());
     peers_->FlushAll();
     if (store_ != nullptr) store_->Flush();
     peers_->CloseAll();
