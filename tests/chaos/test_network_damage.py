@@ -100,6 +100,45 @@ print(ray.get(borrower.look.remote(), timeout=60))
 """
 
 
+# A process that starts when a node has died already, and asks it for an object.
+LATE = """
+import sys, time
+import ray
+from ray.exceptions import OwnerDiedError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+ray.init("auto", log_to_driver=False)
+nodes = {node["NodeManagerAddress"]: node["NodeID"] for node in ray.nodes() if node["Alive"]}
+
+
+def at(address):
+    return NodeAffinitySchedulingStrategy(node_id=nodes[address], soft=False)
+
+
+@ray.remote
+class Owner:
+    def make(self):
+        return [ray.put("value")]
+
+
+@ray.remote(runtime_env={"env_vars": {"NEW": "1"}})
+def take(refs):
+    began = time.monotonic()
+    try:
+        ray.get(refs)
+    except OwnerDiedError:
+        return time.monotonic() - began
+
+
+owner = Owner.options(scheduling_strategy=at(sys.argv[1])).remote()
+refs = ray.get(owner.make.remote())
+print("begun", flush=True)
+while nodes[sys.argv[1]] in {node["NodeID"] for node in ray.nodes() if node["Alive"]}:
+    time.sleep(0.1)
+print(ray.get(take.options(scheduling_strategy=at(sys.argv[2])).remote(refs), timeout=60))
+"""
+
+
 class Network:
     """The cluster, and what is done to its network."""
 
@@ -140,6 +179,10 @@ class Network:
         node = chance.choice(self._nodes)
         self.network.cut([node])
         time.sleep(2.5 * DEAD_S)
+        self.replace(node)
+
+    def replace(self, node):
+        """One that was cut off for so long that it counts as dead."""
         self.network.cut()
         wait_until(lambda: not self.cluster.machines[node].processes(), 20)
         self.start_node(node)
@@ -208,6 +251,16 @@ def test_two_that_do_not_reach_each_other_for_a_while_lose_nothing(network):
     network.network.heal()
     output, _ = driver.communicate("\n", timeout=90)
     assert output == "('small', 1000000, ['slow', 'slow', 'once'])\n"
+
+
+def test_who_starts_after_a_nodes_death_does_not_wait_for_it(network):
+    dead, other = (network.network.addresses[node] for node in (1, 2))
+    driver = network.cluster.driver(LATE, dead, other)
+    assert driver.stdout.readline() == "begun\n"
+    network.network.cut([1])
+    output, _ = driver.communicate(timeout=90)
+    network.replace(1)
+    assert float(output) < 10  # A socket counts as silent after 5.
 
 
 @contextlib.contextmanager
