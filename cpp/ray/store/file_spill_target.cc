@@ -62,30 +62,34 @@ absl::StatusOr<Checksum> MoveAndSum(Call call, int fd, std::byte* bytes, uint64_
 
 absl::Status ChangedError() { return absl::DataLossError("the spill file was changed"); }
 
+// What is smaller is better read ahead by the system, with what is stored beside it.
+constexpr uint64_t kDirectReadBytesMin = 1 << 20;
+
 uint64_t RoundUpToPage(uint64_t bytes) {
   static const auto kPageBytes = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
   return (bytes + kPageBytes - 1) / kPageBytes * kPageBytes;
 }
 
-// Writes a file from its beginning, past the page cache if the file system can do that.
-class DirectWriter {
+// A file that is written and read past the page cache, if its file system can do that, by way of a
+// buffer.
+class DirectFile {
  public:
   // `fd` is the caller's, and as before once this ends.
-  explicit DirectWriter(int fd)
+  explicit DirectFile(int fd)
       : fd_(fd),
         flags_(fcntl(fd, F_GETFL)),
         buffer_(static_cast<std::byte*>(std::aligned_alloc(kAlignment, kBufferBytes))) {
     MANTA_CHECK(buffer_ != nullptr);
     is_direct_ = fcntl(fd_, F_SETFL, flags_ | O_DIRECT) == 0;
   }
-  ~DirectWriter() {
+  ~DirectFile() {
     UseCache();
     std::free(buffer_);
   }
-  DirectWriter(const DirectWriter&) = delete;
-  DirectWriter& operator=(const DirectWriter&) = delete;
+  DirectFile(const DirectFile&) = delete;
+  DirectFile& operator=(const DirectFile&) = delete;
 
-  // From the next page on.
+  // Writes from the next page on; the first time, from the beginning.
   absl::StatusOr<Checksum> Append(const std::byte* bytes, uint64_t size) {
     Checksum checksum;
     for (uint64_t at = 0; at < size; at += Checksum::kStepBytes) {
@@ -100,8 +104,24 @@ class DirectWriter {
   }
   absl::Status Finish() { return Flush(); }
 
+  // What Append wrote from `offset` on.
+  absl::StatusOr<Checksum> Read(uint64_t offset, std::byte* into, uint64_t size) {
+    Checksum checksum;
+    for (uint64_t at = 0; at < size; at += kBufferBytes) {
+      const uint64_t part = std::min(size - at, kBufferBytes);
+      MANTA_RETURN_IF_ERROR(MoveBuffer(pread, RoundUpToPage(part), offset + at));
+      for (uint64_t done = 0; done < part; done += Checksum::kStepBytes) {
+        const uint64_t step = std::min(part - done, Checksum::kStepBytes);
+        checksum.Extend(buffer_ + done, step);
+        std::memcpy(into + at + done, buffer_ + done, step);
+      }
+    }
+    return checksum;
+  }
+
  private:
   static constexpr uint64_t kBufferBytes = 4 << 20;
+  static_assert(kBufferBytes % Checksum::kStepBytes == 0);
   static constexpr uint64_t kAlignment = 4096;
 
   absl::Status Put(const std::byte* bytes, uint64_t size) {
@@ -117,15 +137,19 @@ class DirectWriter {
   }
 
   absl::Status Flush() {
-    absl::Status status = MoveAll(pwrite, fd_, buffer_, filled_, offset_);
-    // The flag was accepted, and yet the file system wants it otherwise.
-    if (absl::IsUnavailable(status) && is_direct_) {
-      UseCache();
-      status = MoveAll(pwrite, fd_, buffer_, filled_, offset_);
-    }
+    const absl::Status status = MoveBuffer(pwrite, filled_, offset_);
     offset_ += filled_;
     filled_ = 0;
     return status;
+  }
+
+  template <typename Call>
+  absl::Status MoveBuffer(Call call, uint64_t size, uint64_t offset) {
+    absl::Status status = MoveAll(call, fd_, buffer_, size, offset);
+    // The flag was accepted, and yet the file system wants it otherwise, or a page is cut short.
+    if (!absl::IsUnavailable(status) || !is_direct_) return status;
+    UseCache();
+    return MoveAll(call, fd_, buffer_, size, offset);
   }
 
   void UseCache() {
@@ -134,8 +158,8 @@ class DirectWriter {
 
   const int fd_;
   const int flags_;
-  std::byte* const buffer_;  // what stands at offset_ of the file
-  uint64_t filled_ = 0;
+  std::byte* const buffer_;
+  uint64_t filled_ = 0;  // of the buffer, which stands at offset_ of the file, when it is written
   uint64_t offset_ = 0;
   bool is_direct_ = false;
 };
@@ -258,15 +282,15 @@ class FileSpillTarget::Files {
   }
 
   absl::Status WriteDirectly(const std::vector<Extent>& pieces, File* file) const {
-    DirectWriter writer(file->fd.get());
+    DirectFile direct(file->fd.get());
     uint64_t offset = 0;
     for (const Extent& piece : pieces) {
       MANTA_ASSIGN_OR_RETURN(Checksum checksum,
-                             writer.Append(memory_->At(piece.offset), piece.size));
+                             direct.Append(memory_->At(piece.offset), piece.size));
       file->pieces.push_back({offset, piece.size, checksum});
       offset += RoundUpToPage(piece.size);
     }
-    return writer.Finish();
+    return direct.Finish();
   }
 
   static absl::Status CheckPiece(const File& file, const Piece& piece) {
@@ -281,15 +305,26 @@ class FileSpillTarget::Files {
     return checksum == piece.checksum ? absl::OkStatus() : ChangedError();
   }
 
+  static absl::StatusOr<Checksum> ReadCached(const File& file, const Piece& piece,
+                                             std::byte* into) {
+    // What of it has left the cache, the disk brings all at once, not the next few pages only.
+    posix_fadvise(file.fd.get(), static_cast<off_t>(piece.offset), static_cast<off_t>(piece.size),
+                  POSIX_FADV_WILLNEED);
+    return MoveAndSum(pread, file.fd.get(), into, piece.size, piece.offset);
+  }
+
+  static absl::StatusOr<Checksum> ReadDirectly(const File& file, const Piece& piece,
+                                               std::byte* into) {
+    return DirectFile(file.fd.get()).Read(piece.offset, into, piece.size);
+  }
+
   absl::Status ReadPiece(const File& file, uint32_t index, Extent into) const {
     const Piece& piece = file.pieces.at(index);
     MANTA_CHECK(into.size == piece.size);
     std::byte* bytes = memory_->At(into.offset);
-    // The disk works on all of it at once, not on the next few pages only.
-    posix_fadvise(file.fd.get(), static_cast<off_t>(piece.offset), static_cast<off_t>(piece.size),
-                  POSIX_FADV_WILLNEED);
-    MANTA_ASSIGN_OR_RETURN(Checksum checksum,
-                           MoveAndSum(pread, file.fd.get(), bytes, piece.size, piece.offset));
+    const bool is_cached = file.cached_bytes > 0 || piece.size < kDirectReadBytesMin;
+    const auto read = is_cached ? ReadCached : ReadDirectly;
+    MANTA_ASSIGN_OR_RETURN(const Checksum checksum, read(file, piece, bytes));
     memory_->Unuse(into);
     return checksum == piece.checksum ? absl::OkStatus() : ChangedError();
   }

@@ -329,7 +329,9 @@ TEST_P(DataStreamTest, DeadNodeFailsWhatIsUnderWay) {
 
 TEST_P(DataStreamTest, EndsWhileBytesAreUnderWay) {
   GrantAt(id_, {0, kCapacity});
-  for (int i = 0; i < 50; ++i) Start(id_, {0, kCapacity}, 0);
+  constexpr uint64_t kParts = 50;
+  constexpr uint64_t kPart = kCapacity / kParts;
+  for (uint64_t i = 0; i < kParts; ++i) Start(id_, {i * kPart, kPart}, i * kPart);
   loop_.Poll(absl::Milliseconds(1));
   loop_.Poll(absl::Milliseconds(1));
   fetcher_.reset();

@@ -66,10 +66,12 @@ TEST(ClusterSimTest, ManyNodesRunManyTasks) {
   VirtualCluster::Outcome outcome;
   const uint64_t nodes = FromEnvironment("MANTA_SIM_NODES", 100);
   const uint64_t tasks = FromEnvironment("MANTA_SIM_TASKS", 5'000);
+  // Each has workers of its own on each node, and each of those a descriptor.
+  constexpr uint64_t kDrivers = 4;
   ASSERT_TRUE(SeedRunner::Run({.seed = 1,
                                .nodes = nodes,
-                               .drivers = 10,
-                               .calls = tasks / 10,
+                               .drivers = kDrivers,
+                               .calls = tasks / kDrivers,
                                .program = Program::kManyTasks},
                               &outcome));
   EXPECT_EQ(outcome.right, tasks);

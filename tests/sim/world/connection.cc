@@ -3,6 +3,7 @@
 #include "ray/net/connection.h"
 
 #include <google/protobuf/message_lite.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <deque>
@@ -217,7 +218,8 @@ void Connection::ReplyWithFd(uint16_t type, uint64_t correlation_id,
                              const google::protobuf::MessageLite& metadata, int fd) {
   if (closed_) return;
   Packet packet = MakePacket(type, kReplyFlag, correlation_id, metadata, {});
-  packet.descriptor = dup(fd);
+  packet.descriptor =
+      static_cast<int>(syscall(SYS_dup, fd));  // of no process while it is under way
   MANTA_CHECK(packet.descriptor >= 0);
   World::Current()->Send(SocketOf(fd_.get()), std::move(packet));
 }
@@ -336,6 +338,7 @@ absl::StatusOr<HandshakeResult> BlockingHandshake(int fd,
   }
   result.reply_metadata = std::move(packet.metadata);
   result.received_fd.Reset(packet.descriptor);
+  world->current()->descriptors.insert(packet.descriptor);
   return result;
 }
 

@@ -2,6 +2,7 @@
 // simulation they are the world's; otherwise the real ones.
 #include <errno.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -40,6 +41,16 @@ uint64_t CountOomKills() { return 0; }
 
 using ray::sim::World;
 
+namespace {
+
+// Null: outside of the world, or of its processes.
+ray::sim::Process* Current() {
+  const World* world = World::Current();
+  return world == nullptr ? nullptr : world->current();
+}
+
+}  // namespace
+
 extern "C" {
 
 ssize_t getrandom(void* into, size_t size, unsigned int flags) {
@@ -68,6 +79,34 @@ int kill(pid_t pid, int signal) noexcept {
   }
   if (signal != 0) world->Kill(process, signal);
   return 0;
+}
+
+int dup(int fd) noexcept {
+  const auto copy = static_cast<int>(syscall(SYS_dup, fd));
+  if (ray::sim::Process* process = Current(); process != nullptr && copy >= 0) {
+    process->descriptors.insert(copy);
+  }
+  return copy;
+}
+
+int close(int fd) {
+  if (ray::sim::Process* process = Current(); process != nullptr) process->descriptors.erase(fd);
+  return static_cast<int>(syscall(SYS_close, fd));
+}
+
+void* mmap(void* at, size_t size, int protection, int flags, int fd, off_t offset) noexcept {
+  // NOLINTNEXTLINE(performance-no-int-to-ptr)
+  auto* start = reinterpret_cast<void*>(syscall(SYS_mmap, at, size, protection, flags, fd, offset));
+  const bool of_store = fd >= 0 && (flags & MAP_SHARED) != 0 && start != MAP_FAILED;
+  if (ray::sim::Process* process = Current(); process != nullptr && of_store) {
+    process->mappings.emplace(start, size);
+  }
+  return start;
+}
+
+int munmap(void* start, size_t size) noexcept {
+  if (ray::sim::Process* process = Current(); process != nullptr) process->mappings.erase(start);
+  return static_cast<int>(syscall(SYS_munmap, start, size));
 }
 
 void _exit(int code) {

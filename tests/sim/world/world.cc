@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -144,6 +145,10 @@ void World::End(Process* process, int signal, int code, bool silently) {
       BreakEnd(peer, std::max(after_the_rest, Delay(process->machine, peer->process->machine)),
                signal != 0 && Chance(0.3) ? kReset : kPeerLeft);
     }
+  }
+  for (const int fd : std::exchange(process->descriptors, {})) syscall(SYS_close, fd);
+  for (const auto& [start, size] : std::exchange(process->mappings, {})) {
+    syscall(SYS_munmap, start, size);
   }
   for (Process* child : process->children) {
     After(silently ? absl::ZeroDuration() : absl::Microseconds(50), nullptr,

@@ -50,6 +50,9 @@ struct Process {
   int code = 0;
   std::vector<Process*> children;
   std::set<int> sockets;
+  // Of the real system. Nothing of a process is destructed when it ends; these are given back.
+  std::set<int> descriptors;
+  std::map<void*, size_t> mappings;
   std::function<void()> on_end;  // as the parent, a little later
 };
 
