@@ -295,9 +295,10 @@ void CoreWorker::OnRayletFrame(const net::Frame& frame) {
 }
 
 // Asked to leave without haste. Objects that this process owns and others borrow would be lost with
-// it: it stays, idle, for as long as there are any.
+// it, and so would references in its answers, which their receivers have yet to register: it stays,
+// idle, for as long as there are any.
 void CoreWorker::ExitWhenNotNeeded() {
-  if (objects_.AnyBorrowedByOthers()) {
+  if (objects_.AnyBorrowedByOthers() || !handed_over_.empty() || !held_replies_.empty()) {
     loop_.RunAfter(kExitRetry, [this] {
       mutex_.AssertHeld();
       ExitWhenNotNeeded();
